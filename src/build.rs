@@ -1,0 +1,24 @@
+//! Tells the linker where libtorch is, so that the programs find it at run time.
+
+fn main() {
+    println!("cargo:rerun-if-changed=src/build.rs");
+    println!("cargo:rerun-if-env-changed=LIBTORCH");
+    println!("cargo:rerun-if-env-changed=DEP_TCH_LIBTORCH_LIB");
+    let lib = std::env::var_os("DEP_TCH_LIBTORCH_LIB")
+        .map(std::path::PathBuf::from)
+        .or_else(|| {
+            std::env::var_os("LIBTORCH").map(|root| std::path::PathBuf::from(root).join("lib"))
+        });
+    // The real folder, not a link in the checkout: the program outlives the checkout.
+    let Some(lib) = lib.map(|lib| lib.canonicalize().unwrap_or(lib)) else {
+        println!("cargo:warning=libtorch was not found; run `make libtorch` first");
+        return;
+    };
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    // The wheel's libtorch_cpu.so names CUDA libraries that it only needs on a GPU.
+    println!("cargo:rustc-link-arg=-Wl,--allow-shlib-undefined");
+    if lib.join("libtorch_cuda.so").exists() {
+        println!("cargo:rustc-link-arg=-Wl,--no-as-needed");
+        println!("cargo:rustc-link-arg=-ltorch_cuda");
+    }
+}

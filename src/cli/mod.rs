@@ -1,0 +1,137 @@
+//! The command line: the only place that prints or knows a terminal.
+//!
+//! stdout carries data, stderr all else. One file per subcommand; doc comments are the help.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::error::Error;
+
+mod check;
+mod convert;
+mod doctor;
+mod evaluate;
+mod info;
+mod overlay;
+mod pick;
+mod simulate;
+mod threshold;
+mod train;
+
+/// How a command ended, as the shell sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All done.
+    Done = 0,
+    /// The command failed.
+    Failed = 1,
+    /// The command line or the configuration cannot be used.
+    Usage = 2,
+    /// Finished, but some micrographs failed; they were named.
+    Partial = 3,
+    /// Stopped by Ctrl-C or SIGTERM; the same command goes on from there.
+    Interrupted = 130,
+}
+
+/// Finds protein particles in cryo-EM micrographs.
+#[derive(Debug, Parser)]
+#[command(name = "picker", version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags of every subcommand.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Processor threads to use [default: all]
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Where the network runs: auto, cpu or cuda:N
+    #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
+    pub device: String,
+    /// Seed of everything random [default: drawn and logged]
+    #[arg(long, global = true, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Only warnings and errors on stderr
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// More detail on stderr (-vv: everything)
+    #[arg(short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Train(train::TrainArgs),
+    Pick(pick::PickArgs),
+    Threshold(threshold::ThresholdArgs),
+    Evaluate(evaluate::EvaluateArgs),
+    Overlay(overlay::OverlayArgs),
+    Simulate(simulate::SimulateArgs),
+    Convert(convert::ConvertArgs),
+    Check(check::CheckArgs),
+    Info(info::InfoArgs),
+    Doctor(doctor::DoctorArgs),
+}
+
+/// Parses the command line, runs the subcommand and reports how it ended.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let global = &cli.global;
+    start_logging(global);
+    let ended = match &cli.command {
+        Command::Train(args) => train::run(args, global),
+        Command::Pick(args) => pick::run(args, global),
+        Command::Threshold(args) => threshold::run(args, global),
+        Command::Evaluate(args) => evaluate::run(args, global),
+        Command::Overlay(args) => overlay::run(args, global),
+        Command::Simulate(args) => simulate::run(args, global),
+        Command::Convert(args) => convert::run(args, global),
+        Command::Check(args) => check::run(args, global),
+        Command::Info(args) => info::run(args, global),
+        Command::Doctor(args) => doctor::run(args, global),
+    };
+    let exit = ended.unwrap_or_else(|error| explain(&error));
+    ExitCode::from(exit as u8)
+}
+
+/// Prints an error once, with its hint, and gives the exit code it deserves.
+fn explain(error: &anyhow::Error) -> Exit {
+    let ours = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
+    let broken_pipe = error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    });
+    if broken_pipe {
+        return Exit::Done;
+    }
+    eprintln!("error: {error:#}");
+    if let Some(hint) = ours.and_then(Error::hint) {
+        eprintln!("hint: {hint}");
+    }
+    match ours {
+        Some(Error::Interrupted) => Exit::Interrupted,
+        Some(Error::Setting { .. } | Error::Missing { .. }) => Exit::Usage,
+        _ => Exit::Failed,
+    }
+}
+
+fn start_logging(global: &Global) {
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => "warn",
+        (false, 0) => "info",
+        (false, 1) => "picker=debug,info",
+        (false, _) => "trace",
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(level))
+        .with_writer(io::stderr)
+        .with_target(false)
+        .without_time()
+        .init();
+}

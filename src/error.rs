@@ -1,0 +1,147 @@
+//! What can go wrong, as things a user can act on: each says what, where, and what to do next.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The result of everything in this library.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error with its place and, where there is one, the way out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or folder could not be read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried: "read", "write", "create", …
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The content of a file does not follow its format.
+    #[error("{}{}: {what}", path.display(), line.map(|n| format!(" line {n}")).unwrap_or_default())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1, in a text file.
+        line: Option<usize>,
+        /// What is wrong.
+        what: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// A well-formed file that cannot serve here (a movie, a model for another scale, …).
+    #[error("{}: {what}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why it cannot serve.
+        what: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// Something needed was not given or not found.
+    #[error("{what}")]
+    Missing {
+        /// What is missing.
+        what: String,
+        /// What to type.
+        hint: String,
+    },
+    /// A setting, flag or configuration key has a value that cannot be used.
+    #[error("{name}: {what}")]
+    Setting {
+        /// The flag or key.
+        name: String,
+        /// What is wrong with its value.
+        what: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// libtorch refused an operation.
+    #[error("libtorch failed while {doing}: {source}")]
+    Torch {
+        /// The step that was under way.
+        doing: &'static str,
+        /// The library's reason.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The user or the cluster asked the run to stop; everything finished so far is on disk.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// For `map_err` on input and output: `Error::io("read", path)`.
+    pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Error {
+        let path = path.as_ref().to_path_buf();
+        move |source| Error::Io { action, path, source }
+    }
+
+    /// A file that breaks its format, at a line where one is known.
+    pub fn malformed(
+        path: impl AsRef<Path>,
+        line: impl Into<Option<usize>>,
+        what: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Error {
+        Error::Malformed {
+            path: path.as_ref().to_path_buf(),
+            line: line.into(),
+            what: what.into(),
+            hint: hint.into(),
+        }
+    }
+
+    /// A sound file that cannot serve for this purpose.
+    pub fn unusable(
+        path: impl AsRef<Path>,
+        what: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Error {
+        Error::Unusable {
+            path: path.as_ref().to_path_buf(),
+            what: what.into(),
+            hint: hint.into(),
+        }
+    }
+
+    /// Something the user has to supply.
+    pub fn missing(what: impl Into<String>, hint: impl Into<String>) -> Error {
+        Error::Missing { what: what.into(), hint: hint.into() }
+    }
+
+    /// A flag or key with an unusable value.
+    pub fn setting(
+        name: impl Into<String>,
+        what: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Error {
+        Error::Setting { name: name.into(), what: what.into(), hint: hint.into() }
+    }
+
+    /// What to do next, where the error knows it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::Malformed { hint, .. }
+            | Error::Unusable { hint, .. }
+            | Error::Missing { hint, .. }
+            | Error::Setting { hint, .. } => Some(hint.clone()),
+            Error::Io { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull => {
+                    Some("free some space and run the same command again; finished work is kept".into())
+                }
+                io::ErrorKind::PermissionDenied => {
+                    Some("check the permissions of the file and of its folder".into())
+                }
+                io::ErrorKind::NotFound => Some("check the path for typing errors".into()),
+                _ => None,
+            },
+            Error::Interrupted => Some("run the same command again to go on".into()),
+            Error::Torch { .. } => None,
+        }
+        .filter(|hint| !hint.is_empty())
+    }
+}

@@ -1,0 +1,1 @@
+//! STAR: text ⇄ tables, tokenised as RELION does.
