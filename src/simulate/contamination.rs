@@ -28,8 +28,8 @@ impl Material {
     /// Projected density where it is thickest, in units of a particle's mean.
     fn density(self) -> f64 {
         match self {
-            Material::Carbon => 1.5,
-            Material::Ice => 3.0,
+            Material::Carbon => 2.0,
+            Material::Ice => 5.0,
             Material::Gold => 15.0,
         }
     }
@@ -37,8 +37,8 @@ impl Material {
     /// Share of the electrons lost where it is thickest.
     fn opacity(self) -> f64 {
         match self {
-            Material::Carbon => 0.15,
-            Material::Ice => 0.2,
+            Material::Carbon => 0.08,
+            Material::Ice => 0.15,
             Material::Gold => 0.7,
         }
     }
@@ -46,8 +46,8 @@ impl Material {
     /// Amplitude of its own structural noise, in units of the ice layer's.
     fn grain(self) -> f64 {
         match self {
-            Material::Carbon => 2.0,
-            Material::Ice => 2.5,
+            Material::Carbon => 3.0,
+            Material::Ice => 3.0,
             Material::Gold => 0.0,
         }
     }
@@ -144,11 +144,11 @@ impl Obstacle {
     /// How far a place lies inside, in px; negative outside.
     fn depth(&self, x: f64, y: f64) -> f64 {
         let (dx, dy) = (x - self.centre.0, y - self.centre.1);
-        let distance = dx.hypot(dy);
+        let distance = (dx * dx + dy * dy).sqrt();
         match self.material {
             Material::Carbon => distance - self.radius_px,
-            // Too far away for the outline to matter.
-            Material::Ice if distance > 2.0 * self.radius_px => self.radius_px - distance,
+            // So far away that the outline cannot matter.
+            _ if distance > 2.0 * self.radius_px => self.radius_px - distance,
             Material::Ice | Material::Gold => {
                 let angle = dy.atan2(dx);
                 let waves = self.outline.iter().zip(2..);

@@ -32,14 +32,14 @@ pub enum Shape {
 struct Plan {
     /// Domains in the whole body.
     domains: usize,
-    /// Standard deviation of a domain's blobs about its centre.
-    domain_spread: f64,
+    /// Radius of the ball that a domain's blobs fill.
+    domain_radius: f64,
     /// Orders of the rotation symmetry that are drawn, first to last.
     symmetries: (usize, usize),
 }
 
 /// Blobs in the whole body: enough for a grainy texture, few enough to draw fast.
-const BLOBS: usize = 360;
+const BLOBS: usize = 600;
 /// Tries for each domain; the one farthest from all others is taken, so that bodies fill evenly.
 const CANDIDATES: usize = 12;
 /// A blob is drawn up to this many standard deviations from its centre.
@@ -50,14 +50,14 @@ impl Shape {
         [Shape::Compact, Shape::Elongated, Shape::Ring, Shape::Barrel, Shape::Shell];
 
     fn plan(self) -> Plan {
-        let (domains, domain_spread, symmetries) = match self {
-            Shape::Compact => (9, 0.17, (1, 4)),
-            Shape::Elongated => (6, 0.13, (1, 2)),
-            Shape::Ring => (12, 0.13, (5, 8)),
-            Shape::Barrel => (24, 0.11, (6, 8)),
-            Shape::Shell => (48, 0.07, (2, 4)),
+        let (domains, domain_radius, symmetries) = match self {
+            Shape::Compact => (14, 0.36, (1, 4)),
+            Shape::Elongated => (8, 0.26, (1, 2)),
+            Shape::Ring => (20, 0.26, (5, 8)),
+            Shape::Barrel => (48, 0.22, (6, 8)),
+            Shape::Shell => (72, 0.2, (2, 4)),
         };
-        Plan { domains, domain_spread, symmetries }
+        Plan { domains, domain_radius, symmetries }
     }
 
     /// A random place for a domain, in units of the particle's radius; the symmetry axis is z.
@@ -108,7 +108,7 @@ impl Orientation {
 }
 
 impl Particle {
-    /// Draws a protein whose outermost blob reaches `particle_radius_px` from its centre of mass.
+    /// Draws a protein; 98 % of its blobs lie within `particle_radius_px` of its centre of mass.
     pub(super) fn random(settings: &Settings, rng: &mut ChaCha8Rng) -> Self {
         let drawn = Shape::ALL[rng.random_range(0..Shape::ALL.len())];
         let shape = settings.shape.unwrap_or(drawn);
@@ -131,7 +131,8 @@ impl Particle {
         let mut blobs = Vec::new();
         for domain in &unit {
             for _ in 0..BLOBS.div_ceil(unit.len() * symmetry) {
-                let centre = domain.map(|v| v + plan.domain_spread * normal(rng));
+                let offset: [f64; 3] = UnitBall.sample(rng);
+                let centre = std::array::from_fn(|i| domain[i] + plan.domain_radius * offset[i]);
                 let sigma_px = rng.random_range(0.05..0.08);
                 let mass = rng.random_range(0.4..1.6);
                 blobs.extend(
@@ -181,14 +182,15 @@ fn fit(blobs: &mut [Blob], radius_px: f64) {
     let centre: [f64; 3] = std::array::from_fn(|axis| {
         blobs.iter().map(|b| b.mass * b.centre_px[axis]).sum::<f64>() / mass
     });
-    let mut extent: f64 = 0.0;
+    let mut reaches = Vec::with_capacity(blobs.len());
     for blob in blobs.iter_mut() {
         for (v, c) in blob.centre_px.iter_mut().zip(centre) {
             *v -= c;
         }
-        extent = extent.max(dot(blob.centre_px, blob.centre_px).sqrt() + blob.sigma_px);
+        reaches.push(dot(blob.centre_px, blob.centre_px).sqrt() + blob.sigma_px);
     }
-    let scale = radius_px / extent;
+    reaches.sort_by(f64::total_cmp);
+    let scale = radius_px / reaches[reaches.len() * 98 / 100];
     for blob in blobs.iter_mut() {
         blob.centre_px = blob.centre_px.map(|v| v * scale);
         // A blob much narrower than a pixel would change its mass with its place on the grid.
@@ -219,10 +221,6 @@ fn turned_copies([x, y, z]: [f64; 3], symmetry: usize) -> impl Iterator<Item = [
         let (sin, cos) = (TAU * i as f64 / symmetry as f64).sin_cos();
         [cos * x - sin * y, sin * x + cos * y, z]
     })
-}
-
-fn normal(rng: &mut ChaCha8Rng) -> f64 {
-    rng.sample(StandardNormal)
 }
 
 fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {
