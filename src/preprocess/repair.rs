@@ -13,6 +13,8 @@ const BORDER_SEARCH: f64 = 0.1;
 const BORDER_LINES: usize = 4;
 /// Neighbouring lines that differ by less than this share of the usual difference are copies.
 const BORDER_DIFFERENCE: f32 = 0.25;
+/// A line in which more than this share of pixels has one value is dead.
+const DEAD_SHARE: f64 = 0.98;
 /// A lone pixel this many robust standard deviations away from the rest is hot (or dead).
 const HOT_SD: f32 = 10.0;
 
@@ -45,6 +47,7 @@ pub(super) fn mend(pixels: &mut Array2<f32>) -> Result<(Area, Repairs)> {
         repairs.dead_lines += mend_dead_lines(pixels, valid, axis);
     }
     repairs.hot = mend_hot_pixels(pixels, valid);
+    level_border(pixels, valid);
     Ok((valid, repairs))
 }
 
@@ -54,9 +57,8 @@ fn fill_not_finite(pixels: &mut Array2<f32>) -> Result<usize> {
         return Err(Error::missing("no pixel holds a number", "export the micrograph again"));
     }
     if bad > 0 {
-        let finite = pixels.iter().filter(|v| v.is_finite());
-        let mean = (finite.map(|v| f64::from(*v)).sum::<f64>() / (pixels.len() - bad) as f64) as f32;
-        pixels.iter_mut().filter(|v| !v.is_finite()).for_each(|v| *v = mean);
+        let (median, _) = robust_statistics(pixels.iter().copied());
+        pixels.iter_mut().filter(|v| !v.is_finite()).for_each(|v| *v = median);
     }
     Ok(bad)
 }
@@ -89,7 +91,8 @@ fn border(differences: &[f32]) -> (usize, usize) {
         for (i, difference) in differences.take(search).enumerate() {
             run = if difference < BORDER_DIFFERENCE * usual { run + 1 } else { 0 };
             if run >= BORDER_LINES {
-                depth = i + 1;
+                // The last line of a run is one of the copies.
+                depth = i + 2;
             }
         }
         depth
@@ -103,9 +106,11 @@ fn mend_dead_lines(pixels: &mut Array2<f32>, valid: Area, axis: Axis) -> usize {
         Axis(0) => (valid.y0..valid.y1, valid.x0..valid.x1),
         _ => (valid.x0..valid.x1, valid.y0..valid.y1),
     };
+    // Not all: a dead row crosses a dead column.
     let is_dead = |line: ArrayView1<f32>| {
-        let mut values = line.iter().skip(inside.start).take(inside.len());
-        values.next().is_some_and(|first| values.all(|v| v == first))
+        let usual = line[usize::midpoint(inside.start, inside.end)];
+        let equal = inside.clone().filter(|&i| line[i] == usual).count();
+        equal as f64 > DEAD_SHARE * inside.len() as f64
     };
     let dead: Vec<usize> =
         range.clone().into_par_iter().filter(|&i| is_dead(pixels.index_axis(axis, i))).collect();
@@ -148,9 +153,10 @@ fn mend_hot_pixels(pixels: &mut Array2<f32>, valid: Area) -> usize {
             }
         }
         around.sort_unstable_by(f32::total_cmp);
-        let usual = *around.get(around.len() / 2)?;
         // A gold bead or a dark hole is extreme together with its neighbours: leave it.
-        ((usual - median).abs() <= limit / 2.0).then_some((y, x, usual))
+        let company = around.iter().filter(|v| (**v - median).abs() > limit).count();
+        let usual = *around.get(around.len() / 2)?;
+        (company <= 1).then_some((y, x, usual))
     };
     let mended: Vec<_> = (valid.y0..valid.y1)
         .into_par_iter()
@@ -160,6 +166,18 @@ fn mend_hot_pixels(pixels: &mut Array2<f32>, valid: Area) -> usize {
         pixels[[y, x]] = value;
     }
     mended.len()
+}
+
+/// Gives the border the level of the image, so that its edge does not ring through the Fourier crop.
+fn level_border(pixels: &mut Array2<f32>, valid: Area) {
+    let stride = (pixels.len() / 500_000).max(1);
+    let (median, _) =
+        robust_statistics(pixels.slice(valid.slice()).iter().copied().step_by(stride));
+    for ((y, x), value) in pixels.indexed_iter_mut() {
+        if !valid.contains(x, y) {
+            *value = median;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -209,8 +227,8 @@ mod tests {
         }
         pixels.slice_mut(ndarray::s![.., 140..]).fill(0.5);
         let (valid, repairs) = mend(&mut pixels).unwrap();
-        assert_eq!((valid.x0, valid.x1), (0, 141));
-        assert_eq!((valid.y0, valid.y1), (9, 120));
+        assert_eq!((valid.x0, valid.x1), (0, 140));
+        assert_eq!((valid.y0, valid.y1), (10, 120));
         assert!(repairs.border > 0);
     }
 }
