@@ -1,1 +1,3 @@
-//! report
+//! Report.
+
+pub mod overlay;

@@ -46,7 +46,7 @@ impl Material {
     /// Amplitude of its own structural noise, in units of the ice layer's.
     fn grain(self) -> f64 {
         match self {
-            Material::Carbon => 3.0,
+            Material::Carbon => 2.5,
             Material::Ice => 3.0,
             Material::Gold => 0.0,
         }

@@ -1,6 +1,6 @@
 //! Where the particles of a micrograph lie: random, uneven, touching, seldom overlapping.
 
-use std::f64::consts::{PI, TAU};
+use std::f64::consts::{PI, SQRT_2, TAU};
 
 use ndarray::Array2;
 use rand::Rng;
@@ -77,7 +77,7 @@ struct Spaced {
 
 impl Spaced {
     fn new(width: f64, height: f64, radius_px: f64, closest: f64) -> Self {
-        let cell_px = closest * 2.0 * radius_px / std::f64::consts::SQRT_2;
+        let cell_px = closest * 2.0 * radius_px / SQRT_2;
         let cells = |length: f64| ((length + 2.0 * radius_px) / cell_px) as usize + 1;
         Spaced {
             centres: Vec::new(),
@@ -96,21 +96,20 @@ impl Spaced {
     /// From 0 (the nearest neighbour is too close) to 1 (it does not touch), quadratic between,
     /// which makes overlaps rare rather than as frequent as touching.
     fn room(&self, x: f64, y: f64) -> f64 {
-        let around = (1.0 / self.closest * std::f64::consts::SQRT_2).ceil() as usize;
+        let around = (SQRT_2 * (1.0 / self.closest).max(1.0)).ceil() as usize;
         let (row, column) = self.cell(x, y);
         let (rows, columns) = self.cells.dim();
         let span = |i: usize, n: usize| i.saturating_sub(around)..(i + around + 1).min(n);
-        let neighbours =
-            span(row, rows).flat_map(|r| span(column, columns).map(move |c| (r, c)));
+        let neighbours = span(row, rows).flat_map(|r| span(column, columns).map(move |c| (r, c)));
         let nearest = neighbours
             .filter_map(|cell| self.cells[cell])
             .map(|i| (self.centres[i].0 - x).hypot(self.centres[i].1 - y))
             .fold(f64::INFINITY, f64::min);
         let distance = nearest / (2.0 * self.radius_px);
-        if distance >= 1.0 {
-            1.0
-        } else if distance < self.closest {
+        if distance < self.closest {
             -1.0
+        } else if distance >= 1.0 {
+            1.0
         } else {
             ((distance - self.closest) / (1.0 - self.closest)).powi(2)
         }

@@ -5,119 +5,30 @@
 //! are dark on a bright field, as in raw micrographs. Rows and columns are micrograph px; every
 //! number follows from (seed, index) alone, whatever the threads do.
 
-use std::ops::RangeInclusive;
-
 use ndarray::Array2;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Poisson, StandardNormal};
 use rustfft::num_complex::Complex32;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::coords::Coordinate;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 mod contamination;
 mod fourier;
 mod layout;
 mod optics;
 mod particle;
+mod settings;
 
 pub use particle::Shape;
+pub use settings::Settings;
 
 use contamination::{Contamination, Material};
 use fourier::{Field, fast_length, squared_frequency};
 use optics::Ctf;
 use particle::{Orientation, Particle};
-
-/// Everything that a simulated set depends on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Settings {
-    /// Seed of the protein and of every micrograph.
-    pub seed: u64,
-    /// Columns.
-    pub width_px: usize,
-    /// Rows.
-    pub height_px: usize,
-    /// Å per px.
-    pub pixel_size_a: f64,
-    /// From the particle's centre of mass to its outermost part.
-    pub particle_radius_px: f64,
-    /// Build of the protein; drawn from the seed when absent.
-    pub shape: Option<Shape>,
-    /// Order of the protein's rotation symmetry; drawn from the seed when absent.
-    pub symmetry: Option<usize>,
-    /// Mean square contrast of a noise-free particle within its radius, at the middle of the
-    /// defocus range, over the variance of the noise in one pixel.
-    pub snr: f64,
-    /// Standard deviation of the particles' contrast relative to each other.
-    pub contrast_spread: f64,
-    /// Electrons per Å².
-    pub fluence_e_per_a2: f64,
-    /// Share of the noise variance that is structure of the ice and so carries Thon rings.
-    pub ice_noise_fraction: f64,
-    /// Power of the ice's slow unevenness at low frequency, over that of the shot noise.
-    pub ice_mottle: f64,
-    /// Relative change of brightness from one side of the image to the other.
-    pub ice_gradient: f64,
-    /// Acceleration voltage.
-    pub voltage_kv: f64,
-    /// Spherical aberration.
-    pub cs_mm: f64,
-    /// Share of amplitude contrast.
-    pub amplitude_contrast: f64,
-    /// Envelope of the transfer function, `exp(−B·k²/4)`.
-    pub b_factor_a2: f64,
-    /// Smallest underfocus.
-    pub defocus_min_um: f64,
-    /// Largest underfocus.
-    pub defocus_max_um: f64,
-    /// Share of the area that the particles' disks would cover without overlaps.
-    pub density: f64,
-    /// Relative spread of the density between micrographs, and within each.
-    pub density_spread: f64,
-    /// Smallest distance of two particles over their diameter; below 1 some overlap.
-    pub min_distance_factor: f64,
-    /// Share of the micrographs that show the carbon film's edge.
-    pub carbon_probability: f64,
-    /// Mean number of ice crystals.
-    pub ice_blobs_per_micrograph: f64,
-    /// Mean number of gold beads.
-    pub gold_beads_per_micrograph: f64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            seed: 0,
-            width_px: 1024,
-            height_px: 1024,
-            pixel_size_a: 2.0,
-            particle_radius_px: 36.0,
-            shape: None,
-            symmetry: None,
-            snr: 0.15,
-            contrast_spread: 0.15,
-            fluence_e_per_a2: 40.0,
-            ice_noise_fraction: 0.1,
-            ice_mottle: 8.0,
-            ice_gradient: 0.03,
-            voltage_kv: 300.0,
-            cs_mm: 2.7,
-            amplitude_contrast: 0.1,
-            b_factor_a2: 150.0,
-            defocus_min_um: 1.2,
-            defocus_max_um: 3.0,
-            density: 0.3,
-            density_spread: 0.3,
-            min_distance_factor: 0.75,
-            carbon_probability: 0.1,
-            ice_blobs_per_micrograph: 0.5,
-            gold_beads_per_micrograph: 0.0,
-        }
-    }
-}
 
 /// A length over which the ice's thickness changes.
 const MOTTLE_LENGTH_A: f64 = 500.0;
@@ -154,68 +65,6 @@ pub struct Parameters {
     pub gold_beads: usize,
 }
 
-impl Settings {
-    /// Refuses values that no micrograph can have.
-    pub fn check(&self) -> Result<()> {
-        let ranges: [(&str, f64, RangeInclusive<f64>); 22] = [
-            ("width_px", self.width_px as f64, 32.0..=32768.0),
-            ("height_px", self.height_px as f64, 32.0..=32768.0),
-            ("pixel_size_a", self.pixel_size_a, 0.1..=50.0),
-            ("particle_radius_px", self.particle_radius_px, 3.0..=2000.0),
-            ("symmetry", self.symmetry.unwrap_or(1) as f64, 1.0..=60.0),
-            ("snr", self.snr, 0.0..=100.0),
-            ("contrast_spread", self.contrast_spread, 0.0..=1.0),
-            ("fluence_e_per_a2", self.fluence_e_per_a2, 0.01..=1e4),
-            ("ice_noise_fraction", self.ice_noise_fraction, 0.0..=0.95),
-            ("ice_mottle", self.ice_mottle, 0.0..=1e4),
-            ("ice_gradient", self.ice_gradient, 0.0..=1.0),
-            ("voltage_kv", self.voltage_kv, 50.0..=1500.0),
-            ("cs_mm", self.cs_mm, 0.0..=10.0),
-            ("amplitude_contrast", self.amplitude_contrast, 0.0..=1.0),
-            ("b_factor_a2", self.b_factor_a2, 0.0..=1e4),
-            ("defocus_min_um", self.defocus_min_um, 0.05..=self.defocus_max_um),
-            ("defocus_max_um", self.defocus_max_um, 0.05..=20.0),
-            ("density", self.density, 0.0..=0.8),
-            ("density_spread", self.density_spread, 0.0..=1.0),
-            ("min_distance_factor", self.min_distance_factor, 0.1..=20.0),
-            ("carbon_probability", self.carbon_probability, 0.0..=1.0),
-            ("ice_blobs_per_micrograph", self.ice_blobs_per_micrograph, 0.0..=1e4),
-        ];
-        let beads = ("gold_beads_per_micrograph", self.gold_beads_per_micrograph, 0.0..=1e4);
-        for (name, value, range) in ranges.into_iter().chain([beads]) {
-            if !range.contains(&value) {
-                return Err(Error::setting(
-                    name,
-                    format!("{value} cannot be simulated"),
-                    format!("use a value from {} to {}", range.start(), range.end()),
-                ));
-            }
-        }
-        if 4.0 * self.particle_radius_px > self.width_px.min(self.height_px) as f64 {
-            return Err(Error::setting(
-                "particle_radius_px",
-                format!(
-                    "particles of radius {} px do not fit into {}×{} px",
-                    self.particle_radius_px, self.width_px, self.height_px
-                ),
-                "use an image at least four radii wide and high",
-            ));
-        }
-        Ok(())
-    }
-
-    /// Mean counts in a pixel of clear ice.
-    fn counts(&self) -> f64 {
-        self.fluence_e_per_a2 * self.pixel_size_a * self.pixel_size_a
-    }
-
-    /// Variance of the shot noise and of the ice's structure, relative to the mean counts.
-    fn noise_variances(&self) -> (f64, f64) {
-        let shot = 1.0 / self.counts();
-        (shot, shot * self.ice_noise_fraction / (1.0 - self.ice_noise_fraction))
-    }
-}
-
 /// Simulates micrograph number `index` of the set that `settings` describe.
 ///
 /// # Errors
@@ -227,10 +76,7 @@ pub fn micrograph(settings: &Settings, index: u64) -> Result<Simulated> {
     let amplitude = amplitude(settings, &particle);
 
     let mut scene = rng(seed, "scene", index);
-    let defocus_um = match (settings.defocus_min_um, settings.defocus_max_um) {
-        (low, high) if low < high => scene.random_range(low..high),
-        (same, _) => same,
-    };
+    let defocus_um = scene.random_range(settings.defocus_min_um..=settings.defocus_max_um);
     let downhill = std::f64::consts::TAU * scene.random::<f64>();
     let contamination = Contamination::random(settings, &mut scene);
     let centres = layout::place(settings, &contamination, &mut rng(seed, "layout", index));
@@ -313,7 +159,8 @@ fn mean_square(settings: &Settings, ctf: &Ctf) -> f64 {
     const SAMPLES: usize = 256;
     let per_a2 = settings.pixel_size_a.powi(-2);
     let k2: Vec<f64> = (0..SAMPLES).map(|i| squared_frequency(i, SAMPLES) * per_a2).collect();
-    let sum: f64 = k2.iter().flat_map(|ky2| k2.iter().map(move |kx2| ctf.at(kx2 + ky2).powi(2))).sum();
+    let sum: f64 =
+        k2.iter().flat_map(|ky2| k2.iter().map(move |kx2| ctf.at(kx2 + ky2).powi(2))).sum();
     sum / (SAMPLES * SAMPLES) as f64
 }
 
@@ -349,4 +196,119 @@ fn rng(seed: u64, purpose: &str, item: u64) -> ChaCha8Rng {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&seed.to_le_bytes()).update(&item.to_le_bytes()).update(purpose.as_bytes());
     ChaCha8Rng::from_seed(*hasher.finalize().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn small() -> Settings {
+        Settings {
+            seed: 7,
+            width_px: 320,
+            height_px: 256,
+            particle_radius_px: 14.0,
+            pixel_size_a: 5.0,
+            snr: 0.5,
+            density_spread: 0.0,
+            carbon_probability: 0.0,
+            ice_blobs_per_micrograph: 0.0,
+            ..Settings::default()
+        }
+    }
+
+    /// Mean over the points of (disk − ring around it), in standard deviations of the image.
+    fn contrast(pixels: &Array2<f32>, points: &[(f64, f64)], radius: f64) -> f64 {
+        let mean_between = |x0: f64, y0: f64, low: f64, high: f64| {
+            let inside: Vec<f64> = pixels
+                .indexed_iter()
+                .filter(|((y, x), _)| (low..high).contains(&(*x as f64 - x0).hypot(*y as f64 - y0)))
+                .map(|(_, value)| f64::from(*value))
+                .collect();
+            inside.iter().sum::<f64>() / inside.len() as f64
+        };
+        let sum: f64 = points
+            .iter()
+            .map(|(x, y)| {
+                mean_between(*x, *y, 0.0, 0.8 * radius)
+                    - mean_between(*x, *y, 1.2 * radius, 1.6 * radius)
+            })
+            .sum();
+        sum / points.len() as f64 / f64::from(pixels.std(0.0))
+    }
+
+    #[test]
+    fn the_same_seed_and_index_give_the_same_micrograph_on_any_thread() {
+        let once = micrograph(&small(), 3).unwrap();
+        let elsewhere = std::thread::spawn(|| micrograph(&small(), 3).unwrap()).join().unwrap();
+        assert_eq!(once.pixels, elsewhere.pixels);
+        assert_eq!(once.truth, elsewhere.truth);
+    }
+
+    #[test]
+    fn another_index_gives_another_view_of_the_same_protein() {
+        let [one, other] = [0, 1].map(|index| micrograph(&small(), index).unwrap());
+        assert_ne!(one.truth, other.truth);
+        assert_ne!(one.pixels, other.pixels);
+        assert_eq!(one.parameters.shape, other.parameters.shape);
+        assert_eq!(one.parameters.symmetry, other.parameters.symmetry);
+    }
+
+    #[test]
+    fn the_truth_lies_under_dark_disks_and_its_mirror_image_does_not() {
+        for shape in [Shape::Compact, Shape::Shell, Shape::Elongated] {
+            let settings = Settings { shape: Some(shape), ..small() };
+            let simulated = micrograph(&settings, 0).unwrap();
+            let points = |mirror: bool| {
+                let row = |y: f64| if mirror { 255.0 - y } else { y };
+                let points = simulated.truth.iter();
+                points.map(|p| (p.x_mic_px, row(p.y_mic_px))).collect::<Vec<_>>()
+            };
+            let [at_truth, mirrored] =
+                [false, true].map(|mirror| contrast(&simulated.pixels, &points(mirror), 14.0));
+            assert!(at_truth < -0.15, "{shape:?}: contrast {at_truth}");
+            assert!(mirrored > 0.5 * at_truth, "{shape:?}: mirrored {mirrored} of {at_truth}");
+        }
+    }
+
+    #[test]
+    fn sizes_and_counts_are_those_asked_for() {
+        for (width_px, height_px) in [(320, 256), (211, 307)] {
+            let settings = Settings { width_px, height_px, ..small() };
+            let simulated = micrograph(&settings, 0).unwrap();
+            assert_eq!(simulated.pixels.dim(), (height_px, width_px));
+            assert_eq!(simulated.truth.len(), simulated.parameters.particles);
+            assert!(simulated.truth.iter().all(|p| {
+                (0.0..width_px as f64).contains(&p.x_mic_px)
+                    && (0.0..height_px as f64).contains(&p.y_mic_px)
+            }));
+            let covered = simulated.truth.len() as f64 * 14.0_f64.powi(2) * std::f64::consts::PI
+                / (width_px * height_px) as f64;
+            assert!((covered - settings.density).abs() < 0.1, "covered {covered}");
+            let mean = f64::from(simulated.pixels.mean().unwrap()) / settings.counts();
+            assert!((mean - 1.0).abs() < 0.05, "mean {mean}");
+        }
+    }
+
+    #[test]
+    fn the_noise_has_the_variance_that_the_settings_say() {
+        let settings = Settings { snr: 0.0, ice_mottle: 0.0, ice_gradient: 0.0, ..small() };
+        let simulated = micrograph(&settings, 0).unwrap();
+        let (shot, ice) = settings.noise_variances();
+        let variance = f64::from(simulated.pixels.var(0.0)) / settings.counts().powi(2);
+        assert!((variance / (shot + ice) - 1.0).abs() < 0.03, "{variance} of {}", shot + ice);
+    }
+
+    #[test]
+    fn an_impossible_setting_is_named() {
+        for (settings, name) in [
+            (Settings { snr: f64::NAN, ..small() }, "snr"),
+            (Settings { defocus_min_um: 3.0, defocus_max_um: 2.0, ..small() }, "defocus_min_um"),
+            (Settings { particle_radius_px: 90.0, ..small() }, "particle_radius_px"),
+            (Settings { symmetry: Some(0), ..small() }, "symmetry"),
+        ] {
+            let error = micrograph(&settings, 0).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+        }
+    }
 }

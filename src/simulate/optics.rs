@@ -34,7 +34,8 @@ impl Ctf {
     pub(super) fn at(&self, k2: f64) -> f64 {
         let (sin, cos) = self.phase(k2).sin_cos();
         let phase_contrast = (1.0 - self.amplitude_contrast.powi(2)).sqrt();
-        -(phase_contrast * sin + self.amplitude_contrast * cos) * (-self.b_factor_a2 * k2 / 4.0).exp()
+        -(phase_contrast * sin + self.amplitude_contrast * cos)
+            * (-self.b_factor_a2 * k2 / 4.0).exp()
     }
 
     /// χ in radians.
@@ -76,7 +77,8 @@ mod tests {
     fn the_zeros_lie_where_the_formula_puts_them() {
         // χ = n·π − asin A at the n-th zero. With u = k²: ½λ³Cs·u² − λΔf·u + χ/π = 0.
         let settings = Settings { b_factor_a2: 0.0, ..Settings::default() };
-        let (lambda, defocus, cs) = (wavelength_a(settings.voltage_kv), 1.5e4, settings.cs_mm * 1e7);
+        let (lambda, defocus, cs) =
+            (wavelength_a(settings.voltage_kv), 1.5e4, settings.cs_mm * 1e7);
         for n in 1..=8 {
             let turns = f64::from(n) - settings.amplitude_contrast.asin() / PI;
             let (a, b) = (0.5 * lambda.powi(3) * cs, lambda * defocus);

@@ -135,10 +135,11 @@ impl Particle {
                 let centre = std::array::from_fn(|i| domain[i] + plan.domain_radius * offset[i]);
                 let sigma_px = rng.random_range(0.05..0.08);
                 let mass = rng.random_range(0.4..1.6);
-                blobs.extend(
-                    turned_copies(centre, symmetry)
-                        .map(|centre_px| Blob { centre_px, sigma_px, mass }),
-                );
+                blobs.extend(turned_copies(centre, symmetry).map(|centre_px| Blob {
+                    centre_px,
+                    sigma_px,
+                    mass,
+                }));
             }
         }
         fit(&mut blobs, settings.particle_radius_px);
