@@ -68,13 +68,17 @@ pub(super) fn squared_frequency(i: usize, n: usize) -> f64 {
 pub(super) fn fast_length(at_least: usize) -> usize {
     let smooth = |mut n: usize| {
         for prime in [2, 3, 5] {
-            while n % prime == 0 {
+            while n.is_multiple_of(prime) {
                 n /= prime;
             }
         }
         n == 1
     };
-    (at_least.max(1)..).find(|n| smooth(*n)).unwrap_or(at_least)
+    let mut length = at_least.max(1);
+    while !smooth(length) {
+        length += 1;
+    }
+    length
 }
 
 #[cfg(test)]

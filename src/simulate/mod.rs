@@ -33,7 +33,7 @@ use particle::{Orientation, Particle};
 /// A length over which the ice's thickness changes.
 const MOTTLE_LENGTH_A: f64 = 500.0;
 /// Particles whose contrast is averaged to reach the signal-to-noise ratio: two per transform.
-const CALIBRATION_PAIRS: usize = 4;
+const CALIBRATION_PAIRS: usize = 8;
 
 /// One micrograph and what is in it.
 #[derive(Debug, Clone)]
@@ -297,6 +297,35 @@ mod tests {
         let (shot, ice) = settings.noise_variances();
         let variance = f64::from(simulated.pixels.var(0.0)) / settings.counts().powi(2);
         assert!((variance / (shot + ice) - 1.0).abs() < 0.03, "{variance} of {}", shot + ice);
+    }
+
+    #[test]
+    fn the_particles_have_the_signal_to_noise_ratio_that_the_settings_say() {
+        let settings = Settings {
+            // The build whose views differ least.
+            shape: Some(Shape::Shell),
+            defocus_min_um: 2.0,
+            defocus_max_um: 2.0,
+            min_distance_factor: 1.5,
+            contrast_spread: 0.0,
+            ice_mottle: 0.0,
+            ice_gradient: 0.0,
+            density: 0.15,
+            ..small()
+        };
+        let simulated = micrograph(&settings, 0).unwrap();
+        let (mut sum, mut count) = (0.0, 0.0);
+        for ((y, x), value) in simulated.pixels.indexed_iter() {
+            let near =
+                |p: &&Coordinate| (x as f64 - p.x_mic_px).hypot(y as f64 - p.y_mic_px) <= 14.0;
+            if simulated.truth.iter().any(|p| near(&p)) {
+                sum += (f64::from(*value) / settings.counts() - 1.0).powi(2);
+                count += 1.0;
+            }
+        }
+        let (shot, ice) = settings.noise_variances();
+        let snr = sum / count / (shot + ice) - 1.0;
+        assert!((snr / settings.snr - 1.0).abs() < 0.2, "{snr}");
     }
 
     #[test]
