@@ -1,1 +1,2 @@
-fn main(){}
+//! Integration tests: one binary, since every test binary links libtorch.
+mod placeholder {}
