@@ -82,7 +82,7 @@ fn run(network: &Network, image: &Array2<f32>, rows: &Span, columns: &Span) -> R
     let input = Tensor::f_from_slice(&window)
         .and_then(|t| t.f_view([1, 1, rows.len() as i64, columns.len() as i64])?.f_to_device(network.device()))
         .map_err(torch("preparing an image"))?;
-    let scores = network.forward(&input, false)?;
+    let mut scores = network.forward(&input, false)?;
     scores
         .f_sigmoid_()
         .and_then(|t| t.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1]))

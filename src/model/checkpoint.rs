@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -115,19 +115,18 @@ pub(crate) fn write<M: Serialize>(
     tensors: &BTreeMap<String, Tensor>,
 ) -> Result<()> {
     let description = serde_json::to_string(description).map_err(|e| unreadable(path, &e.to_string()))?;
-    let views: Vec<(&String, Raw)> =
+    let broken = |e: SafeTensorError| unreadable(path, &e.to_string());
+    let raw: Vec<(&String, Raw)> =
         tensors.iter().map(|(name, tensor)| Ok((name, Raw::of(tensor)?))).collect::<Result<_>>()?;
-    let metadata = HashMap::from([(METADATA_KEY.to_string(), description)]);
-    let bytes = safetensors::serialize(
-        views.iter().map(|(name, raw)| {
-            let view = TensorView::new(safetensors::Dtype::F32, raw.shape.clone(), &raw.bytes);
-            (name.as_str(), view)
+    let views = raw
+        .iter()
+        .map(|(name, raw)| {
+            let view = TensorView::new(Dtype::F32, raw.shape.clone(), &raw.bytes).map_err(broken)?;
+            Ok((name.as_str(), view))
         })
-        .map(|(name, view)| Ok((name, view.map_err(|e| unreadable(path, &e.to_string()))?)))
-        .collect::<Result<Vec<_>>>()?,
-        Some(metadata),
-    )
-    .map_err(|e| unreadable(path, &e.to_string()))?;
+        .collect::<Result<Vec<_>>>()?;
+    let metadata = HashMap::from([(METADATA_KEY.to_string(), description)]);
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(broken)?;
     publish::publish(path, |file| std::io::Write::write_all(file, &bytes))
 }
 
@@ -136,7 +135,7 @@ pub(crate) fn read<M: for<'de> Deserialize<'de>>(
     path: &Path,
 ) -> Result<(M, BTreeMap<String, Tensor>, String)> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    let broken = |e: safetensors::SafeTensorError| unreadable(path, &e.to_string());
+    let broken = |e: SafeTensorError| unreadable(path, &e.to_string());
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
     let description = header
         .metadata()
@@ -148,7 +147,12 @@ pub(crate) fn read<M: for<'de> Deserialize<'de>>(
     let tensors = tensors
         .iter()
         .map(|(name, view)| {
-            let tensor = Tensor::try_from(view).map_err(torch("reading a model file"))?;
+            if view.dtype() != Dtype::F32 {
+                return Err(unreadable(path, &format!("{name} is not in f32")));
+            }
+            let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
+            let tensor = Tensor::f_from_data_size(view.data(), &shape, Kind::Float)
+                .map_err(torch("reading a model file"))?;
             Ok((name.to_string(), tensor))
         })
         .collect::<Result<_>>()?;

@@ -1,2 +1,1 @@
-//! Integration tests: one binary, since every test binary links libtorch.
 mod placeholder {}
