@@ -38,5 +38,11 @@ pub fn at(pairs: &[(&[Coordinate], &[Coordinate])], radius: f64, t: f32) -> Best
 
 /// Best over thresholds.
 pub fn best_threshold(pairs: &[(&[Coordinate], &[Coordinate])], radius: f64) -> Best {
-    (1..40).map(|i| at(pairs, radius, i as f32 * 0.025)).max_by(|a, b| a.f1.total_cmp(&b.f1)).unwrap()
+    let all: Vec<Best> = (1..100).map(|i| at(pairs, radius, i as f32 * 0.01)).collect();
+    let top = all.iter().enumerate().max_by(|a, b| a.1.f1.total_cmp(&b.1.f1)).unwrap().0;
+    let tol: f64 = std::env::var("PLATEAU").ok().and_then(|s| s.parse().ok()).unwrap_or(0.0);
+    let ok = |i: usize| all[i].f1 >= all[top].f1 - tol;
+    let mut lo = top; while lo > 0 && ok(lo - 1) { lo -= 1; }
+    let mut hi = top; while hi + 1 < all.len() && ok(hi + 1) { hi += 1; }
+    all[(lo + hi) / 2]
 }

@@ -22,3 +22,25 @@ pub struct Coordinates {
     /// In the order of the file.
     pub points: Vec<Coordinate>,
 }
+
+/// stub
+pub struct Matched { /// x
+ pub pairs: Vec<(crate::micrograph::Source, Vec<Coordinate>)>, /// x
+ pub micrographs_without: Vec<String>, /// x
+ pub coordinates_without: Vec<String> }
+/// stub
+pub fn read_all(_: &[std::path::PathBuf]) -> crate::error::Result<Vec<Coordinates>> { unimplemented!() }
+/// stub
+pub fn match_to(_: &[crate::micrograph::Source], _: Vec<Coordinates>) -> crate::error::Result<Matched> { unimplemented!() }
+/// stub
+pub mod star { use super::*; use std::path::*;
+/// x
+ pub fn write(_: &Path, _: &[Coordinate]) -> crate::error::Result<()> { unimplemented!() }
+/// x
+ pub fn write_lists(_: &Path, _: &[(String, PathBuf)]) -> crate::error::Result<()> { unimplemented!() } }
+/// stub
+pub mod csv { use super::*; use std::path::*;
+/// x
+ pub fn write(_: &Path, _: &[Coordinates]) -> crate::error::Result<()> { unimplemented!() }
+/// x
+ pub fn read(_: &Path) -> crate::error::Result<Vec<Coordinates>> { unimplemented!() } }

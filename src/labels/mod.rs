@@ -5,6 +5,7 @@
 //! in the margin where the labels show that nobody labelled, and in the ring between the disk and
 //! [`Settings::ignore_radius_fraction`].
 
+pub mod fit;
 pub mod patches;
 
 use ndarray::Array2;

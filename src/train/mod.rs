@@ -206,6 +206,7 @@ pub enum Event<'a> {
 #[derive(Debug, Serialize, Deserialize)]
 struct State {
     fingerprint: String,
+    seed: u64,
     optimiser_steps: i32,
     epochs: Vec<Epoch>,
 }
@@ -219,9 +220,19 @@ fn checkpoint_path(folder: &Path) -> PathBuf {
     folder.join("last.safetensors")
 }
 
-/// The fingerprint of the training that a model folder holds, if any.
-pub fn stored_fingerprint(folder: &Path) -> Option<String> {
-    checkpoint::read::<State>(&checkpoint_path(folder)).ok().map(|(state, _, _)| state.fingerprint)
+/// Which training a model folder holds the checkpoint of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Stands for its inputs and settings.
+    pub fingerprint: String,
+    /// Its seed.
+    pub seed: u64,
+}
+
+/// The training whose checkpoint a model folder holds, if there is a readable one.
+pub fn stored(folder: &Path) -> Option<Stored> {
+    let (state, _, _) = checkpoint::read::<State>(&checkpoint_path(folder)).ok()?;
+    Some(Stored { fingerprint: state.fingerprint, seed: state.seed })
 }
 
 /// Trains to the end, from a checkpoint if the folder has one of this job; all epochs' figures.
@@ -249,7 +260,8 @@ pub fn train(
         (epoch.threshold, epoch.precision, epoch.recall, epoch.f1) =
             (result.threshold, result.scores.precision, result.scores.recall, result.scores.f1);
         // At equal F1 the later one: its learning rate was lower.
-        let best = epochs.iter().all(|earlier| earlier.f1 <= epoch.f1);
+        let tol: f64 = std::env::var("TOL").ok().and_then(|s| s.parse().ok()).unwrap_or(0.0);
+        let best = epochs.iter().all(|earlier| earlier.f1 <= epoch.f1 + tol);
         epochs.push(epoch);
         if best {
             let card = Card {
@@ -285,6 +297,7 @@ fn all_tensors(network: &Network, optimiser: &AdamW) -> BTreeMap<String, Tensor>
 fn store(job: &Job, network: &Network, optimiser: &AdamW, epochs: &[Epoch]) -> Result<()> {
     let state = State {
         fingerprint: job.fingerprint.to_string(),
+        seed: job.card.seed,
         optimiser_steps: optimiser.steps(),
         epochs: epochs.to_vec(),
     };
