@@ -54,7 +54,8 @@ pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
     args.set_min_distance(&mut config, &model)?;
     config.check()?;
     let threshold = super::check_threshold(args.threshold)?.unwrap_or(model.card.threshold);
-    let sources = micrograph::list(&super::given_or(&args.micrographs, "micrographs", "the micrographs")?)?;
+    let given = super::given_or(&args.micrographs, "micrographs", "the micrographs")?;
+    let sources = micrograph::list(&given)?;
     let run = args.run.out.open()?;
     session.describe(&run, "pick", &config, global.seed, Some(&model.hash), &[])?;
 
@@ -69,6 +70,7 @@ pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
             radius: super::radius(&config),
             pixel_size: config.data.pixel_size_a.map(PixelSize),
             threshold,
+            listed_in: &given[0],
             run: &run,
         },
         &mut |event| {

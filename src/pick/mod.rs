@@ -92,8 +92,10 @@ pub fn pick(
     found
         .into_iter()
         .map(|peak| {
-            let (x_mic_px, y_mic_px) = frame.mic_from_work(peak.x, peak.y);
-            Coordinate { x_mic_px, y_mic_px, score: Some(peak.score) }
+            let (x, y) = frame.mic_from_work(peak.x, peak.y);
+            // More digits than there is truth in would make every stored file longer.
+            let hundredths = |v: f64| (v * 100.0).round() / 100.0;
+            Coordinate { x_mic_px: hundredths(x), y_mic_px: hundredths(y), score: Some(peak.score) }
         })
         .collect()
 }

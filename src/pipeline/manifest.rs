@@ -46,6 +46,13 @@ impl RunDir {
         self.root.join("picks.all")
     }
 
+    /// The list of micrographs that the last picking was given, as its marker file for RELION
+    /// tells.
+    pub fn listed_in(&self) -> PathBuf {
+        let marker = std::fs::read_to_string(self.picks().join("coords_suffix_autopick.star"));
+        PathBuf::from(marker.unwrap_or_default().trim())
+    }
+
     /// Where metrics go.
     pub fn report(&self) -> PathBuf {
         self.root.join("report")

@@ -5,6 +5,7 @@
 //! the floor are stored (`picks.all/`), and the picks (`picks/`) are cut from them, so that
 //! another threshold needs no network.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
@@ -19,6 +20,7 @@ use crate::micrograph::Source;
 use crate::model::{Card, Model};
 use crate::pick;
 use crate::preprocess::Repairs;
+use crate::publish::publish;
 use crate::score::score;
 use crate::units::PixelSize;
 
@@ -37,6 +39,8 @@ pub struct Job<'a> {
     pub pixel_size: Option<PixelSize>,
     /// Score from which on a peak is a pick.
     pub threshold: f32,
+    /// The list of micrographs that RELION is to be pointed to.
+    pub listed_in: &'a Path,
     /// Where everything goes.
     pub run: &'a RunDir,
 }
@@ -125,7 +129,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
                         kept: picked.kept,
                         warnings: &picked.warnings,
                     });
-                    lists.add(job.run, source, picked.picks);
+                    lists.add(&source.name, &source.stem);
                 }
                 // A full disk or a folder without permission would fail every micrograph alike.
                 Err(error @ Error::Io { action: "write" | "create the folder", .. }) => return Err(error),
@@ -140,7 +144,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
         }
         if cancel.requested() { Err(Error::Interrupted) } else { Ok(()) }
     })?;
-    lists.write(job.run)?;
+    lists.write(job.run, job.threshold, job.listed_in)?;
     Ok(summary)
 }
 
@@ -327,27 +331,41 @@ fn write_all_picks(run: &RunDir, stem: &Path, peaks: &[Coordinate]) -> Result<()
 }
 
 fn read_all_picks(run: &RunDir, stem: &Path) -> Result<Vec<Coordinate>> {
-    let read = coords::csv::read(&all_picks_path(run, stem))?;
+    let read = coords::read(&all_picks_path(run, stem))?;
     Ok(read.into_iter().flat_map(|coordinates| coordinates.points).collect())
 }
 
-/// What the list files need of each micrograph, in order.
+/// The micrographs with picks in place, in order; their points stay on disk.
 #[derive(Default)]
-struct Lists {
-    picks: Vec<Coordinates>,
-    files: Vec<(String, PathBuf)>,
-}
+struct Lists(Vec<(String, PathBuf)>);
 
 impl Lists {
-    fn add(&mut self, run: &RunDir, source: &Source, picks: Vec<Coordinate>) {
-        self.files.push((source.name.clone(), star_path(run, &source.stem)));
-        self.picks.push(Coordinates { micrograph: source.name.clone(), points: picks });
+    fn add(&mut self, name: &str, stem: &Path) {
+        self.0.push((name.to_string(), stem.to_path_buf()));
     }
 
-    fn write(&self, run: &RunDir) -> Result<()> {
+    /// Writes what speaks of all micrographs: RELION's lists, `picks.csv`, and cryoSPARC's table.
+    fn write(&self, run: &RunDir, threshold: f32, micrographs: &Path) -> Result<()> {
         let folder = run.picks();
-        coords::csv::write(&folder.join("picks.csv"), &self.picks)?;
-        coords::star::write_lists(&folder, &self.files)
+        let files: Vec<(String, PathBuf)> =
+            self.0.iter().map(|(name, stem)| (name.clone(), star_path(run, stem))).collect();
+        coords::star::write_lists(&folder, &files, micrographs)?;
+        let picks = |stem: &Path| {
+            let mut peaks = read_all_picks(run, stem).map_err(std::io::Error::other)?;
+            cut(&mut peaks, threshold);
+            Ok::<_, std::io::Error>(peaks)
+        };
+        publish(&folder.join("picks.csv"), |file| {
+            coords::csv::write_head(file)?;
+            self.0.iter().try_for_each(|(name, stem)| coords::csv::write_rows(file, name, &picks(stem)?))
+        })?;
+        publish(&folder.join("picked_particles.star"), |file| {
+            file.write_all(coords::star::particles_head().as_bytes())?;
+            for (name, stem) in &self.0 {
+                file.write_all(coords::star::particles_rows(name, &picks(stem)?).as_bytes())?;
+            }
+            file.write_all(b" \n")
+        })
     }
 }
 
@@ -359,15 +377,9 @@ pub fn recut(run: &RunDir, threshold: f32) -> Result<Summary> {
         let mut peaks = read_all_picks(run, &item.stem)?;
         cut(&mut peaks, threshold);
         coords::star::write(&star_path(run, &item.stem), &peaks)?;
-        let source = Source {
-            path: PathBuf::new(),
-            name: item.micrograph.clone(),
-            stem: item.stem,
-            pixel_size: None,
-        };
         let picked = Picked { best_score: item.best_score, kept: true, warnings: Vec::new(), picks: peaks };
         summary.add(&picked);
-        lists.add(run, &source, picked.picks);
+        lists.add(&item.micrograph, &item.stem);
     }
     if summary.micrographs == 0 {
         return Err(Error::missing(
@@ -375,6 +387,6 @@ pub fn recut(run: &RunDir, threshold: f32) -> Result<Summary> {
             "pick first: `picker pick MICROGRAPHS`",
         ));
     }
-    lists.write(run)?;
+    lists.write(run, threshold, &run.listed_in())?;
     Ok(summary)
 }
