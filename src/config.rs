@@ -1,1 +1,172 @@
-//! config
+//! Configuration: built-in values < TOML file < flags, as one checked [`RunConfig`].
+//!
+//! Each section is the `Settings` of a stage, which lives beside the code it steers. Unknown keys
+//! are refused. `configs/default.toml` shows every key.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::model::Architecture;
+use crate::{labels, pick, preprocess, train};
+
+/// All settings of a run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunConfig {
+    /// Which micrographs are what.
+    pub data: Data,
+    /// Bringing micrographs to the working scale.
+    pub preprocess: preprocess::Settings,
+    /// Coordinates → masks.
+    pub labels: labels::Settings,
+    /// Masks → training patches.
+    pub patches: labels::patches::Settings,
+    /// The network's shape.
+    pub model: Architecture,
+    /// The training.
+    pub train: train::Settings,
+    /// Score map → picks.
+    pub pick: pick::Settings,
+}
+
+/// What is known of the micrographs and how they are divided.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Data {
+    /// Particle radius in px of the micrograph.
+    pub particle_radius_px: Option<f64>,
+    /// Particle radius in Å; needs the pixel size.
+    pub particle_radius_a: Option<f64>,
+    /// Å/px, where no STAR file tells it.
+    pub pixel_size_a: Option<f64>,
+    /// Share of the labelled micrographs, at least one, that is set aside for validation when
+    /// none are named.
+    pub validation_share: f64,
+}
+
+impl Default for Data {
+    fn default() -> Data {
+        Data {
+            particle_radius_px: None,
+            particle_radius_a: None,
+            pixel_size_a: None,
+            validation_share: 0.2,
+        }
+    }
+}
+
+impl RunConfig {
+    /// Reads a TOML file over the built-in values.
+    pub fn read(path: &Path) -> Result<RunConfig> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        toml::from_str(&text).map_err(|error| {
+            let line = error.span().map(|span| text[..span.start].lines().count().max(1));
+            Error::malformed(
+                path,
+                line,
+                error.message().to_string(),
+                "configs/default.toml shows every key with its meaning",
+            )
+        })
+    }
+
+    /// Refuses values that cannot be worked with, whatever they came from.
+    pub fn check(&self) -> Result<()> {
+        self.data.check()?;
+        self.preprocess.check()?;
+        self.labels.check()?;
+        self.patches.check()?;
+        self.model.check()?;
+        self.train.check()?;
+        self.pick.check()
+    }
+}
+
+impl Data {
+    fn check(&self) -> Result<()> {
+        let named = [
+            ("--particle-radius", self.particle_radius_px),
+            ("--particle-radius-a", self.particle_radius_a),
+            ("--pixel-size", self.pixel_size_a),
+        ];
+        for (name, value) in named {
+            if let Some(value) = value.filter(|v| !v.is_finite() || *v <= 0.0) {
+                return Err(Error::setting(
+                    name,
+                    format!("{value} is not a positive number"),
+                    "give the radius of the particle, in px of the full micrograph or in Å",
+                ));
+            }
+        }
+        if self.particle_radius_px.is_some_and(|radius| radius < 2.0) {
+            return Err(Error::setting(
+                "--particle-radius",
+                "below 2 px nothing can be told apart",
+                "use less binned micrographs",
+            ));
+        }
+        if self.particle_radius_px.is_some() && self.particle_radius_a.is_some() {
+            return Err(Error::setting(
+                "--particle-radius",
+                "the radius is given in px and in Å",
+                "keep one of --particle-radius and --particle-radius-a",
+            ));
+        }
+        if !(0.0..1.0).contains(&self.validation_share) || self.validation_share == 0.0 {
+            return Err(Error::setting(
+                "--validation",
+                format!("{} is not a share between 0 and 1", self.validation_share),
+                "0.2 sets a fifth aside; or name micrographs",
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<RunConfig> {
+        let file = std::env::temp_dir().join(format!("picker-config-{}.toml", blake3::hash(text.as_bytes())));
+        std::fs::write(&file, text).unwrap();
+        let config = RunConfig::read(&file);
+        std::fs::remove_file(file).unwrap();
+        config
+    }
+
+    #[test]
+    fn the_documented_file_is_the_built_in_one() {
+        let documented = include_str!("../configs/default.toml");
+        assert_eq!(parse(documented).unwrap(), RunConfig::default());
+        let every_key = |value: &toml::Table| -> Vec<String> {
+            let sections = value.iter().filter_map(|(section, keys)| Some((section, keys.as_table()?)));
+            sections.flat_map(|(s, keys)| keys.keys().map(move |k| format!("{s}.{k}"))).collect()
+        };
+        let shown = every_key(&documented.parse().unwrap());
+        for key in every_key(&toml::Table::try_from(RunConfig::default()).unwrap()) {
+            assert!(shown.contains(&key), "configs/default.toml does not show {key}");
+        }
+    }
+
+    #[test]
+    fn the_other_shipped_files_can_be_used() {
+        for text in [include_str!("../configs/paper.toml"), include_str!("../configs/fast-cpu.toml")] {
+            parse(text).unwrap().check().unwrap();
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let error = parse("[train]\nepochs = 3\nepoks = 4\n").unwrap_err().to_string();
+        assert!(error.contains("line 3") && error.contains("epoks"), "{error}");
+    }
+
+    #[test]
+    fn two_radii_are_one_too_many() {
+        let config = parse("[data]\nparticle_radius_px = 40.0\nparticle_radius_a = 80.0\n").unwrap();
+        assert!(config.check().is_err());
+    }
+}

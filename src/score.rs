@@ -1,1 +1,129 @@
-//! score
+//! Scoring: image at the working scale → score map of the same size, the probability that a pixel
+//! lies in a particle's disk.
+//!
+//! Images up to [`WHOLE_PX`] go through the network at once; larger ones in tiles whose halo
+//! covers the receptive field, so that the seams cannot be seen in the result and memory does not
+//! grow with the image. Beyond its edges the image is mirrored.
+
+use ndarray::Array2;
+use tch::{Kind, Tensor};
+
+use crate::error::Result;
+use crate::labels::patches::mirror;
+use crate::model::{Architecture, Network, torch};
+
+/// Images of at most this many px are scored whole.
+const WHOLE_PX: usize = 1024 * 1024;
+/// Side of the part of a tile that is kept, a multiple of the stride.
+const TILE_PX: usize = 768;
+
+/// Scores one image.
+pub fn score(network: &Network, image: &Array2<f32>) -> Result<Array2<f32>> {
+    let (height, width) = image.dim();
+    let tile = if image.len() <= WHOLE_PX { height.max(width) } else { TILE_PX };
+    score_tiled(network, image, tile)
+}
+
+fn score_tiled(network: &Network, image: &Array2<f32>, tile: usize) -> Result<Array2<f32>> {
+    let (height, width) = image.dim();
+    let mut map = Array2::zeros((height, width));
+    for y in (0..height).step_by(tile) {
+        for x in (0..width).step_by(tile) {
+            let (rows, columns) = (Span::new(y, tile, height), Span::new(x, tile, width));
+            let scores = run(network, image, &rows, &columns)?;
+            for row in rows.keep() {
+                for column in columns.keep() {
+                    let at = (row - rows.start) * columns.len() + (column - columns.start);
+                    map[[row, column]] = scores[at];
+                }
+            }
+        }
+    }
+    Ok(map)
+}
+
+/// One axis of a tile: what is kept of it, and the halo around.
+struct Span {
+    keep_start: usize,
+    keep_end: usize,
+    /// First pixel of the window; on the stride's grid, so that pooling cells agree between tiles.
+    start: usize,
+    /// One past the last pixel of the window; may lie beyond the image.
+    end: usize,
+}
+
+impl Span {
+    fn new(keep_start: usize, tile: usize, size: usize) -> Span {
+        let keep_end = (keep_start + tile).min(size);
+        let start = keep_start.saturating_sub(Architecture::HALO);
+        let end = (keep_end + Architecture::HALO).min(size);
+        let length = (end - start).next_multiple_of(Architecture::STRIDE);
+        Span { keep_start, keep_end, start, end: start + length }
+    }
+
+    fn keep(&self) -> std::ops::Range<usize> {
+        self.keep_start..self.keep_end
+    }
+
+    fn len(&self) -> usize {
+        self.end - self.start
+    }
+}
+
+fn run(network: &Network, image: &Array2<f32>, rows: &Span, columns: &Span) -> Result<Vec<f32>> {
+    let (height, width) = image.dim();
+    let mut window = Vec::with_capacity(rows.len() * columns.len());
+    for y in rows.start..rows.end {
+        let row = image.row(mirror(y as i64, height));
+        window.extend((columns.start..columns.end).map(|x| row[mirror(x as i64, width)]));
+    }
+    // The guard, not the closure: a panic inside that one would leave gradients off.
+    let _no_gradients = tch::no_grad_guard();
+    let input = Tensor::f_from_slice(&window)
+        .and_then(|t| t.f_view([1, 1, rows.len() as i64, columns.len() as i64])?.f_to_device(network.device()))
+        .map_err(torch("preparing an image"))?;
+    let mut scores = network.forward(&input, false)?;
+    scores
+        .f_sigmoid_()
+        .and_then(|t| t.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1]))
+        .and_then(|flat| Vec::<f32>::try_from(&flat))
+        .map_err(torch("reading scores"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Device, Precision};
+    use rand::{Rng, SeedableRng};
+
+    fn network() -> Network {
+        let architecture = Architecture { base_features: 4, attention: true };
+        Network::new(architecture, 2, Device::Cpu, Precision::F32).unwrap()
+    }
+
+    fn noise(height: usize, width: usize) -> Array2<f32> {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(4);
+        Array2::from_shape_simple_fn((height, width), || rng.random::<f32>() - 0.5)
+    }
+
+    #[test]
+    fn tiles_equal_the_whole_image() {
+        let (network, image) = (network(), noise(400, 560));
+        let whole = score_tiled(&network, &image, 560).unwrap();
+        let tiled = score_tiled(&network, &image, 128).unwrap();
+        let worst = whole.iter().zip(&tiled).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-5, "{worst}");
+        let spread = whole.iter().copied().fold(0.0, f32::max) - whole.iter().copied().fold(1.0, f32::min);
+        assert!(spread > 1e-3, "an untrained network that answers everywhere alike tests nothing");
+    }
+
+    #[test]
+    fn odd_sizes_come_back_as_they_were() {
+        let network = network();
+        for (height, width) in [(17, 33), (100, 1), (64, 64)] {
+            let map = score(&network, &noise(height, width)).unwrap();
+            assert_eq!(map.dim(), (height, width));
+            assert!(map.iter().all(|v| (0.0..=1.0).contains(v)));
+        }
+    }
+}

@@ -4,11 +4,15 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::error::Error;
+use crate::config::RunConfig;
+use crate::error::{Error, Result};
+use crate::pipeline::manifest::RunDir;
+use crate::pipeline::{Failure, Radius};
 
 mod check;
 mod convert;
@@ -17,6 +21,8 @@ mod evaluate;
 mod info;
 mod overlay;
 mod pick;
+mod progress;
+mod session;
 mod simulate;
 mod threshold;
 mod train;
@@ -119,6 +125,105 @@ fn explain(error: &anyhow::Error) -> Exit {
         Some(Error::Setting { .. } | Error::Missing { .. }) => Exit::Usage,
         _ => Exit::Failed,
     }
+}
+
+/// The particle radius and what it is measured in.
+#[derive(Debug, Clone, Args)]
+struct ScaleArgs {
+    /// Particle radius in px of the full micrograph
+    #[arg(long, value_name = "PX", conflicts_with = "particle_radius_a")]
+    particle_radius: Option<f64>,
+    /// Particle radius in Å
+    #[arg(long, value_name = "Å")]
+    particle_radius_a: Option<f64>,
+    /// Pixel size in Å/px, where no RELION STAR file tells it
+    #[arg(long, value_name = "Å/PX")]
+    pixel_size: Option<f64>,
+}
+
+impl ScaleArgs {
+    /// Flags win over the file.
+    fn over(&self, config: &mut RunConfig) {
+        let data = &mut config.data;
+        if self.particle_radius.is_some() || self.particle_radius_a.is_some() {
+            (data.particle_radius_px, data.particle_radius_a) =
+                (self.particle_radius, self.particle_radius_a);
+        }
+        data.pixel_size_a = self.pixel_size.or(data.pixel_size_a);
+    }
+}
+
+/// The run directory.
+#[derive(Debug, Clone, Args)]
+struct OutArgs {
+    /// Run directory
+    #[arg(long, visible_alias = "output-dir", value_name = "DIR", default_value = "picker_run")]
+    out: PathBuf,
+}
+
+impl OutArgs {
+    fn open(&self) -> Result<RunDir> {
+        RunDir::open(&self.out)
+    }
+}
+
+/// The run directory and the configuration file.
+#[derive(Debug, Clone, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    out: OutArgs,
+    /// Settings in TOML; configs/default.toml shows every key
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl RunArgs {
+    fn config(&self) -> Result<RunConfig> {
+        self.config.as_deref().map_or_else(|| Ok(RunConfig::default()), RunConfig::read)
+    }
+}
+
+/// The radius that flags or file give.
+fn radius(config: &RunConfig) -> Option<Radius> {
+    let px = config.data.particle_radius_px.map(Radius::Px);
+    px.or(config.data.particle_radius_a.map(Radius::Angstrom))
+}
+
+/// The paths that were given, or the folder that the literal commands use.
+fn given_or(given: &[PathBuf], folder: &str, what: &str) -> Result<Vec<PathBuf>> {
+    if !given.is_empty() {
+        return Ok(given.to_vec());
+    }
+    if Path::new(folder).is_dir() {
+        return Ok(vec![PathBuf::from(folder)]);
+    }
+    Err(Error::missing(
+        format!("there is no folder {folder}/ here"),
+        format!("go to the folder that holds it, or give {what}"),
+    ))
+}
+
+fn check_threshold(threshold: Option<f32>) -> Result<Option<f32>> {
+    match threshold {
+        Some(score) if !(0.0..=1.0).contains(&score) => Err(Error::setting(
+            "--threshold",
+            format!("{score} is not between 0 and 1"),
+            "scores are probabilities; the model's own threshold is a good start",
+        )),
+        _ => Ok(threshold),
+    }
+}
+
+/// Names the micrographs that could not be used, last of all, where they are seen.
+fn ended_with(failures: &[Failure]) -> Exit {
+    if failures.is_empty() {
+        return Exit::Done;
+    }
+    eprintln!("{} micrographs could not be used:", failures.len());
+    for failure in failures {
+        eprintln!("  {}", failure.error);
+    }
+    Exit::Partial
 }
 
 fn start_logging(global: &Global) {

@@ -1,14 +1,164 @@
 //! `picker train`.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::Args;
 
+use super::progress::Progress;
+use super::session::Session;
 use super::{Exit, Global};
+use crate::config::RunConfig;
+use crate::coords;
+use crate::error::Error;
+use crate::micrograph;
+use crate::pipeline::training::{self, Choice, Event};
+use crate::train::{self, Epoch};
 
 /// Trains the network on labelled micrographs
+///
+/// In a folder that holds micrographs/ and coordinates/, `picker train --particle-radius 42` is
+/// all there is to type. Interrupted, it goes on from the last finished epoch when run again.
 #[derive(Debug, Args)]
-pub struct TrainArgs {}
+pub(super) struct TrainArgs {
+    /// Micrographs: folders, files, globs, lists of paths, RELION STAR files [default: micrographs]
+    #[arg(value_name = "MICROGRAPHS")]
+    micrographs: Vec<PathBuf>,
+    /// Particle coordinates: folders or files, STAR, CSV, box, cbox, Topaz [default: coordinates]
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    coordinates: Vec<PathBuf>,
+    #[command(flatten)]
+    scale: super::ScaleArgs,
+    /// Micrographs to validate on, or the share of the labelled ones to set aside [default: 0.2]
+    #[arg(long, value_name = "PATH|SHARE", num_args = 1..)]
+    validation: Vec<PathBuf>,
+    #[command(flatten)]
+    run: super::RunArgs,
+    /// Most epochs
+    #[arg(long, visible_alias = "initial-epochs", value_name = "N")]
+    epochs: Option<usize>,
+    /// Highest learning rate
+    #[arg(long, value_name = "RATE")]
+    learning_rate: Option<f64>,
+    /// Patches in one update of the weights
+    #[arg(long, value_name = "N")]
+    batch_size: Option<usize>,
+    /// Features of the network at full resolution
+    #[arg(long, value_name = "N")]
+    base_features: Option<i64>,
+}
 
-pub(super) fn run(_args: &TrainArgs, _global: &Global) -> Result<Exit> {
-    anyhow::bail!("not built yet")
+pub(super) fn run(args: &TrainArgs, global: &Global) -> Result<Exit> {
+    let mut config = args.run.config()?;
+    args.scale.over(&mut config);
+    args.over(&mut config);
+    config.check()?;
+    let radius = super::radius(&config).ok_or_else(|| {
+        Error::missing(
+            "the particle radius is not given",
+            "add --particle-radius PX (px of the full micrograph) or --particle-radius-a Å",
+        )
+    })?;
+    let session = Session::start(global)?;
+    let sources = micrograph::list(&super::given_or(&args.micrographs, "micrographs", "the micrographs")?)?;
+    let coordinates = super::given_or(&args.coordinates, "coordinates", "--coordinates PATH")?;
+    let coordinates = coords::read_all(&coordinates)?;
+    let validation = args.validation(&config)?;
+    let run = args.run.out.open()?;
+    // The seed of a training is part of its identity: a run that goes on must find its own again.
+    let seed = session.seed_or(|| train::stored(&run.model()).map(|stored| stored.seed));
+    session.describe(&run, "train", &config, Some(seed), None, &[])?;
+
+    let mut progress = Progress::new(global);
+    let job = training::Job {
+        sources,
+        coordinates,
+        validation,
+        config: &config,
+        radius,
+        seed,
+        device: session.device,
+        run: &run,
+    };
+    let steps = config.train.patches_per_epoch / config.train.batch_size;
+    let total = config.train.epochs;
+    let outcome = training::run(
+        job,
+        &mut |event| match event {
+            Event::Warning(warning) => progress.warn(&warning),
+            Event::Failed(failure) => progress.warn(&format!("left out: {}", failure.error)),
+            Event::Ready { training, particles, validation } => {
+                progress.say(&format!(
+                    "training on {training} micrographs with {particles} particles, validating on {validation}"
+                ));
+                progress.begin((total * steps) as u64, "training");
+            }
+            Event::Train(train::Event::Resumed(epochs)) => {
+                progress.say(&format!("going on after epoch {}", epochs.len()));
+                progress.at((epochs.len() * steps) as u64);
+            }
+            Event::Train(train::Event::Step { epoch, step, loss }) => {
+                progress.at(((epoch - 1) * steps + step) as u64);
+                progress.note(&format!("epoch {epoch}/{total} loss {loss:.3}"));
+            }
+            Event::Train(train::Event::Epoch(epochs)) => {
+                if let Some(epoch) = epochs.last() {
+                    progress.say(&describe(epoch, total, train::best(epochs)));
+                }
+            }
+        },
+        &session.cancel,
+    );
+    progress.end();
+    let outcome = outcome?;
+    session.describe(&run, "train", &config, Some(seed), None, &outcome.failures)?;
+
+    let card = &outcome.card;
+    println!("model: {}", train::model_path(&run.model()).display());
+    println!(
+        "validation on {}: precision={:.3} recall={:.3} f1={:.3} at threshold {:.3} (epoch {})",
+        card.validated_how,
+        card.validation.precision,
+        card.validation.recall,
+        card.validation.f1,
+        card.threshold,
+        card.epoch
+    );
+    Ok(super::ended_with(&outcome.failures))
+}
+
+fn describe(epoch: &Epoch, total: usize, best: Option<&Epoch>) -> String {
+    let best = best.map_or(String::new(), |best| format!(", best f1 {:.3} (epoch {})", best.f1, best.epoch));
+    format!(
+        "epoch {}/{total}: loss {:.3}, precision {:.3}, recall {:.3}, f1 {:.3}{best}, {:.0} patches/s",
+        epoch.epoch, epoch.loss, epoch.precision, epoch.recall, epoch.f1, epoch.patches_per_second
+    )
+}
+
+impl TrainArgs {
+    fn over(&self, config: &mut RunConfig) {
+        let set = |to: &mut usize, from: Option<usize>| *to = from.unwrap_or(*to);
+        set(&mut config.train.epochs, self.epochs);
+        set(&mut config.train.batch_size, self.batch_size);
+        config.train.learning_rate = self.learning_rate.unwrap_or(config.train.learning_rate);
+        config.model.base_features = self.base_features.unwrap_or(config.model.base_features);
+    }
+
+    fn validation(&self, config: &RunConfig) -> Result<Choice> {
+        match self.validation.as_slice() {
+            [] => Ok(Choice::Share(config.data.validation_share)),
+            [only] if let Some(Ok(share)) = only.to_str().map(str::parse::<f64>) => {
+                if share <= 0.0 || share >= 1.0 {
+                    return Err(Error::setting(
+                        "--validation",
+                        format!("{share} is not a share between 0 and 1"),
+                        "0.2 sets a fifth aside; or name micrographs",
+                    )
+                    .into());
+                }
+                Ok(Choice::Share(share))
+            }
+            paths => Ok(Choice::Named(micrograph::list(paths)?)),
+        }
+    }
 }

@@ -1,10 +1,25 @@
-//! Particle coordinates: the formats in which they are read and written.
+//! Particle coordinates: files of any common format ⇄ points in micrograph px.
 //!
 //! Everything inside this program is in micrograph px, x = column, y = file row, the index of a
-//! pixel being its centre.
+//! pixel being its centre. Formats that store box corners are converted on reading and writing.
+
+pub mod boxes;
+pub mod csv;
+pub mod matching;
+pub mod star;
+pub mod topaz;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+pub use matching::{Matched, match_to};
 
 /// One particle or pick.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Coordinate {
     /// Column in micrograph px.
     pub x_mic_px: f64,
@@ -21,4 +36,273 @@ pub struct Coordinates {
     pub micrograph: String,
     /// In the order of the file.
     pub points: Vec<Coordinate>,
+}
+
+/// A file format for coordinates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// RELION STAR.
+    Star,
+    /// Comma-separated values with a header.
+    Csv,
+    /// EMAN `.box`: x, y, width, height of each box, from its corner.
+    Box,
+    /// EMAN2 JSON.
+    Json,
+    /// crYOLO `.cbox`.
+    Cbox,
+    /// Topaz text.
+    Topaz,
+}
+
+/// What a file holds.
+#[derive(Debug)]
+struct Content {
+    coordinates: Vec<Coordinates>,
+    /// Whether the file itself names the micrographs.
+    named: bool,
+}
+
+const SUPPORTED: &str =
+    "coordinates are read from STAR, CSV, EMAN box and JSON, crYOLO cbox and Topaz text";
+
+impl Format {
+    /// The format of a file, by its extension.
+    pub fn of_name(path: &Path) -> Option<Format> {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "star" => Some(Format::Star),
+            "csv" => Some(Format::Csv),
+            "box" => Some(Format::Box),
+            "json" => Some(Format::Json),
+            "cbox" => Some(Format::Cbox),
+            "txt" | "tsv" => Some(Format::Topaz),
+            _ => None,
+        }
+    }
+
+    /// The extension it is written with.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Format::Star => "star",
+            Format::Csv => "csv",
+            Format::Box => "box",
+            Format::Json => "json",
+            Format::Cbox => "cbox",
+            Format::Topaz => "txt",
+        }
+    }
+}
+
+/// Reads one file of any format; a file for one micrograph is named after it.
+pub fn read(path: &Path) -> Result<Vec<Coordinates>> {
+    read_content(path).map(|content| content.coordinates)
+}
+
+fn read_content(path: &Path) -> Result<Content> {
+    let format =
+        Format::of_name(path).ok_or_else(|| Error::unusable(path, "not a coordinate file by its name", SUPPORTED))?;
+    match format {
+        Format::Star => star::read(path),
+        Format::Csv => csv::read(path),
+        Format::Box => boxes::read_box(path).map(|points| Content::of_one(path, points)),
+        Format::Json => boxes::read_json(path).map(|points| Content::of_one(path, points)),
+        Format::Cbox => boxes::read_cbox(path).map(|points| Content::of_one(path, points)),
+        Format::Topaz => topaz::read(path).map(|coordinates| Content { coordinates, named: true }),
+    }
+}
+
+impl Content {
+    fn of_one(path: &Path, points: Vec<Coordinate>) -> Content {
+        let micrograph = micrograph_of(path).to_string_lossy().into_owned();
+        Content { coordinates: vec![Coordinates { micrograph, points }], named: false }
+    }
+}
+
+/// Reads files and folders (with sub-folders).
+///
+/// In a folder, a file for one micrograph keeps its place in the tree (`a/m` for `a/m.star`), and
+/// a table of many micrographs only speaks for those that have no file of their own.
+pub fn read_all(paths: &[PathBuf]) -> Result<Vec<Coordinates>> {
+    let mut all = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            all.extend(read_folder(path)?);
+        } else {
+            all.extend(read(path)?);
+        }
+    }
+    if all.is_empty() {
+        return Err(Error::missing(
+            format!("no coordinates in {}", paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")),
+            SUPPORTED,
+        ));
+    }
+    Ok(all)
+}
+
+fn read_folder(folder: &Path) -> Result<Vec<Coordinates>> {
+    let (mut own, mut tables) = (Vec::new(), Vec::new());
+    for entry in walkdir::WalkDir::new(folder).follow_links(true).sort_by_file_name() {
+        let entry = entry.map_err(|e| {
+            let path = e.path().unwrap_or(folder).to_path_buf();
+            Error::io("read", path)(e.into())
+        })?;
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy();
+        let skipped = name.starts_with('.') || name.contains(".part.") || name.starts_with("coords_suffix_");
+        if !entry.file_type().is_file() || skipped || Format::of_name(path).is_none() || star::is_list(path) {
+            continue;
+        }
+        let mut content = read_content(path)?;
+        if content.named {
+            tables.extend(content.coordinates);
+            continue;
+        }
+        if let Some(only) = content.coordinates.first_mut()
+            && let Some(tree) = path.strip_prefix(folder).ok().and_then(Path::parent)
+        {
+            only.micrograph = tree.join(&only.micrograph).to_string_lossy().into_owned();
+        }
+        own.extend(content.coordinates);
+    }
+    let known: BTreeSet<String> = own.iter().map(|c| matching::base_stem(&c.micrograph)).collect();
+    own.extend(tables.into_iter().filter(|c| !known.contains(&matching::base_stem(&c.micrograph))));
+    Ok(own)
+}
+
+/// The micrograph a coordinate file is named after: its stem without what pickers append.
+fn micrograph_of(path: &Path) -> PathBuf {
+    const APPENDED: [&str; 8] =
+        ["_autopick", "_manualpick", "_picks", "_pick", "_info", "_coords", "_particles", "_topaz"];
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let bare = APPENDED.iter().find_map(|suffix| stem.strip_suffix(suffix));
+    PathBuf::from(bare.filter(|bare| !bare.is_empty()).unwrap_or(&stem))
+}
+
+/// A number of a coordinate file; the error names file and line.
+fn number(path: &Path, line: usize, text: &str) -> Result<f64> {
+    text.trim().parse::<f64>().ok().filter(|value| value.is_finite()).ok_or_else(|| {
+        Error::malformed(path, line, format!("`{text}` is not a number"), "correct or remove the line")
+    })
+}
+
+/// A score, where the text is one; pickers write dummies of -999 for "none".
+fn score(text: &str) -> Option<f32> {
+    text.trim().parse::<f32>().ok().filter(|value| value.is_finite() && *value > -900.0)
+}
+
+/// Whole px, as every format with integers is written: RELION cuts off fractions.
+fn whole(value: f64) -> i64 {
+    value.round() as i64
+}
+
+/// Writes the coordinates of one micrograph, in a format that has one file a micrograph.
+///
+/// `box_size_px` is the side of the boxes, for formats that store them.
+pub fn write_one(
+    format: Format,
+    path: &Path,
+    coordinates: &Coordinates,
+    box_size_px: Option<u32>,
+) -> Result<()> {
+    let boxed = || {
+        box_size_px.ok_or_else(|| {
+            Error::missing("this format stores boxes, but no box size is given", "add --box-size PX (even)")
+        })
+    };
+    let points = &coordinates.points;
+    match format {
+        Format::Star => star::write(path, points),
+        Format::Csv => csv::write(path, std::slice::from_ref(coordinates)),
+        Format::Box => boxes::write_box(path, points, boxed()?),
+        Format::Json => boxes::write_json(path, points),
+        Format::Cbox => boxes::write_cbox(path, points, boxed()?),
+        Format::Topaz => topaz::write(path, std::slice::from_ref(coordinates)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    #[test]
+    fn a_file_is_named_after_its_micrograph() {
+        for (file, micrograph) in [
+            ("d/m1.star", "m1"),
+            ("m1_autopick.star", "m1"),
+            ("a.b_manualpick.star", "a.b"),
+            ("m_info.json", "m"),
+        ] {
+            assert_eq!(micrograph_of(Path::new(file)), Path::new(micrograph));
+        }
+    }
+
+    #[test]
+    fn a_folder_keeps_its_tree_and_tables_only_fill_gaps() {
+        let dir = folder();
+        let at = |x: f64| vec![Coordinate { x_mic_px: x, y_mic_px: 2.0, score: Some(0.5) }];
+        star::write(&dir.path().join("a/m_autopick.star"), &at(10.0)).unwrap();
+        star::write(&dir.path().join("b/m_autopick.star"), &at(20.0)).unwrap();
+        let table = [("m.mrc", 10.0), ("n.mrc", 30.0)]
+            .map(|(name, x)| Coordinates { micrograph: name.into(), points: at(x) });
+        csv::write(&dir.path().join("picks.csv"), &table).unwrap();
+        let files = [("x/m.mrc".to_string(), dir.path().join("a/m_autopick.star"))];
+        star::write_lists(dir.path(), &files, Path::new("mics.star")).unwrap();
+        let read = read_all(&[dir.path().to_path_buf()]).unwrap();
+        let names: Vec<&str> = read.iter().map(|c| c.micrograph.as_str()).collect();
+        assert_eq!(names, ["a/m", "b/m", "n.mrc"]);
+    }
+
+    fn any_points() -> impl Strategy<Value = Vec<Coordinate>> {
+        prop::collection::vec((0..5000i32, 0..5000i32, 0..=1000u16), 0..20).prop_map(|points| {
+            let mut points: Vec<Coordinate> = points
+                .into_iter()
+                .map(|(x, y, s)| Coordinate {
+                    x_mic_px: f64::from(x),
+                    y_mic_px: f64::from(y),
+                    score: Some(f32::from(s) / 1000.0),
+                })
+                .collect();
+            points.sort_by(|a, b| b.score.partial_cmp(&a.score).unwrap());
+            points
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn what_is_written_is_read_back(points in any_points()) {
+            let dir = folder();
+            for format in [Format::Star, Format::Csv, Format::Box, Format::Json, Format::Cbox, Format::Topaz] {
+                let path = dir.path().join("m").with_extension(format.extension());
+                let written = Coordinates { micrograph: "m".into(), points: points.clone() };
+                write_one(format, &path, &written, Some(64)).unwrap();
+                let read = read(&path).unwrap();
+                let found: Vec<Coordinate> = read.iter().flat_map(|c| c.points.clone()).collect();
+                prop_assert_eq!(found.len(), points.len(), "{:?}", format);
+                for (a, b) in found.iter().zip(&points) {
+                    prop_assert_eq!((a.x_mic_px, a.y_mic_px), (b.x_mic_px, b.y_mic_px), "{:?}", format);
+                    if format != Format::Json {
+                        prop_assert!((a.score.unwrap() - b.score.unwrap()).abs() < 1e-5, "{:?}", format);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let dir = folder();
+            for extension in ["star", "csv", "box", "json", "cbox", "txt"] {
+                let path = dir.path().join("m").with_extension(extension);
+                std::fs::write(&path, &bytes).unwrap();
+                let _ = read(&path);
+            }
+        }
+    }
 }

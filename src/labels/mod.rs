@@ -1,1 +1,217 @@
-//! labels
+//! Labels: particle coordinates → per-pixel targets and weights at the working scale.
+//!
+//! A pixel is a target (1) within [`Settings::mask_radius_fraction`] of a particle's centre and
+//! background (0) elsewhere. Its weight is 0, so that the loss ignores it, outside the valid area,
+//! in the margin where the labels show that nobody labelled, and in the ring between the disk and
+//! [`Settings::ignore_radius_fraction`].
+
+pub mod fit;
+pub mod patches;
+
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+
+use crate::coords::Coordinate;
+use crate::error::{Error, Result};
+use crate::preprocess::Prepared;
+
+/// How coordinates become masks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Radius of the target disks, in particle radii; below 1 keeps touching particles apart.
+    pub mask_radius_fraction: f64,
+    /// Pixels between the disk and this many particle radii count neither way; not above
+    /// `mask_radius_fraction` means no such ring.
+    pub ignore_radius_fraction: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { mask_radius_fraction: 0.7, ignore_radius_fraction: 0.7 }
+    }
+}
+
+impl Settings {
+    /// Refuses radii that leave no disk.
+    pub fn check(&self) -> Result<()> {
+        for (name, value) in [
+            ("labels.mask_radius_fraction", self.mask_radius_fraction),
+            ("labels.ignore_radius_fraction", self.ignore_radius_fraction),
+        ] {
+            if !(0.1..=3.0).contains(&value) {
+                return Err(Error::setting(
+                    name,
+                    format!("{value} is not between 0.1 and 3 particle radii"),
+                    "0.7 suits most particles",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One labelled micrograph, ready for patches to be cut from.
+#[derive(Debug, Clone)]
+pub struct Labelled {
+    /// The image at the working scale.
+    pub image: Array2<f32>,
+    /// 1 in particle disks, 0 elsewhere.
+    pub target: Array2<u8>,
+    /// 1 where the pixel counts, 0 where it is ignored.
+    pub weight: Array2<u8>,
+    /// Particle centres, (x, y) in working px.
+    pub centres: Vec<(f64, f64)>,
+}
+
+/// Paints the masks of one micrograph.
+///
+/// `margin_work_px` is the unlabelled margin inside the valid area ([`unlabelled_margin`]).
+pub fn paint(
+    prepared: Prepared,
+    particles: &[Coordinate],
+    radius_work_px: f64,
+    margin_work_px: f64,
+    settings: &Settings,
+) -> Labelled {
+    let dim = prepared.image.dim();
+    let mut weight = Array2::from_shape_fn(dim, |(y, x)| {
+        let depth = prepared.depth_work_px(x as f64, y as f64);
+        u8::from(depth >= 0.0 && depth >= margin_work_px)
+    });
+    let mut target = Array2::zeros(dim);
+    let centres: Vec<(f64, f64)> = particles
+        .iter()
+        .map(|particle| prepared.frame.work_from_mic(particle.x_mic_px, particle.y_mic_px))
+        .collect();
+    let mask_radius = settings.mask_radius_fraction * radius_work_px;
+    for &centre in &centres {
+        paint_disk(&mut weight, centre, settings.ignore_radius_fraction * radius_work_px, 0);
+    }
+    // Disks last: a particle's own pixels count even inside a neighbour's ring.
+    for &centre in &centres {
+        paint_disk(&mut target, centre, mask_radius, 1);
+        paint_disk(&mut weight, centre, mask_radius, 1);
+    }
+    for ((y, x), weight) in weight.indexed_iter_mut() {
+        if !prepared.valid.contains(x, y) {
+            *weight = 0;
+        }
+    }
+    Labelled { image: prepared.image, target, weight, centres }
+}
+
+fn paint_disk(mask: &mut Array2<u8>, (cx, cy): (f64, f64), radius: f64, value: u8) {
+    let (height, width) = mask.dim();
+    let span = |centre: f64, size: usize| {
+        let first = (centre - radius).ceil().max(0.0) as usize;
+        let last = (centre + radius).floor().min(size as f64 - 1.0);
+        first..if last < 0.0 { first } else { (last as usize + 1).max(first) }
+    };
+    for y in span(cy, height) {
+        for x in span(cx, width) {
+            if (x as f64 - cx).powi(2) + (y as f64 - cy).powi(2) <= radius * radius {
+                mask[[y, x]] = value;
+            }
+        }
+    }
+}
+
+/// The width of the margin, inside the valid area, in which the labels show that nobody labelled:
+/// in particle radii, from 0 to 2.
+///
+/// Many labelling tools drop particles whose box would leave the micrograph. Such a margin must
+/// be neither background in training nor picked. It is the widest margin that holds less than a
+/// tenth of the particles that an even spread would put there, where that spread would put at
+/// least five; otherwise there is no evidence and it is 0.
+pub fn unlabelled_margin<'a>(
+    labelled: impl Iterator<Item = (&'a Prepared, &'a [Coordinate])> + Clone,
+    radius_work_px: f64,
+) -> f64 {
+    let margins = (1..=20).rev().map(|tenth| f64::from(tenth) / 10.0);
+    for margin in margins {
+        let (mut expected, mut found) = (0.0, 0.0);
+        for (prepared, particles) in labelled.clone() {
+            let width = (prepared.valid.x1 - prepared.valid.x0) as f64;
+            let height = (prepared.valid.y1 - prepared.valid.y0) as f64;
+            let inset = 2.0 * margin * radius_work_px;
+            let inner = (width - inset).max(0.0) * (height - inset).max(0.0);
+            let depths = particles.iter().map(|particle| {
+                let (x, y) = prepared.frame.work_from_mic(particle.x_mic_px, particle.y_mic_px);
+                prepared.depth_work_px(x, y)
+            });
+            let inside = depths.clone().filter(|depth| *depth >= 0.0).count() as f64;
+            expected += inside * (1.0 - inner / (width * height));
+            found += depths
+                .filter(|depth| (0.0..margin * radius_work_px).contains(depth))
+                .count() as f64;
+        }
+        if expected >= 5.0 && found <= 0.1 * expected {
+            return margin;
+        }
+    }
+    0.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preprocess::{Area, Repairs};
+    use crate::units::{Frame, Shape};
+    use rand::{Rng, SeedableRng};
+
+    fn blank(width: usize, height: usize) -> Prepared {
+        let shape = Shape { width, height };
+        Prepared {
+            image: Array2::zeros((height, width)),
+            valid: Area::whole((height, width)),
+            frame: Frame { mic: Shape { width: 2 * width, height: 2 * height }, work: shape },
+            repairs: Repairs::default(),
+        }
+    }
+
+    fn at(x: f64, y: f64) -> Coordinate {
+        Coordinate { x_mic_px: x, y_mic_px: y, score: None }
+    }
+
+    #[test]
+    fn a_disk_has_its_area_and_its_place() {
+        let labelled = paint(blank(100, 80), &[at(60.0, 40.0)], 10.0, 0.0, &Settings::default());
+        let area = labelled.target.iter().map(|v| f64::from(*v)).sum::<f64>();
+        assert!((area / (std::f64::consts::PI * 49.0) - 1.0).abs() < 0.05);
+        assert_eq!((labelled.target[[20, 30]], labelled.target[[20, 38]]), (1, 0));
+        assert_eq!(labelled.centres, [(30.0, 20.0)]);
+    }
+
+    #[test]
+    fn rings_and_margins_are_ignored_but_disks_always_count() {
+        let settings = Settings { ignore_radius_fraction: 1.0, ..Settings::default() };
+        let labelled = paint(blank(100, 80), &[at(60.0, 40.0), at(4.0, 4.0)], 10.0, 5.0, &settings);
+        assert_eq!((labelled.weight[[20, 30]], labelled.weight[[20, 39]]), (1, 0));
+        assert_eq!((labelled.weight[[2, 2]], labelled.weight[[2, 50]]), (1, 0));
+    }
+
+    #[test]
+    fn particles_outside_the_image_paint_nothing() {
+        let labelled = paint(blank(50, 50), &[at(-90.0, 40.0), at(300.0, 300.0)], 10.0, 0.0, &Settings::default());
+        assert!(labelled.target.iter().all(|v| *v == 0));
+    }
+
+    #[test]
+    fn a_margin_is_seen_when_the_labels_show_one_and_only_then() {
+        let prepared = blank(700, 700);
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(5);
+        let mut spread = |from: f64, to: f64, n: usize| -> Vec<Coordinate> {
+            (0..n).map(|_| at(rng.random_range(from..to), rng.random_range(from..to))).collect()
+        };
+        let margin = |particles: &[Coordinate]| {
+            unlabelled_margin([(&prepared, particles)].into_iter(), 10.0)
+        };
+        let everywhere = margin(&spread(0.0, 1400.0, 300));
+        let inside = margin(&spread(30.0, 1370.0, 300));
+        let few = margin(&spread(400.0, 1000.0, 8));
+        assert!(everywhere < 0.3, "{everywhere}");
+        assert!((1.2..=2.0).contains(&inside), "{inside}");
+        assert_eq!(few, 0.0);
+    }
+}

@@ -37,3 +37,7 @@ pub fn read(path: &Path) -> Result<Micrograph> {
     let _ = path;
     unimplemented!()
 }
+/// stub
+pub fn list(_: &[PathBuf]) -> Result<Vec<Source>> { unimplemented!() }
+/// stub
+pub fn pixel_size(_: &Source, _: Option<PixelSize>, _: Option<PixelSize>) -> (Option<PixelSize>, Option<String>) { unimplemented!() }

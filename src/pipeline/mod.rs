@@ -1,1 +1,151 @@
-//! pipeline
+//! The pipeline: stages in order over many micrographs, and the run directory that remembers them.
+//!
+//! One bad micrograph is recorded and named, the others go on. Everything can be stopped at any
+//! moment: finished work is on disk, whole, and the next run takes it up.
+
+pub mod manifest;
+pub mod picking;
+pub mod training;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::micrograph::{self, Source};
+use crate::preprocess::{self, Prepared};
+use crate::units::PixelSize;
+
+/// A request to stop, shared between the signal handler and the loops.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Asks for the stop.
+    pub fn request(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it was asked for.
+    pub fn requested(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// A micrograph that could not be used, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Its name as listed.
+    pub micrograph: String,
+    /// The error in one line, with its hint.
+    pub error: String,
+}
+
+impl Failure {
+    pub(crate) fn new(micrograph: &str, error: &Error) -> Failure {
+        let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        Failure { micrograph: micrograph.to_string(), error: format!("{error}{hint}") }
+    }
+}
+
+/// The particle radius as the user gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Radius {
+    /// In px of each micrograph.
+    Px(f64),
+    /// In Å.
+    Angstrom(f64),
+}
+
+impl Radius {
+    /// In px of a micrograph of this pixel size.
+    pub fn in_px(self, pixel_size: Option<PixelSize>) -> Result<f64> {
+        match (self, pixel_size) {
+            (Radius::Px(radius), _) => Ok(radius),
+            (Radius::Angstrom(radius), Some(size)) => Ok(size.px_from_a(radius)),
+            (Radius::Angstrom(_), None) => Err(Error::missing(
+                "the particle radius is given in Å, but the pixel size is not known",
+                "add --pixel-size Å/PX, or give the radius in px with --particle-radius",
+            )),
+        }
+    }
+}
+
+/// A micrograph at the working scale, with what was learnt on the way.
+#[derive(Debug)]
+struct Loaded {
+    prepared: Prepared,
+    radius_mic_px: f64,
+    pixel_size: Option<PixelSize>,
+    warnings: Vec<String>,
+}
+
+/// Reads and prepares one micrograph; `radius` is told its pixel size.
+fn load(
+    source: &Source,
+    pixel_size_flag: Option<PixelSize>,
+    settings: &preprocess::Settings,
+    radius: impl FnOnce(Option<PixelSize>) -> Result<f64>,
+) -> Result<Loaded> {
+    // Decoders of foreign formats may panic on a broken file; that must not end the run.
+    catch_unwind(AssertUnwindSafe(|| {
+        let micrograph = micrograph::read(&source.path)?;
+        let mut warnings = micrograph.warnings;
+        let (pixel_size, doubt) =
+            micrograph::pixel_size(source, pixel_size_flag, micrograph.header_pixel_size);
+        warnings.extend(doubt);
+        let radius_mic_px = radius(pixel_size)?;
+        let prepared = preprocess::prepare(micrograph.pixels, radius_mic_px, settings)?;
+        Ok(Loaded { prepared, radius_mic_px, pixel_size, warnings })
+    }))
+    .unwrap_or_else(|_| {
+        Err(Error::unusable(&source.path, "reading it broke the decoder", "export the file again"))
+    })
+    .map_err(|error| name_file(error, &source.path))
+}
+
+/// Adds the file to errors that come from its pixels and know no path.
+fn name_file(error: Error, path: &Path) -> Error {
+    match error {
+        Error::Missing { what, hint } => Error::unusable(path, what, hint),
+        Error::Setting { name, what, hint } => Error::unusable(path, format!("{name}: {what}"), hint),
+        other => other,
+    }
+}
+
+/// Size and time of change: what tells a changed input without reading it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputStamp {
+    /// Bytes.
+    pub size: u64,
+    /// Nanoseconds since 1970.
+    pub modified_ns: u128,
+}
+
+impl InputStamp {
+    /// Looks at a file.
+    pub fn of(path: &Path) -> Result<InputStamp> {
+        let metadata = std::fs::metadata(path).map_err(Error::io("read", path))?;
+        let modified = metadata.modified().map_err(Error::io("read", path))?;
+        let since = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Ok(InputStamp { size: metadata.len(), modified_ns: since.as_nanos() })
+    }
+}
+
+/// A hash that stands for everything that `value` holds.
+fn fingerprint(value: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string(value).map_err(|error| {
+        Error::setting("settings", error.to_string(), "use finite numbers")
+    })?;
+    Ok(blake3::hash(text.as_bytes()).to_hex().to_string())
+}
+
+/// `stem` with `suffix` behind it, in `folder`.
+fn beside(folder: &Path, stem: &Path, suffix: &str) -> PathBuf {
+    let mut name = folder.join(stem).into_os_string();
+    name.push(suffix);
+    PathBuf::from(name)
+}

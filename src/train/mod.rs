@@ -1,1 +1,468 @@
-//! train
+//! Training: labelled micrographs → model file, by an epoch loop that can be stopped anywhere.
+//!
+//! After each epoch the validation micrographs are picked, not just scored: the model kept is the
+//! one that picks best, and its threshold is the best one there. Each epoch draws its own random
+//! numbers from (seed, epoch), and a checkpoint holds weights, optimiser and history; so a run
+//! that was killed and resumed ends with the very same weights.
+
+mod loss;
+mod optim;
+mod schedule;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::coords::Coordinate;
+use crate::error::{Error, Result};
+use crate::eval;
+use crate::labels::Labelled;
+use crate::labels::patches::{self, Batch};
+use crate::model::checkpoint::{self, Card, ValidationScores};
+use crate::model::{Device, Network, Precision, torch};
+use crate::pick;
+use crate::preprocess::Prepared;
+use crate::score::score;
+
+use optim::AdamW;
+pub use schedule::Schedule;
+use schedule::Progress;
+
+/// How the network is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Most epochs; one epoch is `patches_per_epoch` patches and one validation.
+    pub epochs: usize,
+    /// Patches drawn in an epoch.
+    pub patches_per_epoch: usize,
+    /// Patches in one update of the weights.
+    pub batch_size: usize,
+    /// Patches that go through the network at once; gradients add up until a batch is full.
+    pub patches_at_once: usize,
+    /// Highest learning rate.
+    pub learning_rate: f64,
+    /// How the learning rate goes.
+    pub schedule: Schedule,
+    /// Share of the training in which the learning rate rises.
+    pub warm_up: f64,
+    /// Decoupled weight decay of the kernels.
+    pub weight_decay: f64,
+    /// Joint norm to which gradients are clipped.
+    pub clip_norm: f64,
+    /// Share of the Dice term in the loss; the rest is cross-entropy.
+    pub dice_share: f64,
+    /// Background that the network takes for a particle with a probability above this is left out
+    /// of the loss; 1 leaves nothing out.
+    pub forgive_above: f64,
+    /// Training stops after this many epochs without a better F1 on validation.
+    pub patience: usize,
+    /// Number format of the computations.
+    pub precision: Precision,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            epochs: 20,
+            patches_per_epoch: 320,
+            batch_size: 16,
+            patches_at_once: 16,
+            learning_rate: 2e-3,
+            schedule: Schedule::OneCycle,
+            warm_up: 0.15,
+            weight_decay: 1e-2,
+            clip_norm: 1.0,
+            dice_share: 0.5,
+            forgive_above: 1.0,
+            patience: 12,
+            precision: Precision::Auto,
+        }
+    }
+}
+
+impl Settings {
+    /// Refuses values that cannot be trained with.
+    pub fn check(&self) -> Result<()> {
+        let fail = |name: &str, what: String| {
+            Err(Error::setting(format!("train.{name}"), what, "see configs/default.toml for its meaning"))
+        };
+        for (name, value) in [
+            ("epochs", self.epochs),
+            ("patches_per_epoch", self.patches_per_epoch),
+            ("batch_size", self.batch_size),
+            ("patches_at_once", self.patches_at_once),
+            ("patience", self.patience),
+        ] {
+            if value == 0 {
+                return fail(name, "must be at least 1".into());
+            }
+        }
+        if self.patches_per_epoch < self.batch_size {
+            return fail("patches_per_epoch", format!("is less than one batch of {}", self.batch_size));
+        }
+        if self.learning_rate <= 0.0 || !self.learning_rate.is_finite() {
+            return fail("learning_rate", format!("{} is not a positive number", self.learning_rate));
+        }
+        for (name, value, most) in [
+            ("warm_up", self.warm_up, 0.9),
+            ("weight_decay", self.weight_decay, 1.0),
+            ("dice_share", self.dice_share, 1.0),
+            ("forgive_above", self.forgive_above, 1.0),
+        ] {
+            if !(0.0..=most).contains(&value) {
+                return fail(name, format!("{value} is not between 0 and {most}"));
+            }
+        }
+        if self.clip_norm <= 0.0 {
+            return fail("clip_norm", format!("{} is not a positive number", self.clip_norm));
+        }
+        Ok(())
+    }
+
+    fn steps_per_epoch(&self) -> usize {
+        self.patches_per_epoch / self.batch_size
+    }
+}
+
+/// A micrograph, or a part of one, that is only picked in training.
+#[derive(Debug, Clone)]
+pub struct Validation {
+    /// The image; picks outside its valid area do not count.
+    pub prepared: Prepared,
+    /// Its particles in micrograph px.
+    pub truth: Vec<Coordinate>,
+}
+
+/// All that one training needs.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// What is learnt from.
+    pub micrographs: &'a [Labelled],
+    /// What decides which epoch is kept.
+    pub validation: &'a [Validation],
+    /// The training itself.
+    pub settings: &'a Settings,
+    /// The patches.
+    pub patches: &'a patches::Settings,
+    /// The model to be: the card is written with it, its scores and epoch filled in.
+    pub card: &'a Card,
+    /// Where the network runs.
+    pub device: Device,
+    /// Folder of the model file and the checkpoint.
+    pub folder: &'a Path,
+    /// Stands for all inputs and settings: a checkpoint of another training is not resumed.
+    pub fingerprint: &'a str,
+}
+
+/// One epoch's figures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Mean training loss.
+    pub loss: f64,
+    /// Learning rate at its end.
+    pub learning_rate: f64,
+    /// Best threshold on validation after this epoch.
+    pub threshold: f32,
+    /// Precision there.
+    pub precision: f64,
+    /// Recall there.
+    pub recall: f64,
+    /// F1 there.
+    pub f1: f64,
+    /// Training speed.
+    pub patches_per_second: f64,
+    /// Share of the training time spent waiting for patches.
+    pub loader_wait: f64,
+    /// Training and validation together.
+    pub seconds: f64,
+}
+
+/// What happens while training goes on.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Epochs that an earlier run had done.
+    Resumed(&'a [Epoch]),
+    /// A step of an epoch is done.
+    Step {
+        /// Epoch, counted from 1.
+        epoch: usize,
+        /// Steps done in it.
+        step: usize,
+        /// Loss of the step.
+        loss: f64,
+    },
+    /// An epoch is done and stored; all epochs so far.
+    Epoch(&'a [Epoch]),
+}
+
+/// What a checkpoint says beside its tensors.
+#[derive(Debug, Serialize, Deserialize)]
+struct State {
+    fingerprint: String,
+    seed: u64,
+    optimiser_steps: i32,
+    epochs: Vec<Epoch>,
+}
+
+/// The model file in a model folder.
+pub fn model_path(folder: &Path) -> PathBuf {
+    folder.join("best.safetensors")
+}
+
+fn checkpoint_path(folder: &Path) -> PathBuf {
+    folder.join("last.safetensors")
+}
+
+/// Which training a model folder holds the checkpoint of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Stands for its inputs and settings.
+    pub fingerprint: String,
+    /// Its seed.
+    pub seed: u64,
+}
+
+/// The training whose checkpoint a model folder holds, if there is a readable one.
+pub fn stored(folder: &Path) -> Option<Stored> {
+    let (state, _, _) = checkpoint::read::<State>(&checkpoint_path(folder)).ok()?;
+    Some(Stored { fingerprint: state.fingerprint, seed: state.seed })
+}
+
+/// Trains to the end, from a checkpoint if the folder has one of this job; all epochs' figures.
+///
+/// `observe` is told what happens; training stops with [`Error::Interrupted`] once `cancelled`
+/// answers true, at most one step later.
+pub fn train(
+    job: &Job,
+    observe: &mut dyn FnMut(Event),
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Vec<Epoch>> {
+    let settings = job.settings;
+    let network =
+        Network::new(job.card.architecture, job.card.seed, job.device, settings.precision)?;
+    let mut optimiser = AdamW::new(&network, settings.weight_decay);
+    let mut epochs = resume(job, &network, &mut optimiser)?;
+    if !epochs.is_empty() {
+        observe(Event::Resumed(&epochs));
+    }
+    while epochs.len() < settings.epochs && !exhausted(&epochs, settings.patience) {
+        let started = Instant::now();
+        let mut epoch = run_epoch(job, &network, &mut optimiser, &epochs, observe, cancelled)?;
+        let result = validate(job, &network)?;
+        epoch.seconds = started.elapsed().as_secs_f64();
+        (epoch.threshold, epoch.precision, epoch.recall, epoch.f1) =
+            (result.threshold, result.scores.precision, result.scores.recall, result.scores.f1);
+        // At equal F1 the later one: its learning rate was lower.
+        let tol: f64 = std::env::var("TOL").ok().and_then(|s| s.parse().ok()).unwrap_or(0.0);
+        let best = epochs.iter().all(|earlier| earlier.f1 <= epoch.f1 + tol);
+        epochs.push(epoch);
+        if best {
+            let card = Card {
+                threshold: result.threshold,
+                validation: result.scores,
+                epoch: epochs.len(),
+                ..job.card.clone()
+            };
+            checkpoint::write(&model_path(job.folder), &card, &network.variables())?;
+        }
+        // The checkpoint last: it says that the model before it is complete.
+        store(job, &network, &optimiser, &epochs)?;
+        observe(Event::Epoch(&epochs));
+    }
+    Ok(epochs)
+}
+
+/// The best epoch, as [`train`] keeps it.
+pub fn best(epochs: &[Epoch]) -> Option<&Epoch> {
+    epochs.iter().max_by(|a, b| a.f1.total_cmp(&b.f1))
+}
+
+fn exhausted(epochs: &[Epoch], patience: usize) -> bool {
+    best(epochs).is_some_and(|best| epochs.len() - best.epoch >= patience)
+}
+
+fn all_tensors(network: &Network, optimiser: &AdamW) -> BTreeMap<String, Tensor> {
+    let mut tensors = network.variables();
+    tensors.extend(optimiser.state());
+    tensors
+}
+
+fn store(job: &Job, network: &Network, optimiser: &AdamW, epochs: &[Epoch]) -> Result<()> {
+    let state = State {
+        fingerprint: job.fingerprint.to_string(),
+        seed: job.card.seed,
+        optimiser_steps: optimiser.steps(),
+        epochs: epochs.to_vec(),
+    };
+    checkpoint::write(&checkpoint_path(job.folder), &state, &all_tensors(network, optimiser))
+}
+
+fn resume(job: &Job, network: &Network, optimiser: &mut AdamW) -> Result<Vec<Epoch>> {
+    let path = checkpoint_path(job.folder);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let (state, tensors, _) = checkpoint::read::<State>(&path)?;
+    if state.fingerprint != job.fingerprint {
+        return Ok(Vec::new());
+    }
+    checkpoint::fill(&all_tensors(network, optimiser), &tensors, &path)?;
+    optimiser.resume_at(state.optimiser_steps);
+    Ok(state.epochs)
+}
+
+/// Trains one epoch; the figures of validation are left for the caller to fill in.
+fn run_epoch(
+    job: &Job,
+    network: &Network,
+    optimiser: &mut AdamW,
+    before: &[Epoch],
+    observe: &mut dyn FnMut(Event),
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Epoch> {
+    let settings = job.settings;
+    let (epoch, steps) = (before.len(), settings.steps_per_epoch());
+    let history: Vec<f64> = before.iter().map(|epoch| epoch.f1).collect();
+    let started = Instant::now();
+    let (mut waited, mut losses, mut rate) = (0.0, 0.0, 0.0);
+    std::thread::scope(|scope| {
+        // Patches are drawn ahead on a thread of their own; the bound keeps memory constant.
+        let (sender, batches) = sync_channel::<Batch>(3);
+        scope.spawn(move || {
+            for step in 0..steps {
+                let key = (job.card.seed, epoch, step);
+                let batch = patches::batch(job.micrographs, job.patches, key, settings.batch_size);
+                if sender.send(batch).is_err() {
+                    break;
+                }
+            }
+        });
+        for step in 0..steps {
+            if cancelled() {
+                return Err(Error::Interrupted);
+            }
+            let progress = Progress {
+                step: epoch * steps + step,
+                steps: settings.epochs * steps,
+                warm_up: settings.warm_up,
+                history: &history,
+            };
+            rate = settings.schedule.rate(settings.learning_rate, progress);
+            let loss = run_step(job, network, optimiser, &batches, rate, &mut waited)?;
+            losses += loss;
+            observe(Event::Step { epoch: epoch + 1, step: step + 1, loss });
+        }
+        Ok(())
+    })?;
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(Epoch {
+        epoch: epoch + 1,
+        loss: losses / steps as f64,
+        learning_rate: rate,
+        threshold: 0.0,
+        precision: 0.0,
+        recall: 0.0,
+        f1: 0.0,
+        patches_per_second: (steps * settings.batch_size) as f64 / seconds,
+        loader_wait: waited / seconds,
+        seconds,
+    })
+}
+
+/// One update of the weights; the loss as a number, so that no graph outlives the step.
+fn run_step(
+    job: &Job,
+    network: &Network,
+    optimiser: &mut AdamW,
+    batches: &Receiver<Batch>,
+    rate: f64,
+    waited: &mut f64,
+) -> Result<f64> {
+    let waiting = Instant::now();
+    let batch = batches.recv().map_err(|_| Error::Torch {
+        doing: "drawing patches",
+        source: "the thread that draws them has ended".into(),
+    })?;
+    *waited += waiting.elapsed().as_secs_f64();
+    optimiser.zero_gradients();
+    let side = job.patches.patch_px;
+    let mut total = 0.0;
+    for first in (0..batch.len).step_by(job.settings.patches_at_once) {
+        let last = (first + job.settings.patches_at_once).min(batch.len);
+        let share = (last - first) as f64 / batch.len as f64;
+        let range = first * side * side..last * side * side;
+        let tensor = |values: &[f32]| {
+            Tensor::f_from_slice(&values[range.clone()])?
+                .f_view([(last - first) as i64, 1, side as i64, side as i64])?
+                .f_to_device(network.device())
+        };
+        let [images, targets, weights] = [&batch.images, &batch.targets, &batch.weights]
+            .map(|values| tensor(values).map_err(torch("preparing patches")));
+        let logits = network.forward(&images?, true)?;
+        let loss = loss::masked(
+            &logits,
+            &targets?,
+            &weights?,
+            job.settings.dice_share,
+            job.settings.forgive_above,
+        )
+        .and_then(|loss| {
+            let loss = loss.f_mul_scalar(share)?;
+            loss.f_backward()?;
+            Ok(loss)
+        })
+        .map_err(torch("computing gradients"))?;
+        total += loss.double_value(&[]);
+    }
+    if !total.is_finite() {
+        return Err(Error::setting(
+            "train.learning_rate",
+            "the loss is no longer a number",
+            "lower the learning rate, or set train.precision to f32",
+        ));
+    }
+    optimiser.clip_gradients(job.settings.clip_norm)?;
+    optimiser.step(rate)?;
+    Ok(total)
+}
+
+/// Picking quality on validation, and the threshold that gives it.
+struct Validated {
+    threshold: f32,
+    scores: ValidationScores,
+}
+
+fn validate(job: &Job, network: &Network) -> Result<Validated> {
+    let card = job.card;
+    let radius_work_px = card.preprocess.radius_work_px(card.particle_radius_px);
+    let mut picked = Vec::with_capacity(job.validation.len());
+    for micrograph in job.validation {
+        let prepared = &micrograph.prepared;
+        let map = score(network, &prepared.image)?;
+        picked.push(pick::pick(
+            &map,
+            prepared.valid,
+            &prepared.frame,
+            radius_work_px,
+            card.unlabelled_margin_radii,
+            &card.pick,
+        ));
+    }
+    let pairs: Vec<(&[Coordinate], &[Coordinate])> = picked
+        .iter()
+        .zip(job.validation)
+        .map(|(picks, micrograph)| (picks.as_slice(), micrograph.truth.as_slice()))
+        .collect();
+    let best = eval::best_threshold(&pairs, card.particle_radius_px);
+    Ok(Validated {
+        threshold: best.threshold,
+        scores: ValidationScores { precision: best.precision, recall: best.recall, f1: best.f1 },
+    })
+}

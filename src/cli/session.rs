@@ -1,0 +1,75 @@
+//! What every long command needs: threads, device, seed, the wish to stop, the manifest.
+
+use anyhow::Result;
+
+use super::Global;
+use crate::config::RunConfig;
+use crate::error::Error;
+use crate::model::device::{self, Device, LIBTORCH_VERSION};
+use crate::pipeline::manifest::{Run, RunDir};
+use crate::pipeline::{Cancel, Failure};
+
+/// One long command in progress.
+pub(super) struct Session {
+    pub(super) device: Device,
+    pub(super) cancel: Cancel,
+    threads: usize,
+    seed: Option<u64>,
+}
+
+impl Session {
+    /// Sets up threads and device, and turns Ctrl-C and SIGTERM into a wish to stop.
+    pub(super) fn start(global: &Global) -> Result<Session> {
+        let available = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = global.threads.unwrap_or(available);
+        if threads == 0 {
+            return Err(Error::setting("--threads", "must be at least 1", "leave it out to use all").into());
+        }
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+        device::set_threads(threads);
+        let device = Device::choose(&global.device)?;
+        tracing::info!("network on {device}, {threads} threads");
+        let cancel = Cancel::default();
+        let asked = cancel.clone();
+        ctrlc::set_handler(move || {
+            if asked.requested() {
+                // Asked twice: the user does not want to wait for the micrograph in hand.
+                std::process::abort();
+            }
+            asked.request();
+        })?;
+        Ok(Session { device, cancel, threads, seed: global.seed })
+    }
+
+    /// The seed that was given, else the one found, else a drawn one, which is logged.
+    pub(super) fn seed_or(&self, found: impl FnOnce() -> Option<u64>) -> u64 {
+        self.seed.or_else(found).unwrap_or_else(|| {
+            let seed = u64::from(rand::random::<u32>());
+            tracing::info!("seed {seed} (drawn; --seed {seed} repeats this run)");
+            seed
+        })
+    }
+
+    /// Writes the manifest of the run.
+    pub(super) fn describe(
+        &self,
+        run: &RunDir,
+        stage: &str,
+        config: &RunConfig,
+        seed: Option<u64>,
+        model: Option<&str>,
+        failures: &[Failure],
+    ) -> Result<()> {
+        let description = Run {
+            picker_version: env!("CARGO_PKG_VERSION").to_string(),
+            libtorch_version: LIBTORCH_VERSION.to_string(),
+            command_line: std::env::args().collect(),
+            seed,
+            threads: self.threads,
+            device: self.device.to_string(),
+            model: model.map(str::to_string),
+            failures: failures.to_vec(),
+        };
+        Ok(run.describe(stage, &description, config)?)
+    }
+}

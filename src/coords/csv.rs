@@ -1,0 +1,81 @@
+//! CSV: `micrograph,x,y,score` with a header.
+//!
+//! On reading, columns may come in any order and under the names that other programs use; a file
+//! without a micrograph column belongs to the micrograph it is named after.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::{Content, Coordinate, Coordinates, micrograph_of, number, score};
+use crate::error::{Error, Result};
+use crate::publish::publish;
+
+pub(super) fn read(path: &Path) -> Result<Content> {
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes.as_slice());
+    let broken = |error: &csv::Error| {
+        let line = error.position().map(|position| position.line() as usize);
+        Error::malformed(path, line, error.to_string(), "the first line must name the columns: micrograph,x,y,score")
+    };
+    let header = reader.headers().map_err(|e| broken(&e))?;
+    let names: Vec<String> = header
+        .iter()
+        .map(|name| name.trim_start_matches('\u{feff}').to_ascii_lowercase().replace(['-', ' '], "_"))
+        .collect();
+    let column = |known: &[&str]| names.iter().position(|name| known.contains(&name.as_str()));
+    let x = column(&["x", "x_px", "x_coord", "x_coordinate", "rlncoordinatex"]);
+    let y = column(&["y", "y_px", "y_coord", "y_coordinate", "rlncoordinatey"]);
+    let Some((x, y)) = x.zip(y) else {
+        return Err(Error::malformed(
+            path,
+            1,
+            format!("no columns x and y among: {}", names.join(", ")),
+            "the first line must name the columns: micrograph,x,y,score",
+        ));
+    };
+    let micrograph = column(&["micrograph", "micrograph_name", "image_name", "rlnmicrographname"]);
+    let merit = column(&["score", "confidence", "fom", "rlnautopickfigureofmerit"]);
+    let own = micrograph_of(path).to_string_lossy().into_owned();
+    let mut found: BTreeMap<String, Vec<Coordinate>> = BTreeMap::new();
+    if micrograph.is_none() {
+        found.insert(own.clone(), Vec::new());
+    }
+    for record in reader.records() {
+        let record = record.map_err(|e| broken(&e))?;
+        let line = record.position().map_or(0, |position| position.line() as usize);
+        let name = micrograph.map_or(own.as_str(), |column| &record[column]);
+        found.entry(name.to_string()).or_default().push(Coordinate {
+            x_mic_px: number(path, line, &record[x])?,
+            y_mic_px: number(path, line, &record[y])?,
+            score: merit.and_then(|column| score(&record[column])),
+        });
+    }
+    let coordinates =
+        found.into_iter().map(|(micrograph, points)| Coordinates { micrograph, points }).collect();
+    Ok(Content { coordinates, named: micrograph.is_some() })
+}
+
+/// Writes one table for all micrographs.
+pub fn write(path: &Path, all: &[Coordinates]) -> Result<()> {
+    publish(path, |file| {
+        write_head(file)?;
+        all.iter().try_for_each(|own| write_rows(file, &own.micrograph, &own.points))
+    })
+}
+
+/// The first line.
+pub fn write_head(to: &mut impl Write) -> io::Result<()> {
+    writeln!(to, "micrograph,x,y,score")
+}
+
+/// The lines of one micrograph; numbers are written so that they are read back exactly.
+pub fn write_rows(to: &mut impl Write, micrograph: &str, points: &[Coordinate]) -> io::Result<()> {
+    let mut table = csv::Writer::from_writer(to);
+    for point in points {
+        let score = point.score.map(|score| score.to_string()).unwrap_or_default();
+        let fields = [micrograph, &point.x_mic_px.to_string(), &point.y_mic_px.to_string(), &score];
+        table.write_record(fields).map_err(io::Error::other)?;
+    }
+    table.flush()
+}

@@ -1,0 +1,71 @@
+//! Topaz text: tab-separated `image_name  x_coord  y_coord  score`, image names without folder and
+//! extension, centres in whole px.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+use super::{Coordinate, Coordinates, number, score, whole};
+use crate::error::{Error, Result};
+use crate::publish::publish_text;
+
+pub(super) fn read(path: &Path) -> Result<Vec<Coordinates>> {
+    let text = std::fs::read(path).map_err(Error::io("read", path))?;
+    let text = String::from_utf8_lossy(&text);
+    let mut lines = text.lines().enumerate().map(|(i, line)| (i + 1, line.trim())).filter(|(_, l)| !l.is_empty());
+    let header: Vec<&str> = lines.next().map_or(Vec::new(), |(_, line)| line.split_whitespace().collect());
+    let column = |name: &str| header.iter().position(|known| *known == name);
+    let columns = column("image_name").zip(column("x_coord")).zip(column("y_coord"));
+    let Some(((name, x), y)) = columns else {
+        return Err(Error::malformed(
+            path,
+            1,
+            "not a Topaz table: its first line must name image_name, x_coord and y_coord",
+            "for other tables of numbers use CSV with the header micrograph,x,y,score",
+        ));
+    };
+    let merit = column("score");
+    let mut found: BTreeMap<&str, Vec<Coordinate>> = BTreeMap::new();
+    for (line, content) in lines {
+        let values: Vec<&str> = content.split_whitespace().collect();
+        if values.len() != header.len() {
+            return Err(Error::malformed(
+                path,
+                line,
+                format!("{} values for {} columns", values.len(), header.len()),
+                "the file is damaged or an image name holds blanks",
+            ));
+        }
+        found.entry(values[name]).or_default().push(Coordinate {
+            x_mic_px: number(path, line, values[x])?,
+            y_mic_px: number(path, line, values[y])?,
+            score: merit.and_then(|column| score(values[column])),
+        });
+    }
+    Ok(found
+        .into_iter()
+        .map(|(name, points)| Coordinates { micrograph: name.to_string(), points })
+        .collect())
+}
+
+/// Writes one table for all micrographs.
+pub fn write(path: &Path, all: &[Coordinates]) -> Result<()> {
+    let mut text = String::from("image_name\tx_coord\ty_coord\tscore\n");
+    for own in all {
+        let stem = Path::new(&own.micrograph).file_stem().unwrap_or_default().to_string_lossy();
+        if stem.contains(char::is_whitespace) {
+            return Err(Error::unusable(path, format!("`{stem}` holds blanks, which a Topaz table cannot"), "rename the micrograph, or write CSV"));
+        }
+        for point in &own.points {
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                text,
+                "{stem}\t{}\t{}\t{}",
+                whole(point.x_mic_px),
+                whole(point.y_mic_px),
+                point.score.unwrap_or(0.0)
+            );
+        }
+    }
+    publish_text(path, &text)
+}

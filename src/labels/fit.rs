@@ -1,0 +1,3 @@
+//! stub
+/// x
+pub const PLACEHOLDER: u8 = 0;

@@ -1,0 +1,392 @@
+//! Picking many micrographs: sources + model → coordinates of each, as a stream.
+//!
+//! One thread reads and prepares the next micrograph while the network scores this one; the bound
+//! between them keeps memory the same for ten micrographs and for ten thousand. All peaks down to
+//! the floor are stored (`picks.all/`), and the picks (`picks/`) are cut from them, so that
+//! another threshold needs no network.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::manifest::{Item, Plan, RunDir, Status};
+use super::{Cancel, Failure, InputStamp, Loaded, Radius, beside, fingerprint, load};
+use crate::coords::{self, Coordinate, Coordinates};
+use crate::error::{Error, Result};
+use crate::micrograph::Source;
+use crate::model::{Card, Model};
+use crate::pick;
+use crate::preprocess::Repairs;
+use crate::publish::publish;
+use crate::score::score;
+use crate::units::PixelSize;
+
+/// All that one picking needs.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// The micrographs, in the order of the output.
+    pub sources: &'a [Source],
+    /// The model.
+    pub model: &'a Model,
+    /// Peaks and their suppression.
+    pub settings: &'a pick::Settings,
+    /// Radius in these micrographs, if it is not the one the model was trained with.
+    pub radius: Option<Radius>,
+    /// Å/px where no STAR file tells it.
+    pub pixel_size: Option<PixelSize>,
+    /// Score from which on a peak is a pick.
+    pub threshold: f32,
+    /// The list of micrographs that RELION is to be pointed to.
+    pub listed_in: &'a Path,
+    /// Where everything goes.
+    pub run: &'a RunDir,
+}
+
+/// What happens while picking goes on.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A micrograph has its picks; kept ones were scored by an earlier run.
+    Picked {
+        /// The micrograph.
+        source: &'a Source,
+        /// Picks at the threshold.
+        picks: usize,
+        /// Whether an earlier run had scored it.
+        kept: bool,
+        /// Oddities a user should hear of.
+        warnings: &'a [String],
+    },
+    /// A micrograph could not be picked.
+    Failed(&'a Failure),
+}
+
+/// How a picking ended.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Summary {
+    /// Micrographs with picks in place, those without any included.
+    pub micrographs: usize,
+    /// Of these, scored by an earlier run.
+    pub kept: usize,
+    /// Picks in all.
+    pub picks: usize,
+    /// Micrographs without a pick.
+    pub empty: usize,
+    /// Highest score anywhere.
+    pub best_score: Option<f32>,
+    /// Micrographs that could not be picked.
+    pub failures: Vec<Failure>,
+}
+
+/// Picks every micrograph and writes coordinates and lists.
+///
+/// Stops with [`Error::Interrupted`] after the micrograph in hand once `cancel` is requested.
+pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<Summary> {
+    let model = job.model;
+    let fingerprint = fingerprint(&(
+        &model.hash,
+        job.settings,
+        job.radius,
+        job.pixel_size,
+        model.network.computes_in(),
+        env!("CARGO_PKG_VERSION"),
+    ))?;
+    let mut summary = Summary::default();
+    let mut lists = Lists::default();
+    std::thread::scope(|scope| -> Result<()> {
+        // One prepared micrograph waits while one is scored and one is read.
+        let (sender, prepared) = sync_channel(1);
+        let fingerprint = &fingerprint;
+        let reader = Reader {
+            card: &model.card,
+            radius: job.radius,
+            pixel_size: job.pixel_size,
+            run: job.run,
+            fingerprint,
+        };
+        let sources = job.sources;
+        scope.spawn(move || {
+            for source in sources {
+                let next = reader.next(source);
+                if cancel.requested() || sender.send((source, next)).is_err() {
+                    break;
+                }
+            }
+        });
+        for (order, (source, next)) in prepared.iter().enumerate() {
+            if cancel.requested() {
+                return Err(Error::Interrupted);
+            }
+            let picked = next.and_then(|next| finish(job, source, order, fingerprint, next));
+            match picked {
+                Ok(picked) => {
+                    summary.add(&picked);
+                    observe(Event::Picked {
+                        source,
+                        picks: picked.picks.len(),
+                        kept: picked.kept,
+                        warnings: &picked.warnings,
+                    });
+                    lists.add(&source.name, &source.stem);
+                }
+                // A full disk or a folder without permission would fail every micrograph alike.
+                Err(error @ Error::Io { action: "write" | "create the folder", .. }) => return Err(error),
+                Err(error) => {
+                    let failure = Failure::new(&source.name, &error);
+                    let item = Item { order, ..failed_item(source, fingerprint, &failure) };
+                    job.run.record(source, &item)?;
+                    observe(Event::Failed(&failure));
+                    summary.failures.push(failure);
+                }
+            }
+        }
+        if cancel.requested() { Err(Error::Interrupted) } else { Ok(()) }
+    })?;
+    lists.write(job.run, job.threshold, job.listed_in)?;
+    Ok(summary)
+}
+
+/// A micrograph on its way to the network.
+enum Next {
+    Kept(Item),
+    Prepared(Box<Loaded>, InputStamp, Instant),
+}
+
+/// What reading needs; without the network, which stays with its thread.
+struct Reader<'a> {
+    card: &'a Card,
+    radius: Option<Radius>,
+    pixel_size: Option<PixelSize>,
+    run: &'a RunDir,
+    fingerprint: &'a str,
+}
+
+impl Reader<'_> {
+    fn next(&self, source: &Source) -> Result<Next> {
+        let started = Instant::now();
+        let input = InputStamp::of(&source.path)?;
+        if let Some(item) = self.run.item(source) {
+            let stored = all_picks_path(self.run, &source.stem).is_file();
+            if stored && Item::plan(Some(&item), self.fingerprint, &input) == Plan::Keep {
+                return Ok(Next::Kept(item));
+            }
+        }
+        let loaded = load(source, self.pixel_size, &self.card.preprocess, |pixel_size| {
+            radius_for(self.card, self.radius, pixel_size)
+        })?;
+        Ok(Next::Prepared(Box::new(loaded), input, started))
+    }
+}
+
+/// The particle radius in px of a micrograph, or why the model cannot be used on it.
+fn radius_for(card: &Card, given: Option<Radius>, pixel_size: Option<PixelSize>) -> Result<f64> {
+    let radius = match (given, card.pixel_size_a, pixel_size) {
+        (Some(given), _, _) => given.in_px(pixel_size)?,
+        (None, Some(trained), Some(here)) if here.differs_from(trained) => {
+            let radius = here.px_from_a(trained.a_from_px(card.particle_radius_px));
+            return Err(Error::setting(
+                "scale",
+                format!(
+                    "the model was trained at {:.4} Å/px (radius {:.1} px), this micrograph has {:.4} Å/px",
+                    trained.0, card.particle_radius_px, here.0
+                ),
+                format!(
+                    "if both are right, add --particle-radius {radius:.1}; if not, give the right --pixel-size"
+                ),
+            ));
+        }
+        (None, _, _) => card.particle_radius_px,
+    };
+    let (seen, learnt) = (
+        card.preprocess.radius_work_px(radius),
+        card.preprocess.radius_work_px(card.particle_radius_px),
+    );
+    if (seen / learnt - 1.0).abs() > 0.15 {
+        return Err(Error::setting(
+            "scale",
+            format!("particles of radius {radius:.1} px are too small: the model learnt them at {learnt:.1} px"),
+            "use less binned micrographs, or train with the radius in these ones",
+        ));
+    }
+    Ok(radius)
+}
+
+struct Picked {
+    picks: Vec<Coordinate>,
+    best_score: Option<f32>,
+    kept: bool,
+    warnings: Vec<String>,
+}
+
+/// Scores a micrograph if need be, stores its peaks, cuts its picks, and records it, in this order.
+fn finish(job: &Job, source: &Source, order: usize, fingerprint: &str, next: Next) -> Result<Picked> {
+    let (item, mut peaks, kept) = match next {
+        Next::Kept(item) => {
+            let peaks = read_all_picks(job.run, &source.stem)?;
+            (Item { order, ..item }, peaks, true)
+        }
+        Next::Prepared(loaded, input, started) => {
+            let Loaded { prepared, radius_mic_px, mut warnings, .. } = *loaded;
+            let card = &job.model.card;
+            let map = score(&job.model.network, &prepared.image)?;
+            let peaks = pick::pick(
+                &map,
+                prepared.valid,
+                &prepared.frame,
+                card.preprocess.radius_work_px(radius_mic_px),
+                card.unlabelled_margin_radii,
+                job.settings,
+            );
+            warnings.extend(repairs_in_words(prepared.repairs, source));
+            write_all_picks(job.run, &source.stem, &peaks)?;
+            let item = Item {
+                schema: 1,
+                micrograph: source.name.clone(),
+                stem: source.stem.clone(),
+                order,
+                status: Status::Done,
+                fingerprint: fingerprint.to_string(),
+                input: Some(input),
+                peaks: peaks.len(),
+                best_score: peaks.first().and_then(|peak| peak.score),
+                particle_radius_px: radius_mic_px,
+                repairs: prepared.repairs,
+                warnings,
+                error: None,
+                seconds: started.elapsed().as_secs_f64(),
+            };
+            (item, peaks, false)
+        }
+    };
+    cut(&mut peaks, job.threshold);
+    coords::star::write(&star_path(job.run, &source.stem), &peaks)?;
+    if !kept {
+        job.run.record(source, &item)?;
+    }
+    let warnings = if kept { Vec::new() } else { item.warnings };
+    Ok(Picked { picks: peaks, best_score: item.best_score, kept, warnings })
+}
+
+fn failed_item(source: &Source, fingerprint: &str, failure: &Failure) -> Item {
+    Item {
+        schema: 1,
+        micrograph: source.name.clone(),
+        stem: source.stem.clone(),
+        order: 0,
+        status: Status::Failed,
+        fingerprint: fingerprint.to_string(),
+        input: InputStamp::of(&source.path).ok(),
+        peaks: 0,
+        best_score: None,
+        particle_radius_px: 0.0,
+        repairs: Repairs::default(),
+        warnings: Vec::new(),
+        error: Some(failure.error.clone()),
+        seconds: 0.0,
+    }
+}
+
+fn repairs_in_words(repairs: Repairs, source: &Source) -> Option<String> {
+    let mended = [
+        (repairs.not_finite, "pixels that were no number"),
+        (repairs.hot, "hot pixels"),
+        (repairs.dead_lines, "dead lines"),
+    ];
+    let words: Vec<String> = mended
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    (!words.is_empty()).then(|| format!("{}: mended {}", source.name, words.join(", ")))
+}
+
+impl Summary {
+    fn add(&mut self, picked: &Picked) {
+        self.micrographs += 1;
+        self.kept += usize::from(picked.kept);
+        self.picks += picked.picks.len();
+        self.empty += usize::from(picked.picks.is_empty());
+        self.best_score = self.best_score.into_iter().chain(picked.best_score).reduce(f32::max);
+    }
+}
+
+/// Leaves the peaks whose score reaches the threshold; they come best first.
+fn cut(peaks: &mut Vec<Coordinate>, threshold: f32) {
+    peaks.retain(|peak| peak.score.is_some_and(|score| score >= threshold));
+}
+
+fn star_path(run: &RunDir, stem: &Path) -> PathBuf {
+    beside(&run.picks(), stem, "_autopick.star")
+}
+
+fn all_picks_path(run: &RunDir, stem: &Path) -> PathBuf {
+    beside(&run.all_picks(), stem, ".csv")
+}
+
+fn write_all_picks(run: &RunDir, stem: &Path, peaks: &[Coordinate]) -> Result<()> {
+    let own = Coordinates { micrograph: stem.to_string_lossy().into_owned(), points: peaks.to_vec() };
+    coords::csv::write(&all_picks_path(run, stem), std::slice::from_ref(&own))
+}
+
+fn read_all_picks(run: &RunDir, stem: &Path) -> Result<Vec<Coordinate>> {
+    let read = coords::read(&all_picks_path(run, stem))?;
+    Ok(read.into_iter().flat_map(|coordinates| coordinates.points).collect())
+}
+
+/// The micrographs with picks in place, in order; their points stay on disk.
+#[derive(Default)]
+struct Lists(Vec<(String, PathBuf)>);
+
+impl Lists {
+    fn add(&mut self, name: &str, stem: &Path) {
+        self.0.push((name.to_string(), stem.to_path_buf()));
+    }
+
+    /// Writes what speaks of all micrographs: RELION's lists, `picks.csv`, and cryoSPARC's table.
+    fn write(&self, run: &RunDir, threshold: f32, micrographs: &Path) -> Result<()> {
+        let folder = run.picks();
+        let files: Vec<(String, PathBuf)> =
+            self.0.iter().map(|(name, stem)| (name.clone(), star_path(run, stem))).collect();
+        coords::star::write_lists(&folder, &files, micrographs)?;
+        let picks = |stem: &Path| {
+            let mut peaks = read_all_picks(run, stem).map_err(std::io::Error::other)?;
+            cut(&mut peaks, threshold);
+            Ok::<_, std::io::Error>(peaks)
+        };
+        publish(&folder.join("picks.csv"), |file| {
+            coords::csv::write_head(file)?;
+            self.0.iter().try_for_each(|(name, stem)| coords::csv::write_rows(file, name, &picks(stem)?))
+        })?;
+        publish(&folder.join("picked_particles.star"), |file| {
+            file.write_all(coords::star::particles_head().as_bytes())?;
+            for (name, stem) in &self.0 {
+                file.write_all(coords::star::particles_rows(name, &picks(stem)?).as_bytes())?;
+            }
+            file.write_all(b" \n")
+        })
+    }
+}
+
+/// Cuts the stored peaks of a run at another score; picks in all and micrographs without any.
+pub fn recut(run: &RunDir, threshold: f32) -> Result<Summary> {
+    let mut summary = Summary::default();
+    let mut lists = Lists::default();
+    for item in run.items()?.into_iter().filter(|item| item.status == Status::Done) {
+        let mut peaks = read_all_picks(run, &item.stem)?;
+        cut(&mut peaks, threshold);
+        coords::star::write(&star_path(run, &item.stem), &peaks)?;
+        let picked = Picked { best_score: item.best_score, kept: true, warnings: Vec::new(), picks: peaks };
+        summary.add(&picked);
+        lists.add(&item.micrograph, &item.stem);
+    }
+    if summary.micrographs == 0 {
+        return Err(Error::missing(
+            format!("{} holds no stored picks", run.all_picks().display()),
+            "pick first: `picker pick MICROGRAPHS`",
+        ));
+    }
+    lists.write(run, threshold, &run.listed_in())?;
+    Ok(summary)
+}

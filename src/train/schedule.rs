@@ -1,0 +1,111 @@
+//! Learning-rate schedules: step → learning rate, as pure functions, so that a resumed run sees
+//! the very same rates.
+
+use serde::{Deserialize, Serialize};
+
+/// How the learning rate goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// Up in the warm-up, then down along a cosine to nothing (Smith and Topin 2019).
+    #[default]
+    OneCycle,
+    /// Cosine descents that start anew, each twice as long as the one before (Loshchilov and
+    /// Hutter 2017); the first is a seventh of the training.
+    CosineRestarts,
+    /// Constant, halved whenever validation F1 has not risen for five epochs.
+    Plateau,
+}
+
+/// Where training stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Progress<'a> {
+    /// Steps done, of `steps` in all.
+    pub(super) step: usize,
+    pub(super) steps: usize,
+    /// Share of all steps in which the rate rises from a twenty-fifth to its full height.
+    pub(super) warm_up: f64,
+    /// Validation F1 of the epochs so far.
+    pub(super) history: &'a [f64],
+}
+
+const PLATEAU_EPOCHS: usize = 5;
+
+impl Schedule {
+    /// The learning rate of one step, given the highest.
+    pub(super) fn rate(self, highest: f64, progress: Progress) -> f64 {
+        let done = progress.step as f64 / progress.steps.max(1) as f64;
+        if done < progress.warm_up {
+            let rise = done / progress.warm_up;
+            return highest * (0.04 + 0.96 * 0.5 * (1.0 - (std::f64::consts::PI * rise).cos()));
+        }
+        let after = (done - progress.warm_up) / (1.0 - progress.warm_up);
+        match self {
+            Schedule::OneCycle => highest * cosine(after),
+            Schedule::CosineRestarts => {
+                let (mut start, mut length) = (0.0, 1.0 / 7.0);
+                while after >= start + length && length < 1.0 {
+                    start += length;
+                    length *= 2.0;
+                }
+                highest * cosine((after - start) / length)
+            }
+            Schedule::Plateau => highest * 0.5f64.powi(plateaus(progress.history)),
+        }
+    }
+}
+
+/// From 1 down to a thousandth.
+fn cosine(share: f64) -> f64 {
+    let share = share.clamp(0.0, 1.0);
+    0.001 + 0.999 * 0.5 * (1.0 + (std::f64::consts::PI * share).cos())
+}
+
+/// How often validation F1 has stood still.
+fn plateaus(history: &[f64]) -> i32 {
+    let (mut best, mut waited, mut count) = (f64::NEG_INFINITY, 0, 0);
+    for &f1 in history {
+        if f1 > best {
+            (best, waited) = (f1, 0);
+        } else {
+            waited += 1;
+        }
+        if waited == PLATEAU_EPOCHS {
+            (waited, count) = (0, count + 1);
+        }
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rates(schedule: Schedule) -> Vec<f64> {
+        let at = |step| Progress { step, steps: 700, warm_up: 0.0, history: &[] };
+        (0..700).map(|step| schedule.rate(1.0, at(step))).collect()
+    }
+
+    #[test]
+    fn one_cycle_rises_then_falls_to_nothing() {
+        let at = |step| Progress { step, steps: 100, warm_up: 0.2, history: &[] };
+        let rate = |step| Schedule::OneCycle.rate(2e-3, at(step));
+        assert!((rate(0) - 8e-5).abs() < 1e-9 && (rate(20) - 2e-3).abs() < 1e-9);
+        assert!((0..20).all(|s| rate(s) < rate(s + 1)) && (20..99).all(|s| rate(s) > rate(s + 1)));
+        assert!(rate(99) < 1e-5);
+    }
+
+    #[test]
+    fn cosine_restarts_start_anew_after_one_and_three_sevenths() {
+        let rates = rates(Schedule::CosineRestarts);
+        let jumps: Vec<usize> = (1..700).filter(|&i| rates[i] > rates[i - 1]).collect();
+        assert_eq!(jumps, [100, 300]);
+    }
+
+    #[test]
+    fn a_plateau_halves_the_rate() {
+        let at = |history| Progress { step: 50, steps: 100, warm_up: 0.1, history };
+        assert_eq!(Schedule::Plateau.rate(1.0, at(&[0.5, 0.6, 0.7])), 1.0);
+        assert_eq!(Schedule::Plateau.rate(1.0, at(&[0.7, 0.6, 0.6, 0.7, 0.5, 0.6])), 0.5);
+    }
+}
