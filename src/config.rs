@@ -62,7 +62,7 @@ impl RunConfig {
     pub fn read(path: &Path) -> Result<RunConfig> {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
         toml::from_str(&text).map_err(|error| {
-            let line = error.span().map(|span| text[..span.start].lines().count().max(1));
+            let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
             Error::malformed(
                 path,
                 line,

@@ -1,48 +1,334 @@
-//! Evaluation: picks and known particles → precision, recall, F1.
+//! Evaluation: picks and known particles → precision, recall, F1, average precision.
+//!
+//! A pick matches a particle if they lie at most half the particle's diameter apart; matching is
+//! one-to-one, nearest pairs first, each micrograph by itself. Figures are computed for each
+//! micrograph and averaged (*macro*), and from the summed counts (*micro*). Labels of real data
+//! lack particles, so absolute precision is a lower bound: compare pickers on the same labels.
+
+use kdtree::KdTree;
+use kdtree::distance::squared_euclidean;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
 
 use crate::coords::Coordinate;
 
-/// Best threshold.
-#[derive(Debug, Clone, Copy)]
-#[allow(missing_docs)]
-pub struct Best { pub threshold: f32, pub precision: f64, pub recall: f64, pub f1: f64 }
+/// Most points of a precision–recall curve.
+const CURVE_POINTS: usize = 200;
+/// F1 within this of the best counts as the same: about what one particle is worth.
+const PLATEAU: f64 = 0.01;
+const BOOTSTRAP_ROUNDS: usize = 2000;
 
-/// One-to-one, nearest pairs first.
-pub fn match_one_to_one(picks: &[Coordinate], truth: &[Coordinate], max: f64) -> Vec<(usize, usize)> {
-    let mut pairs = Vec::new();
-    for (i, p) in picks.iter().enumerate() {
-        for (j, t) in truth.iter().enumerate() {
-            let d = (p.x_mic_px - t.x_mic_px).hypot(p.y_mic_px - t.y_mic_px);
-            if d <= max { pairs.push((d, i, j)); }
+/// Picks and particles of one micrograph.
+#[derive(Debug, Clone, Copy)]
+pub struct Pair<'a> {
+    /// Picks, in any order; those without a score rank below all others.
+    pub picks: &'a [Coordinate],
+    /// Known particles.
+    pub truth: &'a [Coordinate],
+}
+
+/// How picks and particles of one micrograph, or of several, fall together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Picks that are particles.
+    pub hits: usize,
+    /// Picks that are none.
+    pub false_picks: usize,
+    /// Particles without a pick.
+    pub misses: usize,
+}
+
+/// Precision, recall and F1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Scores {
+    /// Share of picks that are particles.
+    pub precision: f64,
+    /// Share of particles that are picked.
+    pub recall: f64,
+    /// Harmonic mean of both.
+    pub f1: f64,
+}
+
+impl Counts {
+    /// The figures of these counts. A micrograph without particles is right if nothing is picked
+    /// on it and wrong otherwise; one with particles and no picks has precision 0.
+    pub fn scores(&self) -> Scores {
+        if self.hits + self.false_picks + self.misses == 0 {
+            return Scores { precision: 1.0, recall: 1.0, f1: 1.0 };
+        }
+        let share = |of: usize| if of == 0 { 0.0 } else { self.hits as f64 / of as f64 };
+        Scores {
+            precision: share(self.hits + self.false_picks),
+            recall: share(self.hits + self.misses),
+            f1: 2.0 * self.hits as f64 / (2 * self.hits + self.false_picks + self.misses) as f64,
         }
     }
-    pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let (mut a, mut b) = (vec![false; picks.len()], vec![false; truth.len()]);
-    let mut out = Vec::new();
-    for (_, i, j) in pairs { if !a[i] && !b[j] { a[i] = true; b[j] = true; out.push((i, j)); } }
-    out
 }
 
-/// Scores at a threshold.
-pub fn at(pairs: &[(&[Coordinate], &[Coordinate])], radius: f64, t: f32) -> Best {
-    let (mut p, mut r, mut f) = (0.0, 0.0, 0.0);
-    for (picks, truth) in pairs {
-        let n = picks.partition_point(|c| c.score.unwrap_or(0.0) >= t);
-        let tp = match_one_to_one(&picks[..n], truth, radius).len() as f64;
-        let (a, b) = (if n > 0 { tp / n as f64 } else { 0.0 }, tp / truth.len().max(1) as f64);
-        p += a; r += b; f += if a + b > 0.0 { 2.0 * a * b / (a + b) } else { 0.0 };
+/// The figures of a set of picks from one threshold up.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Point {
+    /// Picks with at least this score count.
+    pub threshold: f32,
+    /// Mean over the micrographs.
+    pub macro_: Scores,
+    /// Of the summed counts.
+    pub micro: Scores,
+}
+
+/// All that can be said of a set of picks.
+#[derive(Debug, Clone, Serialize)]
+pub struct Evaluation {
+    /// Largest distance between a pick and its particle, in micrograph px.
+    pub max_distance_px: f64,
+    /// Counts of each micrograph, in the order given.
+    pub per_micrograph: Vec<Counts>,
+    /// Mean over the micrographs.
+    pub macro_: Scores,
+    /// Of the summed counts.
+    pub micro: Scores,
+    /// Macro F1 in 95 % of resamplings of the micrographs (bootstrap, 2,000 rounds).
+    pub f1_interval: (f64, f64),
+    /// Area under the micro precision–recall curve, as Σ (Rᵢ − Rᵢ₋₁) Pᵢ over falling thresholds.
+    pub average_precision: f64,
+    /// Precision and recall at up to 200 thresholds, highest first.
+    pub curve: Vec<Point>,
+    /// The threshold that would have been best on these very micrographs: an oracle, not a result.
+    pub oracle: Point,
+}
+
+/// Pairs of (pick, particle) at most `max_distance_px` apart, one-to-one, nearest pairs first.
+pub fn match_one_to_one(
+    picks: &[Coordinate],
+    truth: &[Coordinate],
+    max_distance_px: f64,
+) -> Vec<(usize, usize)> {
+    let near = near_pairs(picks, truth, max_distance_px);
+    take_nearest_first(&near, picks.len(), truth.len(), |_| true)
+}
+
+/// All (pick, particle) pairs within the distance, nearest first.
+fn near_pairs(picks: &[Coordinate], truth: &[Coordinate], max_distance_px: f64) -> Vec<(usize, usize)> {
+    let mut tree = KdTree::new(2);
+    for (index, particle) in truth.iter().enumerate() {
+        // Coordinates are finite: readers refuse others.
+        let _ = tree.add([particle.x_mic_px, particle.y_mic_px], index);
     }
-    let n = pairs.len() as f64;
-    Best { threshold: t, precision: p / n, recall: r / n, f1: f / n }
+    let mut near: Vec<(f64, usize, usize)> = Vec::new();
+    for (index, pick) in picks.iter().enumerate() {
+        let place = [pick.x_mic_px, pick.y_mic_px];
+        let within = tree.within(&place, max_distance_px * max_distance_px, &squared_euclidean);
+        near.extend(within.unwrap_or_default().into_iter().map(|(d, particle)| (d, index, *particle)));
+    }
+    near.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+    near.into_iter().map(|(_, pick, particle)| (pick, particle)).collect()
 }
 
-/// Best over thresholds.
-pub fn best_threshold(pairs: &[(&[Coordinate], &[Coordinate])], radius: f64) -> Best {
-    let all: Vec<Best> = (1..100).map(|i| at(pairs, radius, i as f32 * 0.01)).collect();
-    let top = all.iter().enumerate().max_by(|a, b| a.1.f1.total_cmp(&b.1.f1)).unwrap().0;
-    let tol: f64 = std::env::var("PLATEAU").ok().and_then(|s| s.parse().ok()).unwrap_or(0.0);
-    let ok = |i: usize| all[i].f1 >= all[top].f1 - tol;
-    let mut lo = top; while lo > 0 && ok(lo - 1) { lo -= 1; }
-    let mut hi = top; while hi + 1 < all.len() && ok(hi + 1) { hi += 1; }
-    all[(lo + hi) / 2]
+fn take_nearest_first(
+    near: &[(usize, usize)],
+    picks: usize,
+    truth: usize,
+    counts: impl Fn(usize) -> bool,
+) -> Vec<(usize, usize)> {
+    let (mut pick_taken, mut truth_taken) = (vec![false; picks], vec![false; truth]);
+    let mut matched = Vec::new();
+    for &(pick, particle) in near {
+        if counts(pick) && !pick_taken[pick] && !truth_taken[particle] {
+            (pick_taken[pick], truth_taken[particle]) = (true, true);
+            matched.push((pick, particle));
+        }
+    }
+    matched
+}
+
+/// One micrograph, ready to be counted at any threshold.
+struct Prepared<'a> {
+    pair: Pair<'a>,
+    near: Vec<(usize, usize)>,
+}
+
+fn prepare<'a>(pairs: &[Pair<'a>], max_distance_px: f64) -> Vec<Prepared<'a>> {
+    let near = |pair: &Pair| near_pairs(pair.picks, pair.truth, max_distance_px);
+    pairs.iter().map(|pair| Prepared { pair: *pair, near: near(pair) }).collect()
+}
+
+/// The score of a pick; without one it ranks below all others.
+fn score(pick: &Coordinate) -> f32 {
+    pick.score.unwrap_or(f32::MIN)
+}
+
+impl Prepared<'_> {
+    fn counts(&self, threshold: f32) -> Counts {
+        let picks = self.pair.picks;
+        let is_in = |pick: usize| score(&picks[pick]) >= threshold;
+        let hits = take_nearest_first(&self.near, picks.len(), self.pair.truth.len(), is_in).len();
+        let picked = (0..picks.len()).filter(|&pick| is_in(pick)).count();
+        Counts { hits, false_picks: picked - hits, misses: self.pair.truth.len() - hits }
+    }
+}
+
+fn at(prepared: &[Prepared], threshold: f32) -> Point {
+    let counts: Vec<Counts> = prepared.iter().map(|one| one.counts(threshold)).collect();
+    Point { threshold, macro_: mean(&counts), micro: sum(&counts).scores() }
+}
+
+fn mean(counts: &[Counts]) -> Scores {
+    let mut mean = Scores::default();
+    for scores in counts.iter().map(Counts::scores) {
+        mean.precision += scores.precision;
+        mean.recall += scores.recall;
+        mean.f1 += scores.f1;
+    }
+    let n = counts.len().max(1) as f64;
+    Scores { precision: mean.precision / n, recall: mean.recall / n, f1: mean.f1 / n }
+}
+
+fn sum(counts: &[Counts]) -> Counts {
+    counts.iter().fold(Counts::default(), |a, b| Counts {
+        hits: a.hits + b.hits,
+        false_picks: a.false_picks + b.false_picks,
+        misses: a.misses + b.misses,
+    })
+}
+
+/// The threshold to use after looking at these micrographs: the middle of the range around the
+/// best macro F1 in which it hardly changes, so that the choice does not hang on one particle.
+///
+/// Scores are probabilities; hundredths are tried. The figures are those at that threshold.
+pub fn best_threshold(pairs: &[Pair], max_distance_px: f64) -> Point {
+    let prepared = prepare(pairs, max_distance_px);
+    let points: Vec<Point> = (1..100).map(|i| at(&prepared, i as f32 / 100.0)).collect();
+    let f1 = |i: usize| points[i].macro_.f1;
+    let top = (0..points.len()).max_by(|&a, &b| f1(a).total_cmp(&f1(b))).unwrap_or(0);
+    let as_good = |i: &usize| f1(*i) >= f1(top) - PLATEAU;
+    let first = (0..=top).rev().take_while(as_good).last().unwrap_or(top);
+    let last = (top..points.len()).take_while(as_good).last().unwrap_or(top);
+    points[usize::midpoint(first, last)]
+}
+
+/// Judges picks as they are, and what other thresholds would have given.
+pub fn evaluate(pairs: &[Pair], max_distance_px: f64) -> Evaluation {
+    let prepared = prepare(pairs, max_distance_px);
+    let per_micrograph: Vec<Counts> =
+        prepared.iter().map(|one| one.counts(f32::MIN)).collect();
+    let curve: Vec<Point> = thresholds(pairs).into_iter().map(|t| at(&prepared, t)).collect();
+    let mut reached = 0.0;
+    let mut average_precision = 0.0;
+    for point in &curve {
+        average_precision += (point.micro.recall - reached).max(0.0) * point.micro.precision;
+        reached = point.micro.recall.max(reached);
+    }
+    let oracle = curve.iter().copied().max_by(|a, b| a.macro_.f1.total_cmp(&b.macro_.f1));
+    let (macro_, micro) = (mean(&per_micrograph), sum(&per_micrograph).scores());
+    Evaluation {
+        max_distance_px,
+        f1_interval: bootstrap(&per_micrograph),
+        macro_,
+        micro,
+        average_precision,
+        oracle: oracle.unwrap_or(Point { threshold: 0.0, macro_, micro }),
+        per_micrograph,
+        curve,
+    }
+}
+
+/// Scores that occur, highest first, thinned out evenly where there are many.
+fn thresholds(pairs: &[Pair]) -> Vec<f32> {
+    let mut scores: Vec<f32> =
+        pairs.iter().flat_map(|pair| pair.picks.iter().filter_map(|pick| pick.score)).collect();
+    let unscored = pairs.iter().any(|pair| pair.picks.iter().any(|pick| pick.score.is_none()));
+    scores.sort_unstable_by(|a, b| b.total_cmp(a));
+    scores.dedup();
+    let step = scores.len().div_ceil(CURVE_POINTS).max(1);
+    let last = scores.last().copied();
+    let mut thinned: Vec<f32> = scores.into_iter().step_by(step).collect();
+    if thinned.last().copied() != last {
+        thinned.extend(last);
+    }
+    if unscored {
+        thinned.push(f32::MIN);
+    }
+    thinned
+}
+
+/// The 2.5 and 97.5 percentiles of macro F1 over resamplings of the micrographs.
+fn bootstrap(counts: &[Counts]) -> (f64, f64) {
+    let f1: Vec<f64> = counts.iter().map(|counts| counts.scores().f1).collect();
+    if f1.is_empty() {
+        return (0.0, 0.0);
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let mut means: Vec<f64> = (0..BOOTSTRAP_ROUNDS)
+        .map(|_| (0..f1.len()).map(|_| f1[rng.random_range(0..f1.len())]).sum::<f64>() / f1.len() as f64)
+        .collect();
+    means.sort_unstable_by(f64::total_cmp);
+    (means[BOOTSTRAP_ROUNDS / 40], means[BOOTSTRAP_ROUNDS - 1 - BOOTSTRAP_ROUNDS / 40])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(x: f64, score: f32) -> Coordinate {
+        Coordinate { x_mic_px: x, y_mic_px: 0.0, score: Some(score) }
+    }
+
+    #[test]
+    fn a_particle_is_hit_once_and_by_its_nearest_pick() {
+        let truth = [at(0.0, 0.0), at(30.0, 0.0)];
+        let picks = [at(8.0, 0.9), at(2.0, 0.3), at(41.0, 0.8)];
+        assert_eq!(match_one_to_one(&picks, &truth, 10.0), [(1, 0)]);
+        assert_eq!(match_one_to_one(&picks, &truth, 11.0), [(1, 0), (2, 1)]);
+    }
+
+    #[test]
+    fn the_figures_are_those_of_the_counts() {
+        let truth = [at(0.0, 0.0), at(100.0, 0.0), at(200.0, 0.0)];
+        let picks = [at(1.0, 0.9), at(101.0, 0.8), at(150.0, 0.7), at(199.0, 0.2)];
+        let result = evaluate(&[Pair { picks: &picks, truth: &truth }], 10.0);
+        assert_eq!(result.per_micrograph[0], Counts { hits: 3, false_picks: 1, misses: 0 });
+        assert!((result.macro_.precision - 0.75).abs() < 1e-9 && result.macro_.recall == 1.0);
+        // 1/3 at P 1, 2/3 at P 1, 3/3 at P 3/4.
+        assert!((result.average_precision - (2.0 / 3.0 + 0.25)).abs() < 1e-9);
+        assert!((result.oracle.macro_.f1 - 6.0 / 7.0).abs() < 1e-9);
+        assert_eq!(result.oracle.threshold, 0.2);
+    }
+
+    #[test]
+    fn macro_is_the_mean_over_micrographs_and_empty_ones_count() {
+        let truth = [at(0.0, 0.0)];
+        let hit = [at(0.0, 0.5)];
+        let pairs = [
+            Pair { picks: &hit, truth: &truth },
+            Pair { picks: &[], truth: &truth },
+            Pair { picks: &[], truth: &[] },
+            Pair { picks: &hit, truth: &[] },
+        ];
+        let f1: Vec<f64> =
+            evaluate(&pairs, 5.0).per_micrograph.iter().map(|counts| counts.scores().f1).collect();
+        assert_eq!(f1, [1.0, 0.0, 1.0, 0.0]);
+        assert_eq!(evaluate(&pairs, 5.0).macro_.f1, 0.5);
+    }
+
+    #[test]
+    fn the_threshold_is_the_middle_of_the_plateau_and_its_figures_are_those_of_evaluate() {
+        let truth: Vec<Coordinate> = (0..10).map(|i| at(100.0 * f64::from(i), 0.0)).collect();
+        let mut picks: Vec<Coordinate> = truth.iter().map(|t| at(t.x_mic_px + 1.0, 0.8)).collect();
+        picks.extend((0..10).map(|i| at(100.0 * f64::from(i) + 50.0, 0.4)));
+        let best = best_threshold(&[Pair { picks: &picks, truth: &truth }], 10.0);
+        assert!((best.threshold - 0.605).abs() < 0.011, "{}", best.threshold);
+        let kept: Vec<Coordinate> =
+            picks.iter().copied().filter(|p| p.score.unwrap() >= best.threshold).collect();
+        assert_eq!(evaluate(&[Pair { picks: &kept, truth: &truth }], 10.0).macro_, best.macro_);
+    }
+
+    #[test]
+    fn picks_without_scores_rank_last() {
+        let truth = [at(0.0, 0.0), at(50.0, 0.0)];
+        let picks = [at(0.0, 0.5), Coordinate { score: None, ..at(50.0, 0.0) }];
+        let result = evaluate(&[Pair { picks: &picks, truth: &truth }], 5.0);
+        assert_eq!(result.curve.len(), 2);
+        assert_eq!((result.micro.recall, result.average_precision), (1.0, 1.0));
+    }
 }

@@ -1,11 +1,35 @@
-//! Micrographs: file → pixels as RELION reads them, plus the pixel size the file declares.
+//! Micrographs: file → pixels as RELION reads them, plus what the file's header declares.
+//!
+//! Input: MRC (plain or gzipped), TIFF, PNG and JPEG, recognised by content and not by name.
+//! Output: grey values in the file's own units, `pixels[[y, x]]`, row 0 being the row that RELION
+//! calls y = 0: the first in the file for MRC, PNG and JPEG, the last for TIFF, which RELION,
+//! EMAN2 and IMOD mirror on reading. A file that is read at all is read wholly and rightly;
+//! everything doubtful is an error or a warning.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
 
-use crate::error::Result;
-use crate::units::PixelSize;
+use crate::error::{Error, Result};
+use crate::units::{PixelSize, Shape};
+
+mod list;
+pub mod mrc;
+mod raster;
+
+pub use list::list;
+
+/// The largest image that is read (32768²): more than any detector gives, so a damaged header.
+const MAX_PIXELS: u64 = 1 << 30;
+
+/// Deflate and LZW shrink nothing by more than about 1,030 and 1,370 times.
+const MAX_COMPRESSION: u64 = 1500;
+
+/// What the user can give instead of a file that is none of these.
+const SUPPORTED: &str = "give motion-corrected micrographs as MRC (mode 0, 1, 2, 6 or 12, also \
+                         .mrc.gz), TIFF, PNG or JPEG, one image per file";
 
 /// One micrograph in memory, rows in RELION's order (`pixels[[y, x]]`).
 #[derive(Debug, Clone)]
@@ -32,12 +56,238 @@ pub struct Source {
     pub pixel_size: Option<PixelSize>,
 }
 
-/// Reads one micrograph of any supported format.
-pub fn read(path: &Path) -> Result<Micrograph> {
-    let _ = path;
-    unimplemented!()
+/// What a file says of itself before its pixels are read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Header {
+    /// The file format, whatever the name says.
+    pub format: Format,
+    /// The type of a sample, "32-bit float (mode 2)".
+    pub sample: String,
+    /// Columns and rows.
+    pub shape: Shape,
+    /// Å/px, if the header declares a believable one.
+    pub pixel_size: Option<PixelSize>,
+    /// The length of the file in bytes.
+    pub bytes: u64,
+    /// Oddities that a user should hear of once.
+    pub warnings: Vec<String>,
 }
-/// stub
-pub fn list(_: &[PathBuf]) -> Result<Vec<Source>> { unimplemented!() }
-/// stub
-pub fn pixel_size(_: &Source, _: Option<PixelSize>, _: Option<PixelSize>) -> (Option<PixelSize>, Option<String>) { unimplemented!() }
+
+/// The file formats that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// MRC2014 and its older variants.
+    Mrc,
+    /// MRC compressed with gzip.
+    MrcGz,
+    /// TIFF and `BigTIFF`.
+    Tiff,
+    /// PNG.
+    Png,
+    /// JPEG.
+    Jpeg,
+}
+
+impl Format {
+    /// The format that a file's name promises.
+    pub fn of_name(path: &Path) -> Option<Format> {
+        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        let (stem, extension) = name.rsplit_once('.')?;
+        match extension {
+            "mrc" | "mrcs" => Some(Format::Mrc),
+            "gz" if stem.ends_with(".mrc") => Some(Format::MrcGz),
+            "tif" | "tiff" => Some(Format::Tiff),
+            "png" => Some(Format::Png),
+            "jpg" | "jpeg" => Some(Format::Jpeg),
+            _ => None,
+        }
+    }
+
+    /// The format's usual name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Mrc => "MRC",
+            Format::MrcGz => "gzipped MRC",
+            Format::Tiff => "TIFF",
+            Format::Png => "PNG",
+            Format::Jpeg => "JPEG",
+        }
+    }
+
+    /// The format of a file's content. No MRC header begins with the marks of another format,
+    /// since they would make an image of more than 65,535 columns.
+    fn of_content(path: &Path) -> Result<Format> {
+        let mut magic = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(8).read_to_end(&mut magic))
+            .map_err(Error::io("read", path))?;
+        let refused = |what| Err(Error::unusable(path, what, SUPPORTED));
+        match magic.as_slice() {
+            [] => Err(Error::unusable(
+                path,
+                "the file is empty",
+                "it may still be being written, or the copy failed; copy it again",
+            )),
+            [0x1f, 0x8b, 8, ..] => Ok(Format::MrcGz),
+            [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Ok(Format::Tiff),
+            [0x89, b'P', b'N', b'G', ..] => Ok(Format::Png),
+            [0xff, 0xd8, 0xff, ..] => Ok(Format::Jpeg),
+            [b'B', b'Z', b'h', ..] => refused("compressed with bzip2, which is not read"),
+            [0xfd, b'7', b'z', b'X', b'Z', ..] => refused("compressed with xz, which is not read"),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => refused("compressed with zstd, which is not read"),
+            [0x89, b'H', b'D', b'F', ..] => refused("an HDF5 file, which is not read"),
+            _ => Ok(Format::Mrc),
+        }
+    }
+}
+
+/// Reads one micrograph of any supported format.
+///
+/// # Errors
+/// `Io` when the file cannot be read; `Malformed` when it is damaged; `Unusable` when it is sound
+/// but no micrograph: a movie or stack, a picture in colour, more than 1 % of NaN or infinities.
+pub fn read(path: &Path) -> Result<Micrograph> {
+    let format = Format::of_content(path)?;
+    let (mut header, pixels) = match format {
+        Format::Mrc | Format::MrcGz => mrc::read(path, format)?,
+        Format::Tiff => raster::read_tiff(path)?,
+        Format::Png | Format::Jpeg => raster::read_picture(path, format)?,
+    };
+    header.warnings.extend(misnamed(path, format));
+    header.warnings.extend(check_values(path, &pixels)?);
+    Ok(Micrograph { pixels, header_pixel_size: header.pixel_size, warnings: header.warnings })
+}
+
+/// Reads what a file says of itself, without its pixels; errors as [`read`].
+pub fn header(path: &Path) -> Result<Header> {
+    let format = Format::of_content(path)?;
+    let mut header = match format {
+        Format::Mrc | Format::MrcGz => mrc::header(path, format)?,
+        Format::Tiff => raster::tiff_header(path)?,
+        Format::Png | Format::Jpeg => raster::picture_header(path, format)?,
+    };
+    header.warnings.extend(misnamed(path, format));
+    Ok(header)
+}
+
+/// The pixel size to use for a micrograph and a warning if its sources contradict each other.
+///
+/// The STAR file that listed the micrograph comes first, since RELION believes nothing else; then
+/// the user's flag; then the file's header.
+pub fn pixel_size(
+    source: &Source,
+    flag: Option<PixelSize>,
+    header: Option<PixelSize>,
+) -> (Option<PixelSize>, Option<String>) {
+    let mut known = [(source.pixel_size, "its STAR file"), (flag, "the command line"), (header, "its header")]
+        .into_iter()
+        .filter_map(|(size, origin)| size.map(|size| (size, origin)));
+    let Some((used, origin)) = known.next() else {
+        return (None, None);
+    };
+    let warning = known.find(|(other, _)| other.differs_from(used)).map(|(other, elsewhere)| {
+        format!(
+            "{}: the pixel size {:.4} Å of {origin} is used, but {elsewhere} says {:.4} Å",
+            source.name, used.0, other.0
+        )
+    });
+    (Some(used), warning)
+}
+
+/// Grey-value statistics over the finite pixels of an image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Statistics {
+    /// Smallest grey value.
+    pub min: f32,
+    /// Largest grey value.
+    pub max: f32,
+    /// Mean grey value.
+    pub mean: f64,
+    /// Standard deviation (of the population).
+    pub sd: f64,
+    /// How many pixels are NaN or infinite, and left out of the rest.
+    pub not_finite: usize,
+}
+
+impl Statistics {
+    /// The statistics of an image, or `None` if no pixel is finite.
+    pub fn of(pixels: &Array2<f32>) -> Option<Statistics> {
+        // Sums of differences from a value within the range lose no digits to cancellation.
+        let origin = f64::from(*pixels.iter().find(|v| v.is_finite())?);
+        let (mut min, mut max) = (f32::INFINITY, f32::NEG_INFINITY);
+        let (mut count, mut sum, mut squares) = (0_usize, 0.0, 0.0);
+        for &value in pixels.iter().filter(|v| v.is_finite()) {
+            let difference = f64::from(value) - origin;
+            (min, max) = (min.min(value), max.max(value));
+            count += 1;
+            sum += difference;
+            squares += difference * difference;
+        }
+        let mean = sum / count as f64;
+        Some(Statistics {
+            min,
+            max,
+            mean: origin + mean,
+            sd: (squares / count as f64 - mean * mean).max(0.0).sqrt(),
+            not_finite: pixels.len() - count,
+        })
+    }
+}
+
+/// Refuses images with nothing in them to see, and warns of the doubtful.
+fn check_values(path: &Path, pixels: &Array2<f32>) -> Result<Option<String>> {
+    let damaged = |count: usize| {
+        let share = 100.0 * count as f64 / pixels.len() as f64;
+        let what = format!("{count} of its pixels ({share:.1} %) are NaN or infinite");
+        Err(Error::unusable(path, what, "motion correction may have failed; make this file again"))
+    };
+    let Some(statistics) = Statistics::of(pixels) else {
+        return damaged(pixels.len());
+    };
+    let count = statistics.not_finite;
+    if count * 100 > pixels.len() {
+        return damaged(count);
+    }
+    Ok(if statistics.min >= statistics.max {
+        Some(format!("every pixel is {}: the image is blank", statistics.min))
+    } else if count > 0 {
+        Some(format!("{count} px are NaN or infinite"))
+    } else {
+        None
+    })
+}
+
+fn misnamed(path: &Path, format: Format) -> Option<String> {
+    let promised = Format::of_name(path)?;
+    (promised != format).then(|| {
+        format!("is {} inside, not {} as its name says; read as such", format.name(), promised.name())
+    })
+}
+
+/// Refuses an image size that the file cannot hold, before anything is allocated for it.
+fn check_shape(
+    path: &Path,
+    width: u64,
+    height: u64,
+    bytes_per_pixel: u64,
+    file_bytes: u64,
+) -> Result<Shape> {
+    let pixels = width.saturating_mul(height);
+    let needed = pixels.saturating_mul(bytes_per_pixel) / MAX_COMPRESSION;
+    if pixels == 0 || pixels > MAX_PIXELS || needed > file_bytes {
+        return Err(Error::malformed(
+            path,
+            None,
+            format!(
+                "its header declares {width}×{height} px, which a file of {file_bytes} bytes cannot hold"
+            ),
+            "the file is damaged or incomplete; copy it again",
+        ));
+    }
+    Ok(Shape { width: width as usize, height: height as usize })
+}
+
+/// A pixel size in the range of electron microscopes' images, from super-resolution to overviews.
+fn believable(pixel_size_a: f64) -> Option<PixelSize> {
+    (0.1..50.0).contains(&pixel_size_a).then_some(PixelSize(pixel_size_a))
+}

@@ -15,12 +15,13 @@ use super::{Cancel, Failure, InputStamp, Loaded, Radius, fingerprint, load};
 use crate::config::RunConfig;
 use crate::coords::{self, Coordinate, Coordinates};
 use crate::error::{Error, Result};
-use crate::labels::{self, Labelled, fit};
+use crate::labels::fit::{self, Severity};
+use crate::labels::{self, Labelled};
 use crate::micrograph::Source;
 use crate::model::device::LIBTORCH_VERSION;
 use crate::model::checkpoint::ValidationScores;
 use crate::model::{Card, Device};
-use crate::preprocess::Area;
+use crate::preprocess::{self, Area};
 use crate::publish::{publish, publish_text};
 use crate::train::{self, Epoch, Validation};
 use crate::units::PixelSize;
@@ -109,15 +110,15 @@ pub fn run(job: Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<
     let all: Vec<Source> = sources.iter().chain(&named).cloned().collect();
     let labelled = pair_up(&all, job.coordinates, observe)?;
     let mut failures = Vec::new();
-    let mut items = load_all(labelled, &job.config.preprocess, job.radius, config, cancel, observe, &mut failures)?;
+    let items = load_all(labelled, config, job.radius, cancel, observe, &mut failures)?;
     let pixel_size = one_pixel_size(&items, job.radius)?;
-    check_fit(&mut items, observe, &mut failures)?;
     if items.is_empty() {
         return Err(Error::missing(
             "no labelled micrograph is left to train on",
             "see the messages above; `picker check` looks into micrographs and coordinates",
         ));
     }
+    check_fit(&items, &config.preprocess, observe)?;
     let radius_mic_px = items[0].loaded.radius_mic_px;
     let is_named = |item: &Item| named.iter().any(|v| v.path == item.source.path);
     let (mut validation, mut training): (Vec<Item>, Vec<Item>) = items.into_iter().partition(is_named);
@@ -224,9 +225,8 @@ fn pair_up(
 
 fn load_all(
     labelled: Vec<(Source, Vec<Coordinate>)>,
-    preprocess: &crate::preprocess::Settings,
-    radius: Radius,
     config: &RunConfig,
+    radius: Radius,
     cancel: &Cancel,
     observe: &mut dyn FnMut(Event),
     failures: &mut Vec<Failure>,
@@ -240,7 +240,7 @@ fn load_all(
                 Err(Error::Interrupted)
             } else {
                 InputStamp::of(&source.path).and_then(|input| {
-                    let loaded = load(&source, flag, preprocess, |size| radius.in_px(size))?;
+                    let loaded = load(&source, flag, &config.preprocess, |size| radius.in_px(size))?;
                     Ok(Item { source, points, input, loaded })
                 })
             };
@@ -284,14 +284,24 @@ fn one_pixel_size(items: &[Item], radius: Radius) -> Result<Option<PixelSize>> {
     Ok(Some(first))
 }
 
-/// Leaves out micrographs whose coordinates cannot be right, and tells of the doubtful ones.
-fn check_fit(
-    items: &mut Vec<Item>,
-    observe: &mut dyn FnMut(Event),
-    failures: &mut Vec<Failure>,
-) -> Result<()> {
-    let _ = (&items, &observe, &failures, fit::PLACEHOLDER);
-    Ok(())
+/// Refuses coordinates that cannot be meant for these images, and tells of the doubtful ones.
+fn check_fit(items: &[Item], settings: &preprocess::Settings, observe: &mut dyn FnMut(Event)) -> Result<()> {
+    let labelled: Vec<fit::Labelled> = items
+        .iter()
+        .map(|item| fit::Labelled {
+            prepared: &item.loaded.prepared,
+            points: &item.points,
+            radius_work_px: settings.radius_work_px(item.loaded.radius_mic_px),
+        })
+        .collect();
+    let mut impossible = None;
+    for finding in fit::check(&labelled) {
+        match finding.severity {
+            Severity::Doubtful => observe(Event::Warning(format!("{} ({})", finding.what, finding.hint))),
+            Severity::Impossible => impossible = Some(finding),
+        }
+    }
+    impossible.map_or(Ok(()), |finding| Err(Error::setting("--coordinates", finding.what, finding.hint)))
 }
 
 /// Sets a share aside for validation, at least one micrograph, unless there is only one.

@@ -1,0 +1,206 @@
+//! TIFF, PNG and JPEG micrographs.
+//!
+//! TIFF rows are turned upside down, as RELION, EMAN2 and IMOD do on reading, so that coordinates
+//! made there fit. PNG and JPEG, which none of them reads, keep their top row as row 0.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
+use ndarray::{Array2, Axis};
+use tiff::decoder::{Decoder, DecodingResult, Limits};
+use tiff::tags::{CompressionMethod, PhotometricInterpretation, Tag};
+use tiff::{ColorType, TiffError};
+
+use super::{Format, Header, MAX_PIXELS, SUPPORTED, check_shape};
+use crate::error::{Error, Result};
+use crate::units::Shape;
+
+/// The largest sample, a 64-bit number, and the largest pixel `image` makes, 16-bit RGBA.
+const MAX_BYTES: u64 = 8 * MAX_PIXELS;
+
+type TiffDecoder = Decoder<BufReader<File>>;
+
+/// Reads the header of a TIFF alone.
+pub(super) fn tiff_header(path: &Path) -> Result<Header> {
+    Ok(open_tiff(path)?.0)
+}
+
+/// Reads header and pixels of a TIFF.
+pub(super) fn read_tiff(path: &Path) -> Result<(Header, Array2<f32>)> {
+    let (header, mut decoder) = open_tiff(path)?;
+    let values = match decoder.read_image().map_err(|error| tiff_error(path, error))? {
+        DecodingResult::U8(v) => v.into_iter().map(f32::from).collect(),
+        DecodingResult::U16(v) => v.into_iter().map(f32::from).collect(),
+        DecodingResult::U32(v) => v.into_iter().map(|x| x as f32).collect(),
+        DecodingResult::U64(v) => v.into_iter().map(|x| x as f32).collect(),
+        DecodingResult::I8(v) => v.into_iter().map(f32::from).collect(),
+        DecodingResult::I16(v) => v.into_iter().map(f32::from).collect(),
+        DecodingResult::I32(v) => v.into_iter().map(|x| x as f32).collect(),
+        DecodingResult::I64(v) => v.into_iter().map(|x| x as f32).collect(),
+        DecodingResult::F16(v) => v.into_iter().map(f32::from).collect(),
+        DecodingResult::F32(v) => v,
+        DecodingResult::F64(v) => v.into_iter().map(|x| x as f32).collect(),
+    };
+    let mut pixels = to_array(path, header.shape, values)?;
+    pixels.invert_axis(Axis(0));
+    Ok((header, pixels.as_standard_layout().into_owned()))
+}
+
+fn open_tiff(path: &Path) -> Result<(Header, TiffDecoder)> {
+    let (file, bytes) = open(path)?;
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("eer")) {
+        return Err(Error::unusable(path, "an EER movie, not a micrograph", SUPPORTED));
+    }
+    let damaged = |error| tiff_error(path, error);
+    let mut limits = Limits::default();
+    limits.decoding_buffer_size = MAX_BYTES as usize;
+    limits.intermediate_buffer_size = MAX_BYTES as usize;
+    let mut decoder = Decoder::new(file).map_err(damaged)?.with_limits(limits);
+    if decoder.more_images() {
+        let what = "holds several images: a movie or a stack, not a micrograph";
+        return Err(Error::unusable(path, what, SUPPORTED));
+    }
+    let (width, height) = decoder.dimensions().map_err(damaged)?;
+    let bits = match decoder.colortype().map_err(damaged)? {
+        ColorType::Gray(bits @ (8 | 16 | 32 | 64)) => bits,
+        other => {
+            let what = format!("holds {other:?} pixels, not grey ones of 8, 16, 32 or 64 bits");
+            return Err(Error::unusable(path, what, SUPPORTED));
+        }
+    };
+    let kind = match decoder.find_tag_unsigned::<u16>(Tag::SampleFormat).map_err(damaged)? {
+        Some(2) => "signed integer",
+        Some(3) => "float",
+        _ => "unsigned integer",
+    };
+    let compression = decoder.find_tag_unsigned::<u16>(Tag::Compression).map_err(damaged)?;
+    let plain = compression.is_none_or(|code| code == CompressionMethod::None.to_u16());
+    let shape = check_shape(path, width.into(), height.into(), u64::from(bits / 8), bytes)?;
+    let needed = (shape.width * shape.height) as u64 * u64::from(bits / 8);
+    if plain && needed > bytes {
+        let what = format!("is cut off: {width}×{height} px need {needed} bytes, it has {bytes}");
+        return Err(Error::malformed(path, None, what, "copy or make the file again"));
+    }
+    let mut warnings = Vec::new();
+    let white_is_zero = PhotometricInterpretation::WhiteIsZero.to_u16();
+    if decoder.find_tag_unsigned(Tag::PhotometricInterpretation).map_err(damaged)? == Some(white_is_zero) {
+        warnings.push("is tagged as white-is-zero: its grey values are read inverted".into());
+    }
+    let header = Header {
+        format: Format::Tiff,
+        sample: format!("{bits}-bit {kind}"),
+        shape,
+        pixel_size: None,
+        bytes,
+        warnings,
+    };
+    Ok((header, decoder))
+}
+
+/// Reads the header of a PNG or JPEG alone.
+pub(super) fn picture_header(path: &Path, format: Format) -> Result<Header> {
+    Ok(open_picture(path, format)?.0)
+}
+
+/// Reads header and pixels of a PNG or JPEG.
+///
+/// A picture stored in colour is taken if it shows nothing but grey, as many viewers save it.
+pub(super) fn read_picture(path: &Path, format: Format) -> Result<(Header, Array2<f32>)> {
+    let (header, decoder) = open_picture(path, format)?;
+    if format == Format::Jpeg {
+        check_jpeg_end(path, header.bytes)?;
+    }
+    let narrow = decoder.color_type().bytes_per_pixel() == decoder.color_type().channel_count();
+    let values = match DynamicImage::from_decoder(decoder).map_err(|e| picture_error(path, &e))? {
+        DynamicImage::ImageLuma8(grey) => grey.into_raw().into_iter().map(f32::from).collect(),
+        DynamicImage::ImageLuma16(grey) => grey.into_raw().into_iter().map(f32::from).collect(),
+        colour => {
+            // Widening 8 bits to 16 multiplies by 257.
+            let scale = if narrow { 257.0 } else { 1.0 };
+            let grey = |p: &image::Rgba<u16>| {
+                let [r, g, b, alpha] = p.0;
+                (r == g && g == b && alpha == u16::MAX).then_some(f32::from(r) / scale)
+            };
+            colour.into_rgba16().pixels().map(grey).collect::<Option<Vec<f32>>>().ok_or_else(|| {
+                let what = "a picture in colour or with transparency, not a micrograph";
+                Error::unusable(path, what, SUPPORTED)
+            })?
+        }
+    };
+    let pixels = to_array(path, header.shape, values)?;
+    Ok((header, pixels))
+}
+
+fn open_picture(path: &Path, format: Format) -> Result<(Header, impl ImageDecoder)> {
+    let (file, bytes) = open(path)?;
+    let image_format = if format == Format::Png { ImageFormat::Png } else { ImageFormat::Jpeg };
+    let mut reader = ImageReader::with_format(file, image_format);
+    let mut limits = image::Limits::default();
+    limits.max_alloc = Some(MAX_BYTES);
+    reader.limits(limits);
+    let decoder = reader.into_decoder().map_err(|error| picture_error(path, &error))?;
+    let (width, height) = decoder.dimensions();
+    let colour = decoder.color_type();
+    let shape =
+        check_shape(path, width.into(), height.into(), colour.bytes_per_pixel().into(), bytes)?;
+    let kind = if colour.has_color() || colour.has_alpha() { "colour" } else { "grey" };
+    let bits = 8 * u16::from(colour.bytes_per_pixel()) / u16::from(colour.channel_count());
+    let header = Header {
+        format,
+        sample: format!("{bits}-bit {kind}"),
+        shape,
+        pixel_size: None,
+        bytes,
+        warnings: Vec::new(),
+    };
+    Ok((header, decoder))
+}
+
+/// A JPEG decoder fills what is missing with grey, so that a cut file would pass for a whole one.
+fn check_jpeg_end(path: &Path, bytes: u64) -> Result<()> {
+    const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];
+    // Some writers add a few bytes after the end.
+    let tail = bytes.min(4096);
+    let mut last = Vec::new();
+    File::open(path)
+        .and_then(|mut file| {
+            file.seek(SeekFrom::Start(bytes - tail))?;
+            file.read_to_end(&mut last)
+        })
+        .map_err(Error::io("read", path))?;
+    if last.windows(2).any(|pair| pair == END_OF_IMAGE) {
+        return Ok(());
+    }
+    Err(Error::malformed(path, None, "is cut off: the end of the JPEG is missing", "copy it again"))
+}
+
+fn open(path: &Path) -> Result<(BufReader<File>, u64)> {
+    let file = File::open(path).map_err(Error::io("read", path))?;
+    let bytes = file.metadata().map_err(Error::io("read", path))?.len();
+    Ok((BufReader::new(file), bytes))
+}
+
+fn to_array(path: &Path, shape: Shape, values: Vec<f32>) -> Result<Array2<f32>> {
+    Array2::from_shape_vec((shape.height, shape.width), values)
+        .map_err(|error| damaged(path, &error.to_string()))
+}
+
+fn tiff_error(path: &Path, error: TiffError) -> Error {
+    match error {
+        TiffError::UnsupportedError(what) => {
+            Error::unusable(path, format!("this kind of TIFF is not read: {what}"), SUPPORTED)
+        }
+        other => damaged(path, &other.to_string()),
+    }
+}
+
+fn picture_error(path: &Path, error: &image::ImageError) -> Error {
+    damaged(path, &error.to_string())
+}
+
+fn damaged(path: &Path, reason: &str) -> Error {
+    let what = format!("cannot be decoded: {reason}");
+    Error::malformed(path, None, what, "the file is damaged or incomplete; copy it again")
+}
