@@ -23,7 +23,12 @@ impl Session {
         let available = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = global.threads.unwrap_or(available);
         if threads == 0 {
-            return Err(Error::setting("--threads", "must be at least 1", "leave it out to use all").into());
+            return Err(Error::setting(
+                "--threads",
+                "must be at least 1",
+                "leave it out to use all",
+            )
+            .into());
         }
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
         device::set_threads(threads);
@@ -43,11 +48,7 @@ impl Session {
 
     /// The seed that was given, else the one found, else a drawn one, which is logged.
     pub(super) fn seed_or(&self, found: impl FnOnce() -> Option<u64>) -> u64 {
-        self.seed.or_else(found).unwrap_or_else(|| {
-            let seed = u64::from(rand::random::<u32>());
-            tracing::info!("seed {seed} (drawn; --seed {seed} repeats this run)");
-            seed
-        })
+        self.seed.or_else(found).unwrap_or_else(drawn_seed)
     }
 
     /// Writes the manifest of the run.
@@ -72,4 +73,11 @@ impl Session {
         };
         Ok(run.describe(stage, &description, config)?)
     }
+}
+
+/// A seed for a command that was given none; logged, so that the command can be repeated.
+pub(super) fn drawn_seed() -> u64 {
+    let seed = u64::from(rand::random::<u32>());
+    tracing::info!("seed {seed} (drawn; --seed {seed} repeats this run)");
+    seed
 }

@@ -10,8 +10,9 @@ use image::imageops::{FilterType, resize};
 use image::{ImageBuffer, Luma, Rgb, RgbImage};
 use ndarray::Array2;
 
-use crate::error::Result;
-use crate::preprocess;
+use crate::coords::Coordinate;
+use crate::error::{Error, Result};
+use crate::{eval, preprocess};
 
 /// What a circle stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,12 @@ const LEGEND_ROW_PX: u32 = 14;
 const LINE_PX: f64 = 1.1;
 const EDGE_PX: f64 = 2.0;
 
+impl Mark {
+    fn at(point: &Coordinate, kind: Kind) -> Mark {
+        Mark { x_mic_px: point.x_mic_px, y_mic_px: point.y_mic_px, kind }
+    }
+}
+
 impl Kind {
     const ALL: [Kind; 4] = [Kind::Pick, Kind::Hit, Kind::Miss, Kind::False];
 
@@ -91,6 +98,25 @@ impl Kind {
     }
 }
 
+/// Marks for picks that there is no truth to hold against.
+pub fn plain(picks: &[Coordinate]) -> Vec<Mark> {
+    picks.iter().map(|pick| Mark::at(pick, Kind::Pick)).collect()
+}
+
+/// Marks that tell hits, misses and false picks: a pick is a hit when it is matched one-to-one
+/// with a particle at most `particle_radius_px` away.
+pub fn judge(picks: &[Coordinate], truth: &[Coordinate], particle_radius_px: f64) -> Vec<Mark> {
+    let (mut hit, mut found) = (vec![false; picks.len()], vec![false; truth.len()]);
+    for (pick, particle) in eval::match_one_to_one(picks, truth, particle_radius_px) {
+        hit[pick] = true;
+        found[particle] = true;
+    }
+    let picks = picks.iter().zip(hit);
+    let picks = picks.map(|(pick, hit)| Mark::at(pick, if hit { Kind::Hit } else { Kind::False }));
+    let missed = truth.iter().zip(found).filter(|(_, found)| !found);
+    picks.chain(missed.map(|(particle, _)| Mark::at(particle, Kind::Miss))).collect()
+}
+
 /// Draws the micrograph with a circle of the particle's radius around each mark.
 ///
 /// Below the image, one row for each kind of mark: its line, then a bar as long as its share of
@@ -104,6 +130,13 @@ pub fn draw(
     particle_radius_px: f64,
     settings: &Settings,
 ) -> Result<RgbImage> {
+    if !(particle_radius_px.is_finite() && particle_radius_px > 0.0) {
+        return Err(Error::setting(
+            "--particle-radius",
+            format!("{particle_radius_px} is not a positive number"),
+            "give the radius in px of the full micrograph",
+        ));
+    }
     let (height, width) = pixels.dim();
     let preparation = preprocess::Settings {
         working_radius_px: settings.detail_radius_px,
@@ -240,6 +273,16 @@ mod tests {
             let [r, _, b] = picture.get_pixel(x, y).0;
             assert!(b > r + 60, "blue ink at {x}, {y}, not {r} {b}");
         }
+    }
+
+    #[test]
+    fn each_particle_takes_one_pick_and_the_rest_is_missed_or_false() {
+        let at = |x_mic_px: f64| Coordinate { x_mic_px, y_mic_px: 5.0, score: None };
+        let marks = judge(&[at(10.0), at(13.0), at(90.0)], &[at(11.0), at(50.0)], 8.0);
+        let kinds: Vec<(f64, Kind)> = marks.iter().map(|m| (m.x_mic_px, m.kind)).collect();
+        let expected =
+            [(10.0, Kind::Hit), (13.0, Kind::False), (90.0, Kind::False), (50.0, Kind::Miss)];
+        assert_eq!(kinds, expected);
     }
 
     #[test]
