@@ -1,1 +1,4 @@
-//! report
+//! Reports: what was computed → tables, curves and pictures for people.
+
+pub mod curves;
+pub mod overlay;
