@@ -1,14 +1,111 @@
 //! `picker overlay`.
 
+use std::io;
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
 use clap::Args;
+use image::codecs::png::PngEncoder;
 
 use super::{Exit, Global};
+use crate::coords::{self, Coordinate};
+use crate::error::Error;
+use crate::micrograph::{self, Source};
+use crate::publish::publish;
+use crate::report::overlay::{self, Kind};
 
 /// Draws picks (and truth) on a micrograph as a PNG
+///
+/// With --truth, hits are solid blue circles, misses dashed yellow and false picks dotted orange;
+/// the bars below the image show how many there are of each.
 #[derive(Debug, Args)]
-pub struct OverlayArgs {}
+pub(super) struct OverlayArgs {
+    /// The micrograph
+    micrograph: PathBuf,
+    /// Picks of this micrograph, in any format; a table of many micrographs will do
+    #[arg(long, value_name = "FILE")]
+    picks: PathBuf,
+    /// True particles of this micrograph
+    #[arg(long, value_name = "FILE")]
+    truth: Option<PathBuf>,
+    /// Particle radius in px of the micrograph
+    #[arg(long, value_name = "PX")]
+    particle_radius: f64,
+    /// Leaves out picks that score less
+    #[arg(long, value_name = "T")]
+    threshold: Option<f32>,
+    /// The picture [default: MICROGRAPH's name with _overlay.png, in the current folder]
+    #[arg(long, value_name = "PNG")]
+    out: Option<PathBuf>,
+}
 
-pub(super) fn run(_args: &OverlayArgs, _global: &Global) -> Result<Exit> {
-    anyhow::bail!("not built yet")
+pub(super) fn run(args: &OverlayArgs, _global: &Global) -> Result<Exit> {
+    let sources = micrograph::list(std::slice::from_ref(&args.micrograph))?;
+    let [source] = &sources[..] else {
+        return Err(Error::setting(
+            args.micrograph.display().to_string(),
+            format!("names {} micrographs", sources.len()),
+            "give one micrograph at a time",
+        )
+        .into());
+    };
+    let mut picks = points_of(source, &args.picks)?;
+    if let Some(threshold) = args.threshold {
+        if picks.iter().any(|pick| pick.score.is_none()) {
+            return Err(Error::setting(
+                "--threshold",
+                format!("the picks of {} have no scores", args.picks.display()),
+                "leave --threshold out",
+            )
+            .into());
+        }
+        picks.retain(|pick| pick.score.is_some_and(|score| score >= threshold));
+    }
+    let truth = args.truth.as_deref().map(|file| points_of(source, file)).transpose()?;
+    let marks = match &truth {
+        Some(truth) => overlay::judge(&picks, truth, args.particle_radius),
+        None => overlay::plain(&picks),
+    };
+
+    let pixels = micrograph::read(&source.path)?.pixels;
+    let picture =
+        overlay::draw(&pixels, &marks, args.particle_radius, &overlay::Settings::default())?;
+    let out = args.out.clone().unwrap_or_else(|| {
+        let stem = source.stem.file_name().unwrap_or_default().to_string_lossy();
+        PathBuf::from(format!("{stem}_overlay.png"))
+    });
+    publish(&out, |file| {
+        picture.write_with_encoder(PngEncoder::new(file)).map_err(io::Error::other)
+    })?;
+
+    let count = |kind: Kind| marks.iter().filter(|mark| mark.kind == kind).count();
+    let told = if truth.is_some() {
+        [(Kind::Hit, "hits"), (Kind::Miss, "misses"), (Kind::False, "false picks")]
+            .map(|(kind, name)| format!("{} {name} ({})", count(kind), kind.look()))
+            .join(", ")
+    } else {
+        format!("{} picks", marks.len())
+    };
+    tracing::info!("{}: {told}", out.display());
+    Ok(Exit::Done)
+}
+
+/// What a coordinate file says of one micrograph.
+fn points_of(source: &Source, file: &Path) -> Result<Vec<Coordinate>, Error> {
+    let mut read = coords::read_all(&[file.to_path_buf()])?;
+    let matched = coords::match_to(std::slice::from_ref(source), read.clone())?;
+    if let Some((_, points)) = matched.pairs.into_iter().next() {
+        return Ok(points);
+    }
+    match (read.pop(), read.is_empty()) {
+        (Some(only), true) => {
+            tracing::warn!("{} is about {}, not {}", file.display(), only.micrograph, source.name);
+            Ok(only.points)
+        }
+        _ => Err(Error::unusable(
+            file,
+            format!("it has no coordinates of {}", source.name),
+            "the micrograph's name must be in the table, at least its last part",
+        )),
+    }
 }

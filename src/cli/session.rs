@@ -43,11 +43,7 @@ impl Session {
 
     /// The seed that was given, else the one found, else a drawn one, which is logged.
     pub(super) fn seed_or(&self, found: impl FnOnce() -> Option<u64>) -> u64 {
-        self.seed.or_else(found).unwrap_or_else(|| {
-            let seed = u64::from(rand::random::<u32>());
-            tracing::info!("seed {seed} (drawn; --seed {seed} repeats this run)");
-            seed
-        })
+        self.seed.or_else(found).unwrap_or_else(drawn_seed)
     }
 
     /// Writes the manifest of the run.
@@ -72,4 +68,11 @@ impl Session {
         };
         Ok(run.describe(stage, &description, config)?)
     }
+}
+
+/// A seed for a run that was given none; logged, so that the run can be repeated.
+pub(super) fn drawn_seed() -> u64 {
+    let seed = u64::from(rand::random::<u32>());
+    tracing::info!("seed {seed} (drawn; --seed {seed} repeats this run)");
+    seed
 }

@@ -1,1 +1,3 @@
-mod placeholder {}
+//! Integration tests: one binary, since every test binary links libtorch.
+
+mod simulate;
