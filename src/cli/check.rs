@@ -1,14 +1,165 @@
 //! `picker check`.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::Args;
+use kdtree::KdTree;
+use kdtree::distance::squared_euclidean;
+use serde::Serialize;
 
 use super::{Exit, Global};
+use crate::coords::{self, Coordinate};
+use crate::error::Error;
+use crate::labels::fit::{self, Finding, Labelled, Severity};
+use crate::micrograph;
+use crate::preprocess::{self, Prepared};
+use crate::units::Shape;
 
 /// Tells whether coordinates fit their micrographs and are ready for import
+///
+/// Counts, coordinates outside the image, duplicates closer than a radius, empty quadrants, and
+/// whether a flip, exchanged axes or a scale factor would fit the images better. Exit code 0: fit;
+/// 1: not.
 #[derive(Debug, Args)]
-pub struct CheckArgs {}
+pub(super) struct CheckArgs {
+    /// Micrographs: folders, files, globs, lists of paths, RELION STAR files
+    #[arg(long, num_args = 1.., value_name = "PATH", default_value = "micrographs")]
+    micrographs: Vec<PathBuf>,
+    /// Coordinates: files or folders of any format
+    #[arg(long, num_args = 1.., value_name = "PATH", default_value = "coordinates")]
+    coordinates: Vec<PathBuf>,
+    /// Particle radius in px of the full micrograph
+    #[arg(long, value_name = "PX")]
+    particle_radius: f64,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
 
-pub(super) fn run(_args: &CheckArgs, _global: &Global) -> Result<Exit> {
-    anyhow::bail!("not built yet")
+#[derive(Serialize)]
+struct Row {
+    micrograph: String,
+    coordinates: usize,
+    outside: usize,
+    duplicates: usize,
+    /// Coordinates in the upper left, upper right, lower left, lower right quadrant (rows as in
+    /// the file).
+    quadrants: [usize; 4],
+}
+
+#[derive(Serialize)]
+struct Report {
+    schema: u32,
+    fit: bool,
+    micrographs: Vec<Row>,
+    micrographs_without_coordinates: Vec<String>,
+    coordinates_without_micrograph: Vec<String>,
+    unreadable: Vec<String>,
+    findings: Vec<Finding>,
+}
+
+pub(super) fn run(args: &CheckArgs, _global: &Global) -> Result<Exit> {
+    let settings = preprocess::Settings::default();
+    let sources = micrograph::list(&args.micrographs)?;
+    let matched = coords::match_to(&sources, coords::read_all(&args.coordinates)?)?;
+    let (mut rows, mut prepared, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
+    for (source, points) in matched.pairs {
+        let image = micrograph::read(&source.path)
+            .and_then(|image| preprocess::prepare(image.pixels, args.particle_radius, &settings));
+        match image {
+            Ok(image) => {
+                rows.push(describe(source.name, &points, image.frame.mic, args.particle_radius));
+                prepared.push((image, points));
+            }
+            Err(Error::Setting { name, what, hint }) => return Err(Error::Setting { name, what, hint }.into()),
+            Err(error) => unreadable.push(error.to_string()),
+        }
+    }
+    if rows.is_empty() && unreadable.is_empty() {
+        return Err(Error::missing(
+            "no coordinates belong to any of the micrographs",
+            "coordinate files are matched by path and by stem: a.mrc with a.star, a_autopick.star, a.box, …",
+        )
+        .into());
+    }
+    let radius_work_px = settings.radius_work_px(args.particle_radius);
+    let labelled = |(prepared, points): &(Prepared, Vec<Coordinate>)| -> Vec<Finding> {
+        fit::check(&[Labelled { prepared, points, radius_work_px }])
+    };
+    let together: Vec<Labelled> = prepared
+        .iter()
+        .map(|(prepared, points)| Labelled { prepared, points, radius_work_px })
+        .collect();
+    let mut findings = fit::check(&together);
+    if findings.is_empty() {
+        // One bad file among many good ones does not show in their sum.
+        for (row, one) in rows.iter().zip(&prepared) {
+            let own = labelled(one).into_iter().filter(|_| !one.1.is_empty());
+            findings.extend(own.map(|f| Finding { what: format!("{}: {}", row.micrograph, f.what), ..f }));
+        }
+    }
+    let impossible = findings.iter().any(|finding| finding.severity == Severity::Impossible);
+    let outside = rows.iter().any(|row| row.outside > 0);
+    let report = Report {
+        schema: 1,
+        fit: !impossible && !outside && unreadable.is_empty(),
+        micrographs: rows,
+        micrographs_without_coordinates: matched.micrographs_without,
+        coordinates_without_micrograph: matched.coordinates_without,
+        unreadable,
+        findings,
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print_report(&report);
+    }
+    Ok(if report.fit { Exit::Done } else { Exit::Failed })
+}
+
+fn describe(micrograph: String, points: &[Coordinate], mic: Shape, radius: f64) -> Row {
+    let (width, height) = (mic.width as f64, mic.height as f64);
+    let mut row = Row { micrograph, coordinates: points.len(), outside: 0, duplicates: 0, quadrants: [0; 4] };
+    let mut tree = KdTree::new(2);
+    for point in points {
+        let (x, y) = (point.x_mic_px, point.y_mic_px);
+        if x < 0.0 || y < 0.0 || x > width - 1.0 || y > height - 1.0 {
+            row.outside += 1;
+        } else {
+            row.quadrants[usize::from(y >= height / 2.0) * 2 + usize::from(x >= width / 2.0)] += 1;
+        }
+        let near = tree.within(&[x, y], radius * radius, &squared_euclidean).unwrap_or_default();
+        row.duplicates += usize::from(!near.is_empty());
+        // Coordinates are finite: readers refuse others.
+        let _ = tree.add([x, y], ());
+    }
+    row
+}
+
+fn print_report(report: &Report) {
+    println!("coordinates  outside  duplicates  quadrants            micrograph");
+    for row in &report.micrographs {
+        let [a, b, c, d] = row.quadrants;
+        println!(
+            "{:>11}  {:>7}  {:>10}  {:<20} {}",
+            row.coordinates,
+            row.outside,
+            row.duplicates,
+            format!("{a} {b} {c} {d}"),
+            row.micrograph
+        );
+    }
+    for (names, what) in [
+        (&report.micrographs_without_coordinates, "without coordinates"),
+        (&report.coordinates_without_micrograph, "coordinates without a micrograph"),
+        (&report.unreadable, "unreadable"),
+    ] {
+        names.iter().for_each(|name| println!("{what}: {name}"));
+    }
+    for finding in &report.findings {
+        println!("{}: {}", if finding.severity == Severity::Impossible { "error" } else { "warning" }, finding.what);
+        println!("hint: {}", finding.hint);
+    }
+    println!("{}", if report.fit { "fit for import" } else { "not fit for import" });
 }

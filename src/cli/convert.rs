@@ -1,14 +1,151 @@
 //! `picker convert`.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{Exit, Global};
+use crate::coords::{self, Coordinate, Coordinates, Format};
+use crate::error::Error;
+use crate::micrograph;
 
-/// Converts coordinates between formats
+/// Converts coordinates between formats, with explicit scale, flip and box size
+///
+/// Writes one file a micrograph into OUT; CSV and Topaz tables of all micrographs when OUT ends in
+/// .csv or .txt.
 #[derive(Debug, Args)]
-pub struct ConvertArgs {}
+pub(super) struct ConvertArgs {
+    /// Coordinates: files or folders of any format
+    #[arg(required = true, value_name = "PATH")]
+    input: Vec<PathBuf>,
+    /// Format to write
+    #[arg(long, value_enum)]
+    to: To,
+    /// Folder, or a .csv or .txt file for one table
+    #[arg(long, value_name = "DIR|FILE")]
+    out: PathBuf,
+    /// Multiply coordinates by this, after the flip
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    scale: f64,
+    /// Turn y over: needs --height or --micrographs
+    #[arg(long)]
+    flip_y: bool,
+    /// Height of the micrographs the coordinates are given in, in px, for --flip-y
+    #[arg(long, value_name = "PX")]
+    height: Option<usize>,
+    /// The micrographs, which tell the heights for --flip-y
+    #[arg(long, num_args = 1.., value_name = "PATH", conflicts_with = "height")]
+    micrographs: Vec<PathBuf>,
+    /// Side of the boxes to write, an even number of px (box and cbox)
+    #[arg(long, value_name = "PX")]
+    box_size: Option<u32>,
+}
 
-pub(super) fn run(_args: &ConvertArgs, _global: &Global) -> Result<Exit> {
-    anyhow::bail!("not built yet")
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum To {
+    Star,
+    Csv,
+    Box,
+    Json,
+    Cbox,
+    Topaz,
+}
+
+impl From<To> for Format {
+    fn from(to: To) -> Format {
+        match to {
+            To::Star => Format::Star,
+            To::Csv => Format::Csv,
+            To::Box => Format::Box,
+            To::Json => Format::Json,
+            To::Cbox => Format::Cbox,
+            To::Topaz => Format::Topaz,
+        }
+    }
+}
+
+pub(super) fn run(args: &ConvertArgs, _global: &Global) -> Result<Exit> {
+    args.check()?;
+    let mut all = coords::read_all(&args.input)?;
+    if args.flip_y {
+        let heights = args.heights(&all)?;
+        for (own, height) in all.iter_mut().zip(heights) {
+            own.points.iter_mut().for_each(|p| p.y_mic_px = height as f64 - 1.0 - p.y_mic_px);
+        }
+    }
+    for point in all.iter_mut().flat_map(|own| &mut own.points) {
+        let Coordinate { x_mic_px, y_mic_px, .. } = point;
+        (*x_mic_px, *y_mic_px) = (*x_mic_px * args.scale, *y_mic_px * args.scale);
+    }
+    let format = Format::from(args.to);
+    match (args.out.extension().and_then(|e| e.to_str()), format) {
+        (Some("csv"), Format::Csv) => coords::csv::write(&args.out, &all)?,
+        (Some("txt"), Format::Topaz) => coords::topaz::write(&args.out, &all)?,
+        _ => {
+            for own in &all {
+                // Appended: a stem may hold dots that are no extension.
+                let stem = PathBuf::from(coords::matching::stem_of(&own.micrograph));
+                let name = format!("{}.{}", stem.display(), format.extension());
+                coords::write_one(format, &args.out.join(name), own, args.box_size)?;
+            }
+        }
+    }
+    let points: usize = all.iter().map(|own| own.points.len()).sum();
+    println!("{points} coordinates of {} micrographs: {}", all.len(), args.out.display());
+    Ok(Exit::Done)
+}
+
+impl ConvertArgs {
+    fn check(&self) -> Result<()> {
+        if !(self.scale > 0.0 && self.scale.is_finite()) {
+            return Err(Error::setting("--scale", format!("{} is not a positive number", self.scale), "2 doubles coordinates").into());
+        }
+        if self.flip_y && self.height.is_none() && self.micrographs.is_empty() {
+            return Err(Error::missing(
+                "--flip-y needs to know how high the micrographs are",
+                "add --height PX or --micrographs PATH",
+            )
+            .into());
+        }
+        if self.box_size.is_some_and(|size| size < 2 || size % 2 == 1) {
+            return Err(Error::setting(
+                "--box-size",
+                "must be an even number of px: programs disagree on the centre of odd boxes",
+                "use the next even number",
+            )
+            .into());
+        }
+        Ok(())
+    }
+
+    /// The height of each set's micrograph.
+    fn heights(&self, all: &[Coordinates]) -> Result<Vec<usize>> {
+        if let Some(height) = self.height {
+            return Ok(vec![height; all.len()]);
+        }
+        let sources = micrograph::list(&self.micrographs)?;
+        let owners = coords::matching::owners(&sources, all)?;
+        let mut known: BTreeMap<usize, usize> = BTreeMap::new();
+        owners
+            .into_iter()
+            .zip(all)
+            .map(|(owner, own)| {
+                let Some(index) = owner else {
+                    return Err(Error::missing(
+                        format!("there is no micrograph for the coordinates of {}", own.micrograph),
+                        "give all micrographs to --micrographs, or --height PX if they are equally high",
+                    )
+                    .into());
+                };
+                if let Some(height) = known.get(&index) {
+                    return Ok(*height);
+                }
+                let height = micrograph::header(&sources[index].path)?.shape.height;
+                known.insert(index, height);
+                Ok(height)
+            })
+            .collect()
+    }
 }

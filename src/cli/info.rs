@@ -1,14 +1,107 @@
 //! `picker info`.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
 use clap::Args;
+use serde_json::{Value, json};
 
 use super::{Exit, Global};
+use crate::coords;
+use crate::error::Error;
+use crate::micrograph::{self, Statistics};
+use crate::model::Model;
 
 /// Tells what a micrograph, coordinate or model file holds, and whether it can be used
+///
+/// Exit code 1 if one of the files cannot be used.
 #[derive(Debug, Args)]
-pub struct InfoArgs {}
+pub(super) struct InfoArgs {
+    /// Files
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
 
-pub(super) fn run(_args: &InfoArgs, _global: &Global) -> Result<Exit> {
-    anyhow::bail!("not built yet")
+pub(super) fn run(args: &InfoArgs, _global: &Global) -> Result<Exit> {
+    let mut exit = Exit::Done;
+    let mut all = Vec::new();
+    for file in &args.files {
+        let told = look(file).unwrap_or_else(|error| {
+            exit = Exit::Failed;
+            json!({ "error": error.to_string(), "hint": error.hint() })
+        });
+        if args.json {
+            all.push(json!({ "file": file, "usable": told.get("error").is_none(), "info": told }));
+        } else {
+            println!("{}", file.display());
+            print_fields(&told);
+        }
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&json!({ "schema": 1, "files": all }))?);
+    }
+    Ok(exit)
+}
+
+fn look(file: &Path) -> Result<Value, Error> {
+    if file.extension().is_some_and(|e| e == "safetensors") {
+        let card = Model::card(file)?;
+        return Ok(json!({ "kind": "model", "card": card }));
+    }
+    if coords::Format::of_name(file).is_some() {
+        let all = coords::read(file)?;
+        let points = || all.iter().flat_map(|own| &own.points);
+        let range = |of: fn(&coords::Coordinate) -> f64| {
+            let values = points().map(of);
+            let low = values.clone().reduce(f64::min);
+            low.zip(values.reduce(f64::max)).map(|(low, high)| json!([low, high]))
+        };
+        return Ok(json!({
+            "kind": "coordinates",
+            "micrographs": all.len(),
+            "coordinates": points().count(),
+            "with_score": points().filter(|point| point.score.is_some()).count(),
+            "x_range_px": range(|point| point.x_mic_px),
+            "y_range_px": range(|point| point.y_mic_px),
+        }));
+    }
+    let header = micrograph::header(file)?;
+    let micrograph = micrograph::read(file)?;
+    let statistics = Statistics::of(&micrograph.pixels);
+    Ok(json!({
+        "kind": "micrograph",
+        "format": header.format.name(),
+        "samples": header.sample,
+        "width_px": header.shape.width,
+        "height_px": header.shape.height,
+        "pixel_size_a": micrograph.header_pixel_size,
+        "min": statistics.map(|s| s.min),
+        "max": statistics.map(|s| s.max),
+        "mean": statistics.map(|s| s.mean),
+        "sd": statistics.map(|s| s.sd),
+        "not_finite": statistics.map(|s| s.not_finite),
+        "warnings": micrograph.warnings,
+    }))
+}
+
+/// Fields as indented lines, nested ones deeper.
+fn print_fields(told: &Value) {
+    fn lines(value: &Value, depth: usize) {
+        for (key, value) in value.as_object().into_iter().flatten() {
+            let indent = "  ".repeat(depth);
+            match value {
+                Value::Object(_) => {
+                    println!("{indent}{key}:");
+                    lines(value, depth + 1);
+                }
+                Value::Null => {}
+                Value::String(text) => println!("{indent}{key}: {text}"),
+                other => println!("{indent}{key}: {other}"),
+            }
+        }
+    }
+    lines(told, 1);
 }

@@ -23,12 +23,7 @@ impl Session {
         let available = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = global.threads.unwrap_or(available);
         if threads == 0 {
-            return Err(Error::setting(
-                "--threads",
-                "must be at least 1",
-                "leave it out to use all",
-            )
-            .into());
+            return Err(Error::setting("--threads", "must be at least 1", "leave it out to use all").into());
         }
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
         device::set_threads(threads);
@@ -75,7 +70,7 @@ impl Session {
     }
 }
 
-/// A seed for a command that was given none; logged, so that the command can be repeated.
+/// A seed for a run that was given none; logged, so that the run can be repeated.
 pub(super) fn drawn_seed() -> u64 {
     let seed = u64::from(rand::random::<u32>());
     tracing::info!("seed {seed} (drawn; --seed {seed} repeats this run)");

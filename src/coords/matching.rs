@@ -1,7 +1,7 @@
 //! Matching: coordinates ⇄ micrographs, by path, then by stem.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use super::{Coordinate, Coordinates};
 use crate::error::{Error, Result};
@@ -43,53 +43,65 @@ fn shared(a: &[String], b: &[String]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// Gives each set of coordinates to the micrograph whose path agrees with its name the farthest,
-/// from the end; at least the stem must agree.
+/// The name of a micrograph without folders that lead out and without its extension.
+pub fn stem_of(name: &str) -> String {
+    let path = Path::new(name);
+    let tree = path.parent().unwrap_or(Path::new("")).components();
+    let inside: PathBuf = tree.filter(|part| matches!(part, Component::Normal(_))).collect();
+    inside.join(base_stem(name)).to_string_lossy().into_owned()
+}
+
+/// For each set of coordinates, the index of its micrograph: the one whose path agrees with its
+/// name the farthest, from the end; at least the stem must agree.
 ///
-/// Where two micrographs agree equally far (equal names in two folders), or two sets of
-/// coordinates claim one micrograph, nothing is guessed.
-pub fn match_to(sources: &[Source], coordinates: Vec<Coordinates>) -> Result<Matched> {
+/// Where two micrographs agree equally far (equal names in two folders), nothing is guessed.
+pub fn owners(sources: &[Source], coordinates: &[Coordinates]) -> Result<Vec<Option<usize>>> {
     let mut by_stem: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (index, source) in sources.iter().enumerate() {
         by_stem.entry(base_stem(&source.name)).or_default().push(index);
     }
+    let owner = |own: &Coordinates| {
+        let name = parts(&own.micrograph);
+        let agreement = |source: &Source| {
+            let spellings = [&source.name, &source.path.to_string_lossy().into_owned()];
+            spellings.map(|spelling| shared(&name, &parts(spelling))).into_iter().max().unwrap_or(0)
+        };
+        let candidates = by_stem.get(&base_stem(&own.micrograph)).map_or(&[][..], Vec::as_slice);
+        let agreements: Vec<(usize, usize)> =
+            candidates.iter().map(|&index| (agreement(&sources[index]), index)).collect();
+        let Some(&(best, owner)) = agreements.iter().max_by_key(|(agreement, _)| *agreement) else {
+            return Ok(None);
+        };
+        match agreements.iter().find(|(agreement, index)| *agreement == best && *index != owner) {
+            None => Ok(Some(owner)),
+            Some(&(_, other)) => Err(Error::missing(
+                format!(
+                    "coordinates of `{}` could belong to {} or to {}",
+                    own.micrograph, sources[other].name, sources[owner].name
+                ),
+                "name the micrograph with its folder in the coordinate file, or keep the same tree for both",
+            )),
+        }
+    };
+    coordinates.iter().map(owner).collect()
+}
+
+/// Brings micrographs and coordinates together; two sets for one micrograph are refused.
+pub fn match_to(sources: &[Source], coordinates: Vec<Coordinates>) -> Result<Matched> {
+    let owners = owners(sources, &coordinates)?;
     let mut found: Vec<Option<Vec<Coordinate>>> = vec![None; sources.len()];
     let mut matched = Matched::default();
-    for own in coordinates {
-        let name = parts(&own.micrograph);
-        let candidates = by_stem.get(&base_stem(&own.micrograph)).map_or(&[][..], Vec::as_slice);
-        let agreement = |index: usize| {
-            let source = &sources[index];
-            [&source.name, &source.path.to_string_lossy().into_owned()]
-                .into_iter()
-                .map(|spelling| shared(&name, &parts(spelling)))
-                .max()
-                .unwrap_or(0)
-        };
-        let best = candidates.iter().map(|&index| agreement(index)).max();
-        let Some(best) = best else {
+    for (own, owner) in coordinates.into_iter().zip(owners) {
+        let Some(owner) = owner else {
             matched.coordinates_without.push(own.micrograph);
             continue;
         };
-        let agreeing: Vec<usize> =
-            candidates.iter().copied().filter(|&index| agreement(index) == best).collect();
-        if let [first, second, ..] = agreeing[..] {
+        if found[owner].replace(own.points).is_some() {
             return Err(Error::missing(
-                format!(
-                    "coordinates of `{}` could belong to {} or to {}",
-                    own.micrograph, sources[first].name, sources[second].name
-                ),
-                "name the micrograph with its folder in the coordinate file, or keep the same tree for both",
-            ));
-        }
-        let place = &mut found[agreeing[0]];
-        if place.is_some() {
-            return Err(Error::missing(
-                format!("{} has coordinates from two files or names", sources[agreeing[0]].name),
+                format!("{} has coordinates from two files or names", sources[owner].name),
                 "give each micrograph's coordinates once; name a single file instead of a folder",
             ));
         }
-        *place = Some(own.points);
     }
     for (source, points) in sources.iter().zip(found) {
         match points {

@@ -1,3 +1,4 @@
-//! Report.
+//! Reports: what was computed → tables, curves and pictures for people.
 
+pub mod curves;
 pub mod overlay;
