@@ -23,7 +23,7 @@ fn noise(side: usize) -> Array2<f32> {
 fn reading(c: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.mrc");
-    micrograph::mrc::write(&path, &noise(4096), None, micrograph::mrc::Mode::F32).unwrap();
+    micrograph::mrc::write(&path, &noise(4096), None, micrograph::mrc::Mode::Float32).unwrap();
     c.bench_function("read MRC 4096²", |b| b.iter(|| micrograph::read(black_box(&path)).unwrap()));
 }
 

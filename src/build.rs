@@ -4,9 +4,8 @@ fn main() {
     println!("cargo:rerun-if-changed=src/build.rs");
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     println!("cargo:rerun-if-env-changed=DEP_TCH_LIBTORCH_LIB");
-    let lib = std::env::var_os("DEP_TCH_LIBTORCH_LIB")
-        .map(std::path::PathBuf::from)
-        .or_else(|| {
+    let lib =
+        std::env::var_os("DEP_TCH_LIBTORCH_LIB").map(std::path::PathBuf::from).or_else(|| {
             std::env::var_os("LIBTORCH").map(|root| std::path::PathBuf::from(root).join("lib"))
         });
     // The real folder, not a link in the checkout: the program outlives the checkout.

@@ -130,7 +130,8 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<RunConfig> {
-        let file = std::env::temp_dir().join(format!("picker-config-{}.toml", blake3::hash(text.as_bytes())));
+        let file = std::env::temp_dir()
+            .join(format!("picker-config-{}.toml", blake3::hash(text.as_bytes())));
         std::fs::write(&file, text).unwrap();
         let config = RunConfig::read(&file);
         std::fs::remove_file(file).unwrap();
@@ -142,7 +143,8 @@ mod tests {
         let documented = include_str!("../configs/default.toml");
         assert_eq!(parse(documented).unwrap(), RunConfig::default());
         let every_key = |value: &toml::Table| -> Vec<String> {
-            let sections = value.iter().filter_map(|(section, keys)| Some((section, keys.as_table()?)));
+            let sections =
+                value.iter().filter_map(|(section, keys)| Some((section, keys.as_table()?)));
             sections.flat_map(|(s, keys)| keys.keys().map(move |k| format!("{s}.{k}"))).collect()
         };
         let shown = every_key(&documented.parse().unwrap());
@@ -153,7 +155,9 @@ mod tests {
 
     #[test]
     fn the_other_shipped_files_can_be_used() {
-        for text in [include_str!("../configs/paper.toml"), include_str!("../configs/fast-cpu.toml")] {
+        for text in
+            [include_str!("../configs/paper.toml"), include_str!("../configs/fast-cpu.toml")]
+        {
             parse(text).unwrap().check().unwrap();
         }
     }
@@ -166,7 +170,8 @@ mod tests {
 
     #[test]
     fn two_radii_are_one_too_many() {
-        let config = parse("[data]\nparticle_radius_px = 40.0\nparticle_radius_a = 80.0\n").unwrap();
+        let config =
+            parse("[data]\nparticle_radius_px = 40.0\nparticle_radius_a = 80.0\n").unwrap();
         assert!(config.check().is_err());
     }
 }

@@ -101,11 +101,7 @@ impl Error {
         what: impl Into<String>,
         hint: impl Into<String>,
     ) -> Error {
-        Error::Unusable {
-            path: path.as_ref().to_path_buf(),
-            what: what.into(),
-            hint: hint.into(),
-        }
+        Error::Unusable { path: path.as_ref().to_path_buf(), what: what.into(), hint: hint.into() }
     }
 
     /// Something the user has to supply.
@@ -130,9 +126,9 @@ impl Error {
             | Error::Missing { hint, .. }
             | Error::Setting { hint, .. } => Some(hint.clone()),
             Error::Io { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull => {
-                    Some("free some space and run the same command again; finished work is kept".into())
-                }
+                io::ErrorKind::StorageFull => Some(
+                    "free some space and run the same command again; finished work is kept".into(),
+                ),
                 io::ErrorKind::PermissionDenied => {
                     Some("check the permissions of the file and of its folder".into())
                 }

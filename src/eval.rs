@@ -109,7 +109,11 @@ pub fn match_one_to_one(
 }
 
 /// All (pick, particle) pairs within the distance, nearest first.
-fn near_pairs(picks: &[Coordinate], truth: &[Coordinate], max_distance_px: f64) -> Vec<(usize, usize)> {
+fn near_pairs(
+    picks: &[Coordinate],
+    truth: &[Coordinate],
+    max_distance_px: f64,
+) -> Vec<(usize, usize)> {
     let mut tree = KdTree::new(2);
     for (index, particle) in truth.iter().enumerate() {
         // Coordinates are finite: readers refuse others.
@@ -119,7 +123,9 @@ fn near_pairs(picks: &[Coordinate], truth: &[Coordinate], max_distance_px: f64) 
     for (index, pick) in picks.iter().enumerate() {
         let place = [pick.x_mic_px, pick.y_mic_px];
         let within = tree.within(&place, max_distance_px * max_distance_px, &squared_euclidean);
-        near.extend(within.unwrap_or_default().into_iter().map(|(d, particle)| (d, index, *particle)));
+        near.extend(
+            within.unwrap_or_default().into_iter().map(|(d, particle)| (d, index, *particle)),
+        );
     }
     near.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
     near.into_iter().map(|(_, pick, particle)| (pick, particle)).collect()
@@ -210,8 +216,7 @@ pub fn best_threshold(pairs: &[Pair], max_distance_px: f64) -> Point {
 /// Judges picks as they are, and what other thresholds would have given.
 pub fn evaluate(pairs: &[Pair], max_distance_px: f64) -> Evaluation {
     let prepared = prepare(pairs, max_distance_px);
-    let per_micrograph: Vec<Counts> =
-        prepared.iter().map(|one| one.counts(f32::MIN)).collect();
+    let per_micrograph: Vec<Counts> = prepared.iter().map(|one| one.counts(f32::MIN)).collect();
     let curve: Vec<Point> = thresholds(pairs).into_iter().map(|t| at(&prepared, t)).collect();
     let mut reached = 0.0;
     let mut average_precision = 0.0;
@@ -260,7 +265,9 @@ fn bootstrap(counts: &[Counts]) -> (f64, f64) {
     }
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut means: Vec<f64> = (0..BOOTSTRAP_ROUNDS)
-        .map(|_| (0..f1.len()).map(|_| f1[rng.random_range(0..f1.len())]).sum::<f64>() / f1.len() as f64)
+        .map(|_| {
+            (0..f1.len()).map(|_| f1[rng.random_range(0..f1.len())]).sum::<f64>() / f1.len() as f64
+        })
         .collect();
     means.sort_unstable_by(f64::total_cmp);
     (means[BOOTSTRAP_ROUNDS / 40], means[BOOTSTRAP_ROUNDS - 1 - BOOTSTRAP_ROUNDS / 40])

@@ -1,7 +1,7 @@
 //! Scoring: image at the working scale → score map of the same size, the probability that a pixel
 //! lies in a particle's disk.
 //!
-//! Images up to [`WHOLE_PX`] go through the network at once; larger ones in tiles whose halo
+//! Images up to a megapixel go through the network at once; larger ones in tiles whose halo
 //! covers the receptive field, so that the seams cannot be seen in the result and memory does not
 //! grow with the image. Beyond its edges the image is mirrored.
 
@@ -80,12 +80,16 @@ fn run(network: &Network, image: &Array2<f32>, rows: &Span, columns: &Span) -> R
     // The guard, not the closure: a panic inside that one would leave gradients off.
     let _no_gradients = tch::no_grad_guard();
     let input = Tensor::f_from_slice(&window)
-        .and_then(|t| t.f_view([1, 1, rows.len() as i64, columns.len() as i64])?.f_to_device(network.device()))
+        .and_then(|t| {
+            t.f_view([1, 1, rows.len() as i64, columns.len() as i64])?.f_to_device(network.device())
+        })
         .map_err(torch("preparing an image"))?;
     let mut scores = network.forward(&input, false)?;
     scores
         .f_sigmoid_()
-        .and_then(|t| t.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1]))
+        .and_then(|t| {
+            t.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1])
+        })
         .and_then(|flat| Vec::<f32>::try_from(&flat))
         .map_err(torch("reading scores"))
 }
@@ -113,7 +117,8 @@ mod tests {
         let tiled = score_tiled(&network, &image, 128).unwrap();
         let worst = whole.iter().zip(&tiled).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst < 1e-5, "{worst}");
-        let spread = whole.iter().copied().fold(0.0, f32::max) - whole.iter().copied().fold(1.0, f32::min);
+        let spread =
+            whole.iter().copied().fold(0.0, f32::max) - whole.iter().copied().fold(1.0, f32::min);
         assert!(spread > 1e-3, "an untrained network that answers everywhere alike tests nothing");
     }
 

@@ -105,7 +105,13 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Block>> {
     Ok(blocks)
 }
 
-fn read_label(path: &Path, line: usize, content: &str, place: Place, block: &mut Block) -> Result<()> {
+fn read_label(
+    path: &Path,
+    line: usize,
+    content: &str,
+    place: Place,
+    block: &mut Block,
+) -> Result<()> {
     let mut values = tokens(content).into_iter();
     let label = values.next().unwrap_or_default();
     let mut label = label.trim_start_matches('_').to_string();
@@ -117,7 +123,12 @@ fn read_label(path: &Path, line: usize, content: &str, place: Place, block: &mut
         label = name.to_string();
     }
     if block.labels.contains(&label) {
-        return Err(Error::malformed(path, line, format!("{label} stands twice"), "remove one of both columns"));
+        return Err(Error::malformed(
+            path,
+            line,
+            format!("{label} stands twice"),
+            "remove one of both columns",
+        ));
     }
     block.labels.push(label);
     if place == Place::Pairs {
@@ -169,7 +180,10 @@ pub fn table<'a>(
 
 /// A string as a STAR token: quoted where it is empty or holds blanks.
 pub fn quoted(token: &str) -> String {
-    if token.is_empty() || token.contains(char::is_whitespace) || token.starts_with(['#', '"', '\'', '_']) {
+    if token.is_empty()
+        || token.contains(char::is_whitespace)
+        || token.starts_with(['#', '"', '\'', '_'])
+    {
         let quote = if token.contains('"') { '\'' } else { '"' };
         format!("{quote}{token}{quote}")
     } else {
@@ -201,7 +215,9 @@ mod tests {
         ] {
             let blocks = read_text(&variant).unwrap();
             assert_eq!(blocks[0].labels, expected[0].labels, "{variant}");
-            let values = |blocks: &[Block]| blocks[0].rows.iter().map(|r| r.values.clone()).collect::<Vec<_>>();
+            let values = |blocks: &[Block]| {
+                blocks[0].rows.iter().map(|r| r.values.clone()).collect::<Vec<_>>()
+            };
             assert_eq!(values(&blocks), values(&expected), "{variant}");
         }
     }

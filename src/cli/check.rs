@@ -72,7 +72,9 @@ pub(super) fn run(args: &CheckArgs, _global: &Global) -> Result<Exit> {
                 rows.push(describe(source.name, &points, image.frame.mic, args.particle_radius));
                 prepared.push((image, points));
             }
-            Err(Error::Setting { name, what, hint }) => return Err(Error::Setting { name, what, hint }.into()),
+            Err(Error::Setting { name, what, hint }) => {
+                return Err(Error::Setting { name, what, hint }.into());
+            }
             Err(error) => unreadable.push(error.to_string()),
         }
     }
@@ -96,7 +98,9 @@ pub(super) fn run(args: &CheckArgs, _global: &Global) -> Result<Exit> {
         // One bad file among many good ones does not show in their sum.
         for (row, one) in rows.iter().zip(&prepared) {
             let own = labelled(one).into_iter().filter(|_| !one.1.is_empty());
-            findings.extend(own.map(|f| Finding { what: format!("{}: {}", row.micrograph, f.what), ..f }));
+            findings.extend(
+                own.map(|f| Finding { what: format!("{}: {}", row.micrograph, f.what), ..f }),
+            );
         }
     }
     let impossible = findings.iter().any(|finding| finding.severity == Severity::Impossible);
@@ -120,7 +124,8 @@ pub(super) fn run(args: &CheckArgs, _global: &Global) -> Result<Exit> {
 
 fn describe(micrograph: String, points: &[Coordinate], mic: Shape, radius: f64) -> Row {
     let (width, height) = (mic.width as f64, mic.height as f64);
-    let mut row = Row { micrograph, coordinates: points.len(), outside: 0, duplicates: 0, quadrants: [0; 4] };
+    let mut row =
+        Row { micrograph, coordinates: points.len(), outside: 0, duplicates: 0, quadrants: [0; 4] };
     let mut tree = KdTree::new(2);
     for point in points {
         let (x, y) = (point.x_mic_px, point.y_mic_px);
@@ -158,7 +163,11 @@ fn print_report(report: &Report) {
         names.iter().for_each(|name| println!("{what}: {name}"));
     }
     for finding in &report.findings {
-        println!("{}: {}", if finding.severity == Severity::Impossible { "error" } else { "warning" }, finding.what);
+        println!(
+            "{}: {}",
+            if finding.severity == Severity::Impossible { "error" } else { "warning" },
+            finding.what
+        );
         println!("hint: {}", finding.hint);
     }
     println!("{}", if report.fit { "fit for import" } else { "not fit for import" });

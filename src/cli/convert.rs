@@ -100,7 +100,12 @@ pub(super) fn run(args: &ConvertArgs, _global: &Global) -> Result<Exit> {
 impl ConvertArgs {
     fn check(&self) -> Result<()> {
         if !(self.scale > 0.0 && self.scale.is_finite()) {
-            return Err(Error::setting("--scale", format!("{} is not a positive number", self.scale), "2 doubles coordinates").into());
+            return Err(Error::setting(
+                "--scale",
+                format!("{} is not a positive number", self.scale),
+                "2 doubles coordinates",
+            )
+            .into());
         }
         if self.flip_y && self.height.is_none() && self.micrographs.is_empty() {
             return Err(Error::missing(

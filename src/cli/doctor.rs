@@ -43,14 +43,21 @@ pub(super) fn run(args: &DoctorArgs, _global: &Global) -> Result<Exit> {
     let gib = |value: Option<f64>| value.map_or("unknown".into(), |gib| format!("{gib:.1} GiB"));
     println!("picker     {}", report.picker_version);
     println!("libtorch   {}", report.libtorch.version);
-    println!("devices    cpu{}", match report.libtorch.cuda_devices {
-        0 => "; libtorch sees no CUDA device".to_string(),
-        n => format!(", {n} CUDA"),
-    });
+    println!(
+        "devices    cpu{}",
+        match report.libtorch.cuda_devices {
+            0 => "; libtorch sees no CUDA device".to_string(),
+            n => format!(", {n} CUDA"),
+        }
+    );
     println!("threads    {}", report.threads);
     println!("processor  {}", report.cpu_features.join(" "));
     println!("precision  {}", if report.libtorch.fast_bf16 { "bf16" } else { "f32" });
-    println!("memory     {}, {} free", gib(report.memory_total_gib), gib(report.memory_available_gib));
+    println!(
+        "memory     {}, {} free",
+        gib(report.memory_total_gib),
+        gib(report.memory_available_gib)
+    );
     Ok(Exit::Done)
 }
 

@@ -78,8 +78,12 @@ pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
     if let Some(threshold) = args.threshold {
         joined.picks.iter_mut().for_each(|p| p.retain(|p| p.score.is_some_and(|s| s >= threshold)));
     }
-    let pairs: Vec<Pair> =
-        joined.picks.iter().zip(&joined.truth).map(|(picks, truth)| Pair { picks, truth }).collect();
+    let pairs: Vec<Pair> = joined
+        .picks
+        .iter()
+        .zip(&joined.truth)
+        .map(|(picks, truth)| Pair { picks, truth })
+        .collect();
     let evaluation = eval::evaluate(&pairs, args.particle_radius);
     let summary = Summary {
         schema: 1,
@@ -156,7 +160,10 @@ fn as_source(coordinates: &Coordinates) -> Source {
 
 fn print_table(joined: &Joined, evaluation: &Evaluation) {
     let width = joined.names.iter().map(|name| name.len()).max().unwrap_or(0).clamp(10, 60);
-    println!("{:width$}  {:>6} {:>6} {:>6} {:>6}  precision  recall     F1", "micrograph", "truth", "picks", "hits", "missed");
+    println!(
+        "{:width$}  {:>6} {:>6} {:>6} {:>6}  precision  recall     F1",
+        "micrograph", "truth", "picks", "hits", "missed"
+    );
     for (name, counts) in joined.names.iter().zip(&evaluation.per_micrograph) {
         let Scores { precision, recall, f1 } = counts.scores();
         let tail = name.char_indices().rev().nth(width - 1).map_or(0, |(at, _)| at);
@@ -170,7 +177,10 @@ fn print_table(joined: &Joined, evaluation: &Evaluation) {
         );
     }
     let line = |label: &str, scores: &Scores| {
-        println!("{label}: precision={:.3} recall={:.3} f1={:.3}", scores.precision, scores.recall, scores.f1);
+        println!(
+            "{label}: precision={:.3} recall={:.3} f1={:.3}",
+            scores.precision, scores.recall, scores.f1
+        );
     };
     line("micro", &evaluation.micro);
     println!("average precision: {:.3}", evaluation.average_precision);
@@ -196,7 +206,11 @@ fn per_micrograph(joined: &Joined, evaluation: &Evaluation) -> String {
     let mut table = String::from("micrograph,truth,picks,hits,precision,recall,f1\n");
     for (name, counts) in joined.names.iter().zip(&evaluation.per_micrograph) {
         let Scores { precision, recall, f1 } = counts.scores();
-        let name = if name.contains([',', '"']) { format!("\"{}\"", name.replace('"', "\"\"")) } else { name.clone() };
+        let name = if name.contains([',', '"']) {
+            format!("\"{}\"", name.replace('"', "\"\""))
+        } else {
+            name.clone()
+        };
         table += &format!(
             "{name},{},{},{},{precision},{recall},{f1}\n",
             counts.hits + counts.misses,

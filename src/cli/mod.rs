@@ -116,7 +116,10 @@ fn explain(error: &anyhow::Error) -> Exit {
     if broken_pipe {
         return Exit::Done;
     }
-    eprintln!("error: {error:#}");
+    // Our own errors tell their source themselves; what stands before them is context.
+    let told = error.chain().position(|cause| cause.is::<Error>()).map_or(usize::MAX, |at| at + 1);
+    let parts: Vec<String> = error.chain().take(told).map(ToString::to_string).collect();
+    eprintln!("error: {}", parts.join(": "));
     if let Some(hint) = ours.and_then(Error::hint) {
         eprintln!("hint: {hint}");
     }

@@ -79,7 +79,11 @@ pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
             match event {
                 Event::Picked { source, picks, kept, warnings } => {
                     warnings.iter().for_each(|warning| progress.warn(warning));
-                    tracing::debug!("{}: {picks} picks{}", source.name, if kept { " (kept)" } else { "" });
+                    tracing::debug!(
+                        "{}: {picks} picks{}",
+                        source.name,
+                        if kept { " (kept)" } else { "" }
+                    );
                 }
                 Event::Failed(failure) => progress.warn(&format!("left out: {}", failure.error)),
             }
@@ -107,9 +111,16 @@ pub(super) fn describe(summary: &Summary, threshold: f32, folder: &std::path::Pa
 /// Names what failed; no pick anywhere is no success either.
 pub(super) fn conclude(summary: &Summary, threshold: f32) -> Exit {
     if summary.picks == 0 && summary.micrographs > 0 {
-        let best = summary.best_score.map_or("no peak at all".into(), |s| format!("the highest score is {s:.3}"));
-        eprintln!("error: no picks on any of {} micrographs at threshold {threshold:.3}; {best}", summary.micrographs);
-        eprintln!("hint: try `picker threshold --threshold` with a lower score; check the radius, the pixel size and that particles are dark (or bright) as in training");
+        let best = summary
+            .best_score
+            .map_or("no peak at all".into(), |s| format!("the highest score is {s:.3}"));
+        eprintln!(
+            "error: no picks on any of {} micrographs at threshold {threshold:.3}; {best}",
+            summary.micrographs
+        );
+        eprintln!(
+            "hint: try `picker threshold --threshold` with a lower score; check the radius, the pixel size and that particles are dark (or bright) as in training"
+        );
         return Exit::Partial;
     }
     super::ended_with(&summary.failures)
@@ -125,8 +136,9 @@ impl PickArgs {
             }
             (None, None) => return Ok(()),
         };
-        let radius = super::radius(config)
-            .map_or(Ok(model.card.particle_radius_px), |r| r.in_px(config.data.pixel_size_a.map(PixelSize)))?;
+        let radius = super::radius(config).map_or(Ok(model.card.particle_radius_px), |r| {
+            r.in_px(config.data.pixel_size_a.map(PixelSize))
+        })?;
         config.pick.min_distance_radii = in_px / radius;
         Ok(())
     }

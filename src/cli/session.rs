@@ -23,7 +23,12 @@ impl Session {
         let available = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = global.threads.unwrap_or(available);
         if threads == 0 {
-            return Err(Error::setting("--threads", "must be at least 1", "leave it out to use all").into());
+            return Err(Error::setting(
+                "--threads",
+                "must be at least 1",
+                "leave it out to use all",
+            )
+            .into());
         }
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
         device::set_threads(threads);

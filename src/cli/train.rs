@@ -60,7 +60,8 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> Result<Exit> {
         )
     })?;
     let session = Session::start(global)?;
-    let sources = micrograph::list(&super::given_or(&args.micrographs, "micrographs", "the micrographs")?)?;
+    let sources =
+        micrograph::list(&super::given_or(&args.micrographs, "micrographs", "the micrographs")?)?;
     let coordinates = super::given_or(&args.coordinates, "coordinates", "--coordinates PATH")?;
     let coordinates = coords::read_all(&coordinates)?;
     let validation = args.validation(&config)?;
@@ -128,7 +129,8 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> Result<Exit> {
 }
 
 fn describe(epoch: &Epoch, total: usize, best: Option<&Epoch>) -> String {
-    let best = best.map_or(String::new(), |best| format!(", best f1 {:.3} (epoch {})", best.f1, best.epoch));
+    let best = best
+        .map_or(String::new(), |best| format!(", best f1 {:.3} (epoch {})", best.f1, best.epoch));
     format!(
         "epoch {}/{total}: loss {:.3}, precision {:.3}, recall {:.3}, f1 {:.3}{best}, {:.0} patches/s",
         epoch.epoch, epoch.loss, epoch.precision, epoch.recall, epoch.f1, epoch.patches_per_second

@@ -30,12 +30,16 @@ fn read_rows(path: &Path, text: &str) -> Result<Vec<(Coordinate, Vec<String>)>> 
             return Err(Error::malformed(
                 path,
                 line,
-                format!("{} numbers where {columns} are expected: x y width height …", values.len()),
+                format!(
+                    "{} numbers where {columns} are expected: x y width height …",
+                    values.len()
+                ),
                 "the file is damaged or was cut short; export it again",
             ));
         }
         let [x, y, width, height] = [0, 1, 2, 3].map(|column| number(path, line, &values[column]));
-        let point = Coordinate { x_mic_px: centre(x?, width?), y_mic_px: centre(y?, height?), score: None };
+        let point =
+            Coordinate { x_mic_px: centre(x?, width?), y_mic_px: centre(y?, height?), score: None };
         rows.push((point, values));
     }
     Ok(rows)
@@ -44,19 +48,24 @@ fn read_rows(path: &Path, text: &str) -> Result<Vec<(Coordinate, Vec<String>)>> 
 /// Centre from corner; whole boxes have their centre at side/2, as EMAN2 and RELION compute it.
 /// Boxes of size 0 store centres.
 fn centre(corner: f64, side: f64) -> f64 {
-    if corner.fract() == 0.0 && side.fract() == 0.0 { corner + (side / 2.0).floor() } else { corner + side / 2.0 }
+    if corner.fract() == 0.0 && side.fract() == 0.0 {
+        corner + (side / 2.0).floor()
+    } else {
+        corner + side / 2.0
+    }
 }
 
 /// EMAN1 `.box`: a fifth column is a score where it holds different or fractional numbers; EMAN1
 /// itself stores a constant flag there.
 pub(super) fn read_box(path: &Path) -> Result<Vec<Coordinate>> {
     let rows = read_rows(path, &read_text(path)?)?;
-    let fifth: Vec<Option<f32>> = rows.iter().map(|(_, v)| v.get(4).and_then(|v| score(v))).collect();
+    let fifth: Vec<Option<f32>> =
+        rows.iter().map(|(_, v)| v.get(4).and_then(|v| score(v))).collect();
     let constant = fifth.iter().all(|v| *v == fifth[0] && v.is_none_or(|v| v.fract() == 0.0));
-    let points = rows.into_iter().zip(fifth).map(|((point, _), score)| Coordinate {
-        score: score.filter(|_| !constant),
-        ..point
-    });
+    let points = rows
+        .into_iter()
+        .zip(fifth)
+        .map(|((point, _), score)| Coordinate { score: score.filter(|_| !constant), ..point });
     Ok(points.collect())
 }
 
@@ -92,14 +101,20 @@ struct Info {
 
 pub(super) fn read_json(path: &Path) -> Result<Vec<Coordinate>> {
     let info: Info = serde_json::from_str(&read_text(path)?).map_err(|e| {
-        Error::malformed(path, e.line(), e.to_string(), "expected EMAN2's {\"boxes\": [[x, y, \"manual\"], …]}")
+        Error::malformed(
+            path,
+            e.line(),
+            e.to_string(),
+            "expected EMAN2's {\"boxes\": [[x, y, \"manual\"], …]}",
+        )
     })?;
     let point = |(x, y, _)| Coordinate { x_mic_px: x, y_mic_px: y, score: None };
     Ok(info.boxes.into_iter().map(point).collect())
 }
 
 pub(super) fn write_json(path: &Path, points: &[Coordinate]) -> Result<()> {
-    let centre = |p: &Coordinate| (whole(p.x_mic_px) as f64, whole(p.y_mic_px) as f64, "manual".into());
+    let centre =
+        |p: &Coordinate| (whole(p.x_mic_px) as f64, whole(p.y_mic_px) as f64, "manual".into());
     let info = Info { boxes: points.iter().map(centre).collect() };
     let text = serde_json::to_string(&info)
         .map_err(|e| Error::malformed(path, None, e.to_string(), "use finite coordinates"))?;
@@ -142,10 +157,20 @@ pub(super) fn read_cbox(path: &Path) -> Result<Vec<Coordinate>> {
 }
 
 pub(super) fn write_cbox(path: &Path, points: &[Coordinate], box_size_px: u32) -> Result<()> {
-    let mut text = String::from("\ndata_global\n\n_cbox_format_version 1.0\n\ndata_cryolo\n\nloop_\n");
+    let mut text =
+        String::from("\ndata_global\n\n_cbox_format_version 1.0\n\ndata_cryolo\n\nloop_\n");
     let labels = [
-        "CoordinateX", "CoordinateY", "CoordinateZ", "Width", "Height", "Depth", "EstWidth",
-        "EstHeight", "Confidence", "NumBoxes", "Angle",
+        "CoordinateX",
+        "CoordinateY",
+        "CoordinateZ",
+        "Width",
+        "Height",
+        "Depth",
+        "EstWidth",
+        "EstHeight",
+        "Confidence",
+        "NumBoxes",
+        "Angle",
     ];
     for (index, label) in labels.iter().enumerate() {
         let _ = writeln!(text, "_{label} #{}", index + 1);
@@ -154,7 +179,10 @@ pub(super) fn write_cbox(path: &Path, points: &[Coordinate], box_size_px: u32) -
     for point in points {
         let (x, y) = (point.x_mic_px - side / 2.0, point.y_mic_px - side / 2.0);
         let score = Fraction(point.score);
-        let _ = writeln!(text, "{x} {y} <NA> {side:.1} {side:.1} <NA> {side:.1} {side:.1} {score} <NA> <NA>");
+        let _ = writeln!(
+            text,
+            "{x} {y} <NA> {side:.1} {side:.1} <NA> {side:.1} {side:.1} {score} <NA> <NA>"
+        );
     }
     text.push_str("\ndata_cryolo_include\n\nloop_\n_slice_index #1\n\n");
     publish_text(path, &text)
@@ -175,7 +203,10 @@ mod tests {
     fn corners_become_centres_and_flags_are_no_scores() {
         let (_dir, path) = file("m.box", "978\t421\t64\t64\t-3\n831\t411\t65\t65\t-3\n");
         let points = read_box(&path).unwrap();
-        assert_eq!((points[0].x_mic_px, points[0].y_mic_px, points[0].score), (1010.0, 453.0, None));
+        assert_eq!(
+            (points[0].x_mic_px, points[0].y_mic_px, points[0].score),
+            (1010.0, 453.0, None)
+        );
         assert_eq!(points[1].x_mic_px, 863.0);
         let (_dir, path) = file("m.box", "0 0 10 10 0.75\n5 5 10 10 0.5\n");
         assert_eq!(read_box(&path).unwrap()[1].score, Some(0.5));

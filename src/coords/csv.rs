@@ -16,12 +16,19 @@ pub(super) fn read(path: &Path) -> Result<Content> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes.as_slice());
     let broken = |error: &csv::Error| {
         let line = error.position().map(|position| position.line() as usize);
-        Error::malformed(path, line, error.to_string(), "the first line must name the columns: micrograph,x,y,score")
+        Error::malformed(
+            path,
+            line,
+            error.to_string(),
+            "the first line must name the columns: micrograph,x,y,score",
+        )
     };
     let header = reader.headers().map_err(|e| broken(&e))?;
     let names: Vec<String> = header
         .iter()
-        .map(|name| name.trim_start_matches('\u{feff}').to_ascii_lowercase().replace(['-', ' '], "_"))
+        .map(|name| {
+            name.trim_start_matches('\u{feff}').to_ascii_lowercase().replace(['-', ' '], "_")
+        })
         .collect();
     let column = |known: &[&str]| names.iter().position(|name| known.contains(&name.as_str()));
     let x = column(&["x", "x_px", "x_coord", "x_coordinate", "rlncoordinatex"]);

@@ -21,8 +21,11 @@ pub struct Matched {
 /// Folders and stem of a name, from the end: what two spellings of one micrograph share.
 fn parts(name: &str) -> Vec<String> {
     let path = Path::new(name);
-    let mut parts: Vec<String> =
-        path.components().rev().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+    let mut parts: Vec<String> = path
+        .components()
+        .rev()
+        .map(|part| part.as_os_str().to_string_lossy().into_owned())
+        .collect();
     if let Some(first) = parts.first_mut() {
         *first = base_stem(name);
     }
@@ -35,7 +38,8 @@ pub(super) fn base_stem(name: &str) -> String {
         [".mrc", ".mrcs", ".mrc.gz", ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".st"];
     let base = Path::new(name).file_name().unwrap_or_default().to_string_lossy().into_owned();
     let lower = base.to_ascii_lowercase();
-    let cut = EXTENSIONS.iter().filter(|extension| lower.ends_with(*extension)).map(|e| e.len()).max();
+    let cut =
+        EXTENSIONS.iter().filter(|extension| lower.ends_with(*extension)).map(|e| e.len()).max();
     base[..base.len() - cut.unwrap_or(0)].to_string()
 }
 
@@ -127,12 +131,19 @@ mod tests {
     }
 
     fn named(names: &[&str]) -> Vec<Coordinates> {
-        names.iter().map(|n| Coordinates { micrograph: (*n).to_string(), points: Vec::new() }).collect()
+        names
+            .iter()
+            .map(|n| Coordinates { micrograph: (*n).to_string(), points: Vec::new() })
+            .collect()
     }
 
     #[test]
     fn stems_suffice_where_they_are_unique_and_left_overs_are_named() {
-        let matched = match_to(&sources(&["M/a.mrc", "M/b.b.tif", "M/c.mrc"]), named(&["b.b", "x/a.mrc", "z"])).unwrap();
+        let matched = match_to(
+            &sources(&["M/a.mrc", "M/b.b.tif", "M/c.mrc"]),
+            named(&["b.b", "x/a.mrc", "z"]),
+        )
+        .unwrap();
         let names: Vec<&str> = matched.pairs.iter().map(|(s, _)| s.name.as_str()).collect();
         assert_eq!(names, ["M/a.mrc", "M/b.b.tif"]);
         assert_eq!(matched.micrographs_without, ["M/c.mrc"]);

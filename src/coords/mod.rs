@@ -99,8 +99,8 @@ pub fn read(path: &Path) -> Result<Vec<Coordinates>> {
 }
 
 fn read_content(path: &Path) -> Result<Content> {
-    let format =
-        Format::of_name(path).ok_or_else(|| Error::unusable(path, "not a coordinate file by its name", SUPPORTED))?;
+    let format = Format::of_name(path)
+        .ok_or_else(|| Error::unusable(path, "not a coordinate file by its name", SUPPORTED))?;
     match format {
         Format::Star => star::read(path),
         Format::Csv => csv::read(path),
@@ -133,7 +133,10 @@ pub fn read_all(paths: &[PathBuf]) -> Result<Vec<Coordinates>> {
     }
     if all.is_empty() {
         return Err(Error::missing(
-            format!("no coordinates in {}", paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")),
+            format!(
+                "no coordinates in {}",
+                paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+            ),
             SUPPORTED,
         ));
     }
@@ -149,8 +152,13 @@ fn read_folder(folder: &Path) -> Result<Vec<Coordinates>> {
         })?;
         let path = entry.path();
         let name = entry.file_name().to_string_lossy();
-        let skipped = name.starts_with('.') || name.contains(".part.") || name.starts_with("coords_suffix_");
-        if !entry.file_type().is_file() || skipped || Format::of_name(path).is_none() || star::is_list(path) {
+        let skipped =
+            name.starts_with('.') || name.contains(".part.") || name.starts_with("coords_suffix_");
+        if !entry.file_type().is_file()
+            || skipped
+            || Format::of_name(path).is_none()
+            || star::is_list(path)
+        {
             continue;
         }
         let mut content = read_content(path)?;
@@ -182,7 +190,12 @@ fn micrograph_of(path: &Path) -> PathBuf {
 /// A number of a coordinate file; the error names file and line.
 fn number(path: &Path, line: usize, text: &str) -> Result<f64> {
     text.trim().parse::<f64>().ok().filter(|value| value.is_finite()).ok_or_else(|| {
-        Error::malformed(path, line, format!("`{text}` is not a number"), "correct or remove the line")
+        Error::malformed(
+            path,
+            line,
+            format!("`{text}` is not a number"),
+            "correct or remove the line",
+        )
     })
 }
 
@@ -207,7 +220,10 @@ pub fn write_one(
 ) -> Result<()> {
     let boxed = || {
         box_size_px.ok_or_else(|| {
-            Error::missing("this format stores boxes, but no box size is given", "add --box-size PX (even)")
+            Error::missing(
+                "this format stores boxes, but no box size is given",
+                "add --box-size PX (even)",
+            )
         })
     };
     let points = &coordinates.points;

@@ -29,7 +29,8 @@ pub(super) fn read(path: &Path) -> Result<Content> {
             // What RELION writes where nothing was found.
             return Ok(Content::of_one(path, Vec::new()));
         }
-        let labels = blocks.iter().flat_map(|b| b.labels.clone()).take(4).collect::<Vec<_>>().join(", ");
+        let labels =
+            blocks.iter().flat_map(|b| b.labels.clone()).take(4).collect::<Vec<_>>().join(", ");
         return Err(Error::unusable(
             path,
             format!("no table has rlnCoordinateX and rlnCoordinateY (found {labels}, …)"),
@@ -62,15 +63,25 @@ pub(super) fn read(path: &Path) -> Result<Content> {
 fn read_listed(list: &Path, block: &Block) -> Result<Content> {
     let columns = block.column("rlnMicrographName").zip(block.column("rlnMicrographCoordinates"));
     let Some((name, file)) = columns else {
-        return Err(Error::unusable(list, "the list lacks rlnMicrographName or rlnMicrographCoordinates", ""));
+        return Err(Error::unusable(
+            list,
+            "the list lacks rlnMicrographName or rlnMicrographCoordinates",
+            "",
+        ));
     };
     let mut coordinates = Vec::new();
     for row in &block.rows {
         let listed = PathBuf::from(&row.values[file]);
-        let beside = list.parent().unwrap_or(Path::new("")).join(listed.file_name().unwrap_or_default());
+        let beside =
+            list.parent().unwrap_or(Path::new("")).join(listed.file_name().unwrap_or_default());
         let path = if listed.exists() || !beside.exists() { listed } else { beside };
         if is_list(&path) {
-            return Err(Error::malformed(list, row.line, "a list that lists a list", "name coordinate files"));
+            return Err(Error::malformed(
+                list,
+                row.line,
+                "a list that lists a list",
+                "name coordinate files",
+            ));
         }
         let points = super::read(&path)?.into_iter().flat_map(|c| c.points).collect();
         coordinates.push(Coordinates { micrograph: row.values[name].clone(), points });
@@ -111,9 +122,7 @@ fn text(points: &[Coordinate]) -> String {
 ///
 /// `files` are micrographs, named exactly as in that list, with their coordinate files.
 pub fn write_lists(folder: &Path, files: &[(String, PathBuf)], micrographs: &Path) -> Result<()> {
-    let rows = files
-        .iter()
-        .map(|(name, path)| vec![quoted(name), quoted(&path.to_string_lossy())]);
+    let rows = files.iter().map(|(name, path)| vec![quoted(name), quoted(&path.to_string_lossy())]);
     let list = table(LIST_BLOCK, &["rlnMicrographName", "rlnMicrographCoordinates"], rows);
     publish_text(&folder.join("autopick.star"), &list)?;
     let suffix = format!("{}\n", micrographs.display());
@@ -173,10 +182,10 @@ mod tests {
             5 b.mrc 6 0.5\n1 a.mrc 2 -999.0\n7 b.mrc 8 0.25\n";
         std::fs::write(&path, text).unwrap();
         let read = super::super::read(&path).unwrap();
-        assert_eq!(read.iter().map(|c| (c.micrograph.as_str(), c.points.len())).collect::<Vec<_>>(), [
-            ("a.mrc", 1),
-            ("b.mrc", 2)
-        ]);
+        assert_eq!(
+            read.iter().map(|c| (c.micrograph.as_str(), c.points.len())).collect::<Vec<_>>(),
+            [("a.mrc", 1), ("b.mrc", 2)]
+        );
         assert_eq!((read[0].points[0].score, read[1].points[1].score), (None, Some(0.25)));
     }
 
@@ -184,7 +193,8 @@ mod tests {
     fn a_coordinate_that_is_no_number_is_refused_with_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("m.star");
-        std::fs::write(&path, "data_\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n1 2\nnan 4\n").unwrap();
+        std::fs::write(&path, "data_\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n1 2\nnan 4\n")
+            .unwrap();
         assert!(super::super::read(&path).unwrap_err().to_string().contains("line 6"));
     }
 }

@@ -12,8 +12,13 @@ use crate::publish::publish_text;
 pub(super) fn read(path: &Path) -> Result<Vec<Coordinates>> {
     let text = std::fs::read(path).map_err(Error::io("read", path))?;
     let text = String::from_utf8_lossy(&text);
-    let mut lines = text.lines().enumerate().map(|(i, line)| (i + 1, line.trim())).filter(|(_, l)| !l.is_empty());
-    let header: Vec<&str> = lines.next().map_or(Vec::new(), |(_, line)| line.split_whitespace().collect());
+    let mut lines = text
+        .lines()
+        .enumerate()
+        .map(|(i, line)| (i + 1, line.trim()))
+        .filter(|(_, l)| !l.is_empty());
+    let header: Vec<&str> =
+        lines.next().map_or(Vec::new(), |(_, line)| line.split_whitespace().collect());
     let column = |name: &str| header.iter().position(|known| *known == name);
     let columns = column("image_name").zip(column("x_coord")).zip(column("y_coord"));
     let Some(((name, x), y)) = columns else {
@@ -54,7 +59,11 @@ pub fn write(path: &Path, all: &[Coordinates]) -> Result<()> {
     for own in all {
         let stem = Path::new(&own.micrograph).file_stem().unwrap_or_default().to_string_lossy();
         if stem.contains(char::is_whitespace) {
-            return Err(Error::unusable(path, format!("`{stem}` holds blanks, which a Topaz table cannot"), "rename the micrograph, or write CSV"));
+            return Err(Error::unusable(
+                path,
+                format!("`{stem}` holds blanks, which a Topaz table cannot"),
+                "rename the micrograph, or write CSV",
+            ));
         }
         for point in &own.points {
             // Writing to a String cannot fail.

@@ -156,8 +156,9 @@ fn outside(labelled: &[Labelled], hypothesis: Hypothesis) -> usize {
 fn in_first_quadrant(labelled: &[Labelled]) -> bool {
     labelled.iter().all(|one| {
         let mic = one.prepared.frame.mic;
-        let near_origin =
-            |p: &Coordinate| p.x_mic_px < mic.width as f64 / 2.0 && p.y_mic_px < mic.height as f64 / 2.0;
+        let near_origin = |p: &Coordinate| {
+            p.x_mic_px < mic.width as f64 / 2.0 && p.y_mic_px < mic.height as f64 / 2.0
+        };
         one.points.iter().all(near_origin)
     })
 }
@@ -185,7 +186,8 @@ impl Fits {
 
     /// The best other reading, if it is beyond doubt and far better than the coordinates as given.
     fn best_alternative(&self) -> Option<(Hypothesis, f64)> {
-        let (hypothesis, z) = self.alternatives.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1))?;
+        let (hypothesis, z) =
+            self.alternatives.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1))?;
         (z > BELIEVED && self.as_given < OUTDONE * z).then_some((hypothesis, z))
     }
 }
@@ -220,7 +222,11 @@ impl Sample {
             let step = (1.7 * one.radius_work_px).ceil() as usize;
             for y in (area.y0..area.y1).step_by(step) {
                 for x in (area.x0..area.x1).step_by(step) {
-                    sample.add(contrast(&one.prepared.image, (x as f64, y as f64), one.radius_work_px));
+                    sample.add(contrast(
+                        &one.prepared.image,
+                        (x as f64, y as f64),
+                        one.radius_work_px,
+                    ));
                 }
             }
         }
@@ -279,7 +285,8 @@ mod tests {
     /// A noisy field of dark disks of radius 9 working px, at twice the size in micrograph px.
     fn field(seed: u64) -> (Prepared, Vec<Coordinate>) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut image = Array2::from_shape_simple_fn((300, 360), || rng.random::<f32>() * 6.0 - 3.0);
+        let mut image =
+            Array2::from_shape_simple_fn((300, 360), || rng.random::<f32>() * 6.0 - 3.0);
         let mut points = Vec::new();
         for _ in 0..40 {
             let (cx, cy) = (rng.random_range(10.0..350.0), rng.random_range(10.0..290.0));
@@ -300,8 +307,10 @@ mod tests {
 
     fn findings(change: impl Fn(Coordinate) -> Coordinate) -> Vec<Finding> {
         let fields: Vec<_> = (0..3).map(field).collect();
-        let changed: Vec<Vec<Coordinate>> =
-            fields.iter().map(|(_, points)| points.iter().copied().map(&change).collect()).collect();
+        let changed: Vec<Vec<Coordinate>> = fields
+            .iter()
+            .map(|(_, points)| points.iter().copied().map(&change).collect())
+            .collect();
         let labelled: Vec<Labelled> = fields
             .iter()
             .zip(&changed)
@@ -325,15 +334,28 @@ mod tests {
 
     #[test]
     fn binned_coordinates_are_found_in_one_quadrant_with_their_factor() {
-        let halved = |p: Coordinate| Coordinate { x_mic_px: p.x_mic_px / 2.0, y_mic_px: p.y_mic_px / 2.0, ..p };
+        let halved = |p: Coordinate| Coordinate {
+            x_mic_px: p.x_mic_px / 2.0,
+            y_mic_px: p.y_mic_px / 2.0,
+            ..p
+        };
         let found = findings(halved);
-        assert!(found.iter().any(|f| f.what.contains("first quadrant") && f.hint.contains("2.0")), "{found:?}");
+        assert!(
+            found.iter().any(|f| f.what.contains("first quadrant") && f.hint.contains("2.0")),
+            "{found:?}"
+        );
     }
 
     #[test]
     fn coordinates_beyond_the_image_are_counted() {
-        let doubled = |p: Coordinate| Coordinate { x_mic_px: p.x_mic_px * 2.0, y_mic_px: p.y_mic_px * 2.0, ..p };
+        let doubled = |p: Coordinate| Coordinate {
+            x_mic_px: p.x_mic_px * 2.0,
+            y_mic_px: p.y_mic_px * 2.0,
+            ..p
+        };
         let found = findings(doubled);
-        assert!(found.iter().any(|f| f.what.contains("outside") && f.severity == Severity::Impossible));
+        assert!(
+            found.iter().any(|f| f.what.contains("outside") && f.severity == Severity::Impossible)
+        );
     }
 }

@@ -142,9 +142,8 @@ pub fn unlabelled_margin<'a>(
             });
             let inside = depths.clone().filter(|depth| *depth >= 0.0).count() as f64;
             expected += inside * (1.0 - inner / (width * height));
-            found += depths
-                .filter(|depth| (0.0..margin * radius_work_px).contains(depth))
-                .count() as f64;
+            found += depths.filter(|depth| (0.0..margin * radius_work_px).contains(depth)).count()
+                as f64;
         }
         if expected >= 5.0 && found <= 0.1 * expected {
             return margin;
@@ -193,7 +192,13 @@ mod tests {
 
     #[test]
     fn particles_outside_the_image_paint_nothing() {
-        let labelled = paint(blank(50, 50), &[at(-90.0, 40.0), at(300.0, 300.0)], 10.0, 0.0, &Settings::default());
+        let labelled = paint(
+            blank(50, 50),
+            &[at(-90.0, 40.0), at(300.0, 300.0)],
+            10.0,
+            0.0,
+            &Settings::default(),
+        );
         assert!(labelled.target.iter().all(|v| *v == 0));
     }
 

@@ -156,7 +156,11 @@ fn choose_warp(micrograph: &Labelled, settings: &Settings, rng: &mut ChaCha8Rng)
     // Half-integer centres put patch pixels exactly on image pixels.
     let place = |centre: f64, size: usize| {
         let farthest = size as f64 - half;
-        if farthest > half { centre.clamp(half, farthest).floor() - 0.5 } else { (size as f64 - 1.0) / 2.0 }
+        if farthest > half {
+            centre.clamp(half, farthest).floor() - 0.5
+        } else {
+            (size as f64 - 1.0) / 2.0
+        }
     };
     let centre = (place(x, width), place(y, height));
     let (angle, scale) = if rng.random_bool(settings.warp_share) {
@@ -207,7 +211,8 @@ mod tests {
 
     /// Image, target and weight hold the same pattern, so that any disagreement shows.
     fn pattern(width: usize, height: usize) -> Labelled {
-        let target = Array2::from_shape_fn((height, width), |(y, x)| u8::from((x / 16 + y / 16) % 3 == 0));
+        let target =
+            Array2::from_shape_fn((height, width), |(y, x)| u8::from((x / 16 + y / 16) % 3 == 0));
         Labelled {
             image: target.mapv(f32::from),
             weight: target.clone(),
@@ -222,18 +227,26 @@ mod tests {
 
     #[test]
     fn image_target_and_weight_move_together() {
-        let exact = batch(&[pattern(200, 150)], &Settings { warp_share: 0.0, ..plain() }, (1, 0, 0), 8);
+        let exact =
+            batch(&[pattern(200, 150)], &Settings { warp_share: 0.0, ..plain() }, (1, 0, 0), 8);
         assert_eq!(exact.images, exact.targets);
         assert_eq!(exact.targets, exact.weights);
-        let warped = batch(&[pattern(200, 150)], &Settings { warp_share: 1.0, ..plain() }, (1, 0, 0), 8);
-        let off = warped.images.iter().zip(&warped.targets).filter(|(a, b)| (**a - **b).abs() > 0.5).count();
+        let warped =
+            batch(&[pattern(200, 150)], &Settings { warp_share: 1.0, ..plain() }, (1, 0, 0), 8);
+        let off = warped
+            .images
+            .iter()
+            .zip(&warped.targets)
+            .filter(|(a, b)| (**a - **b).abs() > 0.5)
+            .count();
         assert!(off < warped.images.len() / 50, "{off}");
     }
 
     #[test]
     fn a_batch_follows_from_seed_epoch_and_step_alone() {
         let micrographs = [pattern(200, 150), pattern(90, 300)];
-        let draw = |key| batch(&micrographs, &Settings { patch_px: 64, ..Settings::default() }, key, 4);
+        let draw =
+            |key| batch(&micrographs, &Settings { patch_px: 64, ..Settings::default() }, key, 4);
         assert_eq!(draw((7, 3, 5)), draw((7, 3, 5)));
         assert_ne!(draw((7, 3, 5)), draw((7, 3, 6)));
         assert_ne!(draw((7, 3, 5)), draw((7, 4, 5)));
@@ -242,7 +255,8 @@ mod tests {
 
     #[test]
     fn images_smaller_than_a_patch_are_mirrored_and_do_not_count_beyond() {
-        let drawn = batch(&[pattern(40, 30)], &Settings { warp_share: 0.0, ..plain() }, (1, 0, 0), 2);
+        let drawn =
+            batch(&[pattern(40, 30)], &Settings { warp_share: 0.0, ..plain() }, (1, 0, 0), 2);
         assert_eq!(drawn.images.len(), 2 * 64 * 64);
         let counted = drawn.weights.iter().filter(|w| **w > 0.0).count();
         assert!(counted <= 2 * 40 * 30);

@@ -16,7 +16,8 @@ pub fn list(inputs: &[PathBuf]) -> Result<Vec<Source>> {
     let mut sources: Vec<Source> = Vec::new();
     let mut loose: Vec<PathBuf> = Vec::new();
     for input in inputs {
-        let extension = input.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        let extension =
+            input.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         if input.is_dir() {
             sources.extend(in_folder(input)?);
         } else if extension == "star" {
@@ -64,14 +65,25 @@ fn globbed(pattern: &Path) -> Result<Vec<PathBuf>> {
         ));
     }
     let paths = glob::glob(&text).map_err(|e| {
-        Error::setting("MICROGRAPHS", format!("`{text}` is no glob: {}", e.msg), "quote the pattern: 'dir/*.mrc'")
+        Error::setting(
+            "MICROGRAPHS",
+            format!("`{text}` is no glob: {}", e.msg),
+            "quote the pattern: 'dir/*.mrc'",
+        )
     })?;
     let mut found: Vec<PathBuf> = paths
-        .map(|path| path.map_err(|e| Error::io("read", e.path().to_path_buf())(std::io::Error::other(e.to_string()))))
+        .map(|path| {
+            path.map_err(|e| {
+                Error::io("read", e.path().to_path_buf())(std::io::Error::other(e.to_string()))
+            })
+        })
         .collect::<Result<_>>()?;
     found.retain(|path| Format::of_name(path).is_some());
     if found.is_empty() {
-        return Err(Error::missing(format!("nothing matches {text}"), "check the pattern and its folder"));
+        return Err(Error::missing(
+            format!("nothing matches {text}"),
+            "check the pattern and its folder",
+        ));
     }
     Ok(found)
 }
@@ -96,22 +108,33 @@ fn by_common_folder(paths: &[PathBuf]) -> Vec<Source> {
 
 fn in_text(list: &Path) -> Result<Vec<Source>> {
     let text = std::fs::read_to_string(list).map_err(Error::io("read", list))?;
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     named(list, lines.map(|line| (line.to_string(), None)).collect())
 }
 
 /// A RELION micrographs table: 3.1 and later with optics groups, 3.0 without.
 fn in_star(path: &Path) -> Result<Vec<Source>> {
     let blocks = star::read(path)?;
-    if blocks.iter().any(|block| block.column("rlnMicrographMovieName").is_some() && block.column("rlnMicrographName").is_none()) {
+    if blocks.iter().any(|block| {
+        block.column("rlnMicrographMovieName").is_some()
+            && block.column("rlnMicrographName").is_none()
+    }) {
         return Err(Error::unusable(
             path,
             "it lists movies, not micrographs",
             "give the STAR file that motion correction wrote (corrected_micrographs.star)",
         ));
     }
-    let Some(block) = blocks.iter().find(|block| block.column("rlnMicrographName").is_some() && block.name != "optics") else {
-        return Err(Error::unusable(path, "it has no rlnMicrographName", "give a micrographs STAR file"));
+    let Some(block) = blocks
+        .iter()
+        .find(|block| block.column("rlnMicrographName").is_some() && block.name != "optics")
+    else {
+        return Err(Error::unusable(
+            path,
+            "it has no rlnMicrographName",
+            "give a micrographs STAR file",
+        ));
     };
     if block.column("rlnCoordinateX").is_some() {
         return Err(Error::unusable(
@@ -137,7 +160,8 @@ fn pixel_size(
     row: &[String],
     optics: Option<&Block>,
 ) -> Result<Option<PixelSize>> {
-    let number = |text: &str| text.parse::<f64>().ok().filter(|value| value.is_finite() && *value > 0.0);
+    let number =
+        |text: &str| text.parse::<f64>().ok().filter(|value| value.is_finite() && *value > 0.0);
     if let Some((optics, group)) = optics.zip(block.column("rlnOpticsGroup")) {
         let Some(column) = optics.column("rlnMicrographPixelSize") else { return Ok(None) };
         let id = optics.column("rlnOpticsGroup").unwrap_or_default();
@@ -169,7 +193,12 @@ fn named(list: &Path, entries: Vec<(String, Option<PixelSize>)>) -> Result<Vec<S
             missing.push(name);
             continue;
         }
-        sources.push(Source { path, stem: without_extension(&without_job(&given)), name, pixel_size });
+        sources.push(Source {
+            path,
+            stem: without_extension(&without_job(&given)),
+            name,
+            pixel_size,
+        });
     }
     if missing.is_empty() {
         return Ok(sources);
@@ -177,7 +206,11 @@ fn named(list: &Path, entries: Vec<(String, Option<PixelSize>)>) -> Result<Vec<S
     let shown = missing.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
     Err(Error::unusable(
         list,
-        format!("{} of the micrographs it lists do not exist: {shown}{}", missing.len(), if missing.len() > 3 { ", …" } else { "" }),
+        format!(
+            "{} of the micrographs it lists do not exist: {shown}{}",
+            missing.len(),
+            if missing.len() > 3 { ", …" } else { "" }
+        ),
         "run picker in the folder that the paths are relative to (the RELION project)",
     ))
 }
@@ -187,9 +220,10 @@ fn named(list: &Path, entries: Vec<(String, Option<PixelSize>)>) -> Result<Vec<S
 fn without_job(path: &Path) -> PathBuf {
     let parts: Vec<Component> = path.components().collect();
     let is_job = |part: &Component| {
-        part.as_os_str().to_str().and_then(|name| name.strip_prefix("job")).is_some_and(|number| {
-            number.len() >= 3 && number.bytes().all(|b| b.is_ascii_digit())
-        })
+        part.as_os_str()
+            .to_str()
+            .and_then(|name| name.strip_prefix("job"))
+            .is_some_and(|number| number.len() >= 3 && number.bytes().all(|b| b.is_ascii_digit()))
     };
     let after = parts.iter().skip(1).position(is_job).map_or(0, |job| job + 2);
     parts[after..].iter().filter(|part| matches!(part, Component::Normal(_))).collect()
@@ -198,7 +232,11 @@ fn without_job(path: &Path) -> PathBuf {
 /// Without the last extension (both of `.mrc.gz`).
 fn without_extension(path: &Path) -> PathBuf {
     let stem = path.with_extension("");
-    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz")) { stem.with_extension("") } else { stem }
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz")) {
+        stem.with_extension("")
+    } else {
+        stem
+    }
 }
 
 /// Leaves each file once, and refuses two micrographs whose outputs would be the same file.
@@ -212,7 +250,11 @@ fn apart(sources: Vec<Source>, inputs: &[PathBuf]) -> Result<Vec<Source>> {
             Some(other) => {
                 return Err(Error::setting(
                     "MICROGRAPHS",
-                    format!("{} and {} would have the same output", other.display(), source.path.display()),
+                    format!(
+                        "{} and {} would have the same output",
+                        other.display(),
+                        source.path.display()
+                    ),
                     "give the folder above both, so that the tree keeps them apart",
                 ));
             }
@@ -221,7 +263,8 @@ fn apart(sources: Vec<Source>, inputs: &[PathBuf]) -> Result<Vec<Source>> {
         kept.push(source);
     }
     if kept.is_empty() {
-        let given = inputs.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        let given =
+            inputs.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
         return Err(Error::missing(
             format!("no micrographs in {given}"),
             "micrographs are read from MRC, TIFF, PNG and JPEG",
@@ -250,7 +293,8 @@ mod tests {
 
     #[test]
     fn a_folder_keeps_its_tree_and_leaves_strangers_out() {
-        let dir = tree(&["b/m.mrc", "a/m.mrc", "a/.hidden.mrc", "n.tif", "notes.txt", "a/m.1.part.mrc"]);
+        let dir =
+            tree(&["b/m.mrc", "a/m.mrc", "a/.hidden.mrc", "n.tif", "notes.txt", "a/m.1.part.mrc"]);
         let sources = list(&[dir.path().to_path_buf()]).unwrap();
         assert_eq!(stems(&sources), ["a/m", "b/m", "n"]);
     }

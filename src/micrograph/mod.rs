@@ -179,9 +179,10 @@ pub fn pixel_size(
     flag: Option<PixelSize>,
     header: Option<PixelSize>,
 ) -> (Option<PixelSize>, Option<String>) {
-    let mut known = [(source.pixel_size, "its STAR file"), (flag, "the command line"), (header, "its header")]
-        .into_iter()
-        .filter_map(|(size, origin)| size.map(|size| (size, origin)));
+    let mut known =
+        [(source.pixel_size, "its STAR file"), (flag, "the command line"), (header, "its header")]
+            .into_iter()
+            .filter_map(|(size, origin)| size.map(|size| (size, origin)));
     let Some((used, origin)) = known.next() else {
         return (None, None);
     };
@@ -260,7 +261,11 @@ fn check_values(path: &Path, pixels: &Array2<f32>) -> Result<Option<String>> {
 fn misnamed(path: &Path, format: Format) -> Option<String> {
     let promised = Format::of_name(path)?;
     (promised != format).then(|| {
-        format!("is {} inside, not {} as its name says; read as such", format.name(), promised.name())
+        format!(
+            "is {} inside, not {} as its name says; read as such",
+            format.name(),
+            promised.name()
+        )
     })
 }
 

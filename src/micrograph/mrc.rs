@@ -12,7 +12,7 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 use ndarray::Array2;
 
-use super::{Format, Header, Statistics, SUPPORTED, believable, check_shape};
+use super::{Format, Header, SUPPORTED, Statistics, believable, check_shape};
 use crate::error::{Error, Result};
 use crate::publish::publish;
 use crate::units::{PixelSize, Shape};
@@ -124,7 +124,8 @@ impl Guarded {
         let file = File::open(path).map_err(Error::io("read", path))?;
         let bytes = file.metadata().map_err(Error::io("read", path))?.len();
         if format == Format::Mrc && bytes < HEADER_BYTES {
-            let what = format!("{bytes} bytes are too few for an MRC header and fit no other format");
+            let what =
+                format!("{bytes} bytes are too few for an MRC header and fit no other format");
             return Err(Error::malformed(path, None, what, SUPPORTED));
         }
         let mut data: Box<dyn Read> = match format {
@@ -175,11 +176,8 @@ impl Guarded {
                 Some(imod) => !imod.bytes_are_signed,
                 None => self.warn_of_unsigned(&samples[HEADER_BYTES as usize..]),
             };
-        let interpretation = if unsigned {
-            mrc::M0Interpretation::Unsigned
-        } else {
-            mrc::M0Interpretation::Signed
-        };
+        let interpretation =
+            if unsigned { mrc::M0Interpretation::Unsigned } else { mrc::M0Interpretation::Signed };
         let (reader, _) = mrc::Reader::from_bytes_permissive(samples)?;
         let volume =
             reader.convert::<f32>().with_m0_interpretation(interpretation).read_volume()?;
@@ -246,15 +244,13 @@ fn check(
         return Err(Error::malformed(path, None, what, COPY_AGAIN));
     }
     let bytes_per_pixel = bytes_per_sample(header.mode);
-    let shape =
-        check_shape(path, header.nx as u64, header.ny as u64, bytes_per_pixel, file_bytes)?;
+    let shape = check_shape(path, header.nx as u64, header.ny as u64, bytes_per_pixel, file_bytes)?;
     let needed = HEADER_BYTES + header.nsymbt as u64 + image_bytes(&header);
     if format == Format::Mrc && needed > file_bytes {
         return Err(cut_off(path, shape, needed - file_bytes));
     }
-    let pixel_size = (header.mx > 0)
-        .then(|| f64::from(header.xlen) / f64::from(header.mx))
-        .and_then(believable);
+    let pixel_size =
+        (header.mx > 0).then(|| f64::from(header.xlen) / f64::from(header.mx)).and_then(believable);
     let warnings = oddities(&header);
     let sample = sample.to_string();
     let declared = Header { format, sample, shape, pixel_size, bytes: file_bytes, warnings };

@@ -85,7 +85,9 @@ fn open_tiff(path: &Path) -> Result<(Header, TiffDecoder)> {
     }
     let mut warnings = Vec::new();
     let white_is_zero = PhotometricInterpretation::WhiteIsZero.to_u16();
-    if decoder.find_tag_unsigned(Tag::PhotometricInterpretation).map_err(damaged)? == Some(white_is_zero) {
+    if decoder.find_tag_unsigned(Tag::PhotometricInterpretation).map_err(damaged)?
+        == Some(white_is_zero)
+    {
         warnings.push("is tagged as white-is-zero: its grey values are read inverted".into());
     }
     let header = Header {
@@ -123,10 +125,12 @@ pub(super) fn read_picture(path: &Path, format: Format) -> Result<(Header, Array
                 let [r, g, b, alpha] = p.0;
                 (r == g && g == b && alpha == u16::MAX).then_some(f32::from(r) / scale)
             };
-            colour.into_rgba16().pixels().map(grey).collect::<Option<Vec<f32>>>().ok_or_else(|| {
-                let what = "a picture in colour or with transparency, not a micrograph";
-                Error::unusable(path, what, SUPPORTED)
-            })?
+            colour.into_rgba16().pixels().map(grey).collect::<Option<Vec<f32>>>().ok_or_else(
+                || {
+                    let what = "a picture in colour or with transparency, not a micrograph";
+                    Error::unusable(path, what, SUPPORTED)
+                },
+            )?
         }
     };
     let pixels = to_array(path, header.shape, values)?;

@@ -84,8 +84,11 @@ pub struct Model {
 impl Model {
     /// The model file that `path` means: a file, a model folder, or a run directory.
     pub fn locate(path: &Path) -> Result<PathBuf> {
-        let candidates =
-            [path.to_path_buf(), path.join("best.safetensors"), path.join("model/best.safetensors")];
+        let candidates = [
+            path.to_path_buf(),
+            path.join("best.safetensors"),
+            path.join("model/best.safetensors"),
+        ];
         candidates.into_iter().find(|candidate| candidate.is_file()).ok_or_else(|| {
             Error::missing(
                 format!("there is no trained model at {}", path.display()),
@@ -114,14 +117,16 @@ pub(crate) fn write<M: Serialize>(
     description: &M,
     tensors: &BTreeMap<String, Tensor>,
 ) -> Result<()> {
-    let description = serde_json::to_string(description).map_err(|e| unreadable(path, &e.to_string()))?;
+    let description =
+        serde_json::to_string(description).map_err(|e| unreadable(path, &e.to_string()))?;
     let broken = |e: SafeTensorError| unreadable(path, &e.to_string());
     let raw: Vec<(&String, Raw)> =
         tensors.iter().map(|(name, tensor)| Ok((name, Raw::of(tensor)?))).collect::<Result<_>>()?;
     let views = raw
         .iter()
         .map(|(name, raw)| {
-            let view = TensorView::new(Dtype::F32, raw.shape.clone(), &raw.bytes).map_err(broken)?;
+            let view =
+                TensorView::new(Dtype::F32, raw.shape.clone(), &raw.bytes).map_err(broken)?;
             Ok((name.as_str(), view))
         })
         .collect::<Result<Vec<_>>>()?;
@@ -142,7 +147,8 @@ pub(crate) fn read<M: for<'de> Deserialize<'de>>(
         .as_ref()
         .and_then(|metadata| metadata.get(METADATA_KEY))
         .ok_or_else(|| unreadable(path, "it carries no description by picker"))?;
-    let description = serde_json::from_str(description).map_err(|e| unreadable(path, &e.to_string()))?;
+    let description =
+        serde_json::from_str(description).map_err(|e| unreadable(path, &e.to_string()))?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(broken)?;
     let tensors = tensors
         .iter()
@@ -175,7 +181,9 @@ pub(crate) fn fill(
             Some(_) => {}
         }
     }
-    differences.extend(from.keys().filter(|name| !into.contains_key(*name)).map(|n| format!("{n} is unknown")));
+    differences.extend(
+        from.keys().filter(|name| !into.contains_key(*name)).map(|n| format!("{n} is unknown")),
+    );
     if !differences.is_empty() {
         return Err(unreadable(path, &differences.join("; ")));
     }
@@ -205,7 +213,12 @@ impl Raw {
     fn of(tensor: &Tensor) -> Result<Raw> {
         let flat = tensor
             .f_detach()
-            .and_then(|t| t.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1]))
+            .and_then(|t| {
+                t.f_to_device(tch::Device::Cpu)?
+                    .f_to_kind(Kind::Float)?
+                    .f_contiguous()?
+                    .f_view([-1])
+            })
             .map_err(torch("saving weights"))?;
         let numbers = Vec::<f32>::try_from(&flat).map_err(torch("saving weights"))?;
         Ok(Raw {

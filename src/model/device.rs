@@ -25,7 +25,8 @@ impl Device {
             "cpu" => Ok(Device::Cpu),
             "auto" => Ok(if gpus > 0 { Device::Cuda(0) } else { Device::Cpu }),
             _ => {
-                let index = name.strip_prefix("cuda").map(|rest| rest.strip_prefix(':').unwrap_or("0"));
+                let index =
+                    name.strip_prefix("cuda").map(|rest| rest.strip_prefix(':').unwrap_or("0"));
                 let Some(index) = index.and_then(|index| index.parse::<usize>().ok()) else {
                     return Err(Error::setting(
                         "--device",

@@ -20,7 +20,11 @@ impl Conv {
     /// `size` × `size` kernel that keeps the image's size; Kaiming initialisation (He et al. 2015).
     pub(super) fn new(path: &Path, from: i64, to: i64, size: i64) -> Result<Conv, TchError> {
         Ok(Conv {
-            weight: path.f_var("weight", &[to, from, size, size], tch::nn::init::DEFAULT_KAIMING_NORMAL)?,
+            weight: path.f_var(
+                "weight",
+                &[to, from, size, size],
+                tch::nn::init::DEFAULT_KAIMING_NORMAL,
+            )?,
             bias: path.f_var("bias", &[to], Init::Const(0.0))?,
             padding: size / 2,
         })
@@ -42,7 +46,11 @@ pub(super) struct Up {
 impl Up {
     pub(super) fn new(path: &Path, from: i64, to: i64) -> Result<Up, TchError> {
         Ok(Up {
-            weight: path.f_var("weight", &[from, to, 2, 2], tch::nn::init::DEFAULT_KAIMING_NORMAL)?,
+            weight: path.f_var(
+                "weight",
+                &[from, to, 2, 2],
+                tch::nn::init::DEFAULT_KAIMING_NORMAL,
+            )?,
             bias: path.f_var("bias", &[to], Init::Const(0.0))?,
         })
     }
@@ -136,9 +144,16 @@ impl AttentionGate {
         })
     }
 
-    pub(super) fn forward(&self, skip: &Tensor, below: &Tensor, train: bool) -> Result<Tensor, TchError> {
-        let part = |(conv, norm): &(Conv, BatchNorm), x: &Tensor| norm.forward(&conv.forward(x)?, train);
-        let agreement = part(&self.from_skip, skip)?.f_add_(&part(&self.from_below, below)?)?.f_relu_()?;
+    pub(super) fn forward(
+        &self,
+        skip: &Tensor,
+        below: &Tensor,
+        train: bool,
+    ) -> Result<Tensor, TchError> {
+        let part =
+            |(conv, norm): &(Conv, BatchNorm), x: &Tensor| norm.forward(&conv.forward(x)?, train);
+        let agreement =
+            part(&self.from_skip, skip)?.f_add_(&part(&self.from_below, below)?)?.f_relu_()?;
         skip.f_mul(&part(&self.weigh, &agreement)?.f_sigmoid()?)
     }
 }

@@ -119,7 +119,8 @@ mod tests {
     use super::*;
 
     fn network(base_features: i64, attention: bool) -> Network {
-        Network::new(Architecture { base_features, attention }, 1, Device::Cpu, Precision::F32).unwrap()
+        Network::new(Architecture { base_features, attention }, 1, Device::Cpu, Precision::F32)
+            .unwrap()
     }
 
     #[test]
@@ -137,7 +138,12 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_weights() {
         let sum = |seed| {
-            let net = Network::new(Architecture { base_features: 4, attention: true }, seed, Device::Cpu, Precision::F32);
+            let net = Network::new(
+                Architecture { base_features: 4, attention: true },
+                seed,
+                Device::Cpu,
+                Precision::F32,
+            );
             net.unwrap().variables()["bottom.first.conv.weight"].sum(Kind::Double).double_value(&[])
         };
         assert_eq!(sum(3).to_bits(), sum(3).to_bits());

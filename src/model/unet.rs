@@ -89,7 +89,11 @@ impl AttentionUNet {
                         .attention
                         .then(|| AttentionGate::new(&(&path / "gate"), features(level)))
                         .transpose()?,
-                    merge: DoubleConv::new(&(&path / "merge"), 2 * features(level), features(level))?,
+                    merge: DoubleConv::new(
+                        &(&path / "merge"),
+                        2 * features(level),
+                        features(level),
+                    )?,
                 })
             })
             .collect::<Result<_, TchError>>()?;
@@ -109,7 +113,8 @@ impl AttentionUNet {
         x = self.bottom.forward(&x, train)?;
         for decoder in &self.decoders {
             let below = decoder.up.forward(&x)?;
-            let skip = skips.pop().ok_or_else(|| TchError::Torch("more decoders than encoders".into()))?;
+            let skip =
+                skips.pop().ok_or_else(|| TchError::Torch("more decoders than encoders".into()))?;
             let skip = match &decoder.gate {
                 Some(gate) => gate.forward(&skip, &below, train)?,
                 None => skip,

@@ -16,7 +16,8 @@ pub fn suppress(peaks: &mut Vec<Peak>, min_distance: f64) {
     peaks.retain(|peak| {
         let place = [peak.x, peak.y];
         let nearest = stayed.nearest(&place, 1, &squared_euclidean).unwrap_or_default();
-        let free = nearest.first().is_none_or(|(squared, ())| *squared >= min_distance * min_distance);
+        let free =
+            nearest.first().is_none_or(|(squared, ())| *squared >= min_distance * min_distance);
         // Only a place that is not finite is refused; such a peak goes.
         free && stayed.add(place, ()).is_ok()
     });

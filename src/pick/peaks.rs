@@ -11,9 +11,8 @@ pub(super) fn smooth(map: &Array2<f32>, sigma_px: f64) -> Array2<f32> {
         return map.clone();
     }
     let reach = (3.0 * sigma_px).ceil() as i64;
-    let mut kernel: Vec<f32> = (-reach..=reach)
-        .map(|i| (-0.5 * (i as f64 / sigma_px).powi(2)).exp() as f32)
-        .collect();
+    let mut kernel: Vec<f32> =
+        (-reach..=reach).map(|i| (-0.5 * (i as f64 / sigma_px).powi(2)).exp() as f32).collect();
     let total: f32 = kernel.iter().sum();
     kernel.iter_mut().for_each(|k| *k /= total);
     let along_rows = |image: &Array2<f32>| {
@@ -55,16 +54,18 @@ pub(super) fn maxima(map: &Array2<f32>, window: usize, floor: f32) -> Vec<Peak> 
         .into_par_iter()
         .flat_map_iter(|y| (0..width).filter(move |&x| is_peak(y, x)).map(move |x| (y, x)))
         .map(|(y, x)| Peak {
-            x: x as f64 + if x > 0 && x + 1 < width {
-                parabola(map[[y, x - 1]], map[[y, x]], map[[y, x + 1]])
-            } else {
-                0.0
-            },
-            y: y as f64 + if y > 0 && y + 1 < height {
-                parabola(map[[y - 1, x]], map[[y, x]], map[[y + 1, x]])
-            } else {
-                0.0
-            },
+            x: x as f64
+                + if x > 0 && x + 1 < width {
+                    parabola(map[[y, x - 1]], map[[y, x]], map[[y, x + 1]])
+                } else {
+                    0.0
+                },
+            y: y as f64
+                + if y > 0 && y + 1 < height {
+                    parabola(map[[y - 1, x]], map[[y, x]], map[[y + 1, x]])
+                } else {
+                    0.0
+                },
             score: map[[y, x]],
         })
         .collect()

@@ -80,14 +80,23 @@ impl RunDir {
         let mut items = Vec::new();
         for entry in walkdir::WalkDir::new(&folder).sort_by_file_name() {
             let entry = entry.map_err(|e| Error::io("read", &folder)(e.into()))?;
-            if entry.file_type().is_file() && entry.path().extension().is_some_and(|e| e == "json") {
-                let text = std::fs::read_to_string(entry.path()).map_err(Error::io("read", entry.path()))?;
+            if entry.file_type().is_file() && entry.path().extension().is_some_and(|e| e == "json")
+            {
+                let text = std::fs::read_to_string(entry.path())
+                    .map_err(Error::io("read", entry.path()))?;
                 items.push(serde_json::from_str(&text).map_err(|e| {
-                    Error::malformed(entry.path(), e.line(), e.to_string(), "delete the file; its micrograph is then picked again")
+                    Error::malformed(
+                        entry.path(),
+                        e.line(),
+                        e.to_string(),
+                        "delete the file; its micrograph is then picked again",
+                    )
                 })?);
             }
         }
-        items.sort_by(|a: &Item, b: &Item| a.order.cmp(&b.order).then_with(|| a.micrograph.cmp(&b.micrograph)));
+        items.sort_by(|a: &Item, b: &Item| {
+            a.order.cmp(&b.order).then_with(|| a.micrograph.cmp(&b.micrograph))
+        });
         Ok(items)
     }
 
@@ -238,7 +247,10 @@ mod tests {
         let done = item(Status::Done);
         assert_eq!(Item::plan(Some(&done), "f", &input), Plan::Keep);
         assert_eq!(Item::plan(Some(&done), "g", &input), Plan::Score);
-        assert_eq!(Item::plan(Some(&done), "f", &InputStamp { size: 9, modified_ns: 2 }), Plan::Score);
+        assert_eq!(
+            Item::plan(Some(&done), "f", &InputStamp { size: 9, modified_ns: 2 }),
+            Plan::Score
+        );
         assert_eq!(Item::plan(Some(&item(Status::Failed)), "f", &input), Plan::Score);
         assert_eq!(Item::plan(None, "f", &input), Plan::Score);
     }

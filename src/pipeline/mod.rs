@@ -111,7 +111,9 @@ fn load(
 fn name_file(error: Error, path: &Path) -> Error {
     match error {
         Error::Missing { what, hint } => Error::unusable(path, what, hint),
-        Error::Setting { name, what, hint } => Error::unusable(path, format!("{name}: {what}"), hint),
+        Error::Setting { name, what, hint } => {
+            Error::unusable(path, format!("{name}: {what}"), hint)
+        }
         other => other,
     }
 }
@@ -137,9 +139,8 @@ impl InputStamp {
 
 /// A hash that stands for everything that `value` holds.
 fn fingerprint(value: &impl Serialize) -> Result<String> {
-    let text = serde_json::to_string(value).map_err(|error| {
-        Error::setting("settings", error.to_string(), "use finite numbers")
-    })?;
+    let text = serde_json::to_string(value)
+        .map_err(|error| Error::setting("settings", error.to_string(), "use finite numbers"))?;
     Ok(blake3::hash(text.as_bytes()).to_hex().to_string())
 }
 

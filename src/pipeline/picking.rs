@@ -132,7 +132,9 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
                     lists.add(&source.name, &source.stem);
                 }
                 // A full disk or a folder without permission would fail every micrograph alike.
-                Err(error @ Error::Io { action: "write" | "create the folder", .. }) => return Err(error),
+                Err(error @ Error::Io { action: "write" | "create the folder", .. }) => {
+                    return Err(error);
+                }
                 Err(error) => {
                     let failure = Failure::new(&source.name, &error);
                     let item = Item { order, ..failed_item(source, fingerprint, &failure) };
@@ -206,7 +208,9 @@ fn radius_for(card: &Card, given: Option<Radius>, pixel_size: Option<PixelSize>)
     if (seen / learnt - 1.0).abs() > 0.15 {
         return Err(Error::setting(
             "scale",
-            format!("particles of radius {radius:.1} px are too small: the model learnt them at {learnt:.1} px"),
+            format!(
+                "particles of radius {radius:.1} px are too small: the model learnt them at {learnt:.1} px"
+            ),
             "use less binned micrographs, or train with the radius in these ones",
         ));
     }
@@ -221,7 +225,13 @@ struct Picked {
 }
 
 /// Scores a micrograph if need be, stores its peaks, cuts its picks, and records it, in this order.
-fn finish(job: &Job, source: &Source, order: usize, fingerprint: &str, next: Next) -> Result<Picked> {
+fn finish(
+    job: &Job,
+    source: &Source,
+    order: usize,
+    fingerprint: &str,
+    next: Next,
+) -> Result<Picked> {
     let (item, mut peaks, kept) = match next {
         Next::Kept(item) => {
             let peaks = read_all_picks(job.run, &source.stem)?;
@@ -326,7 +336,8 @@ fn all_picks_path(run: &RunDir, stem: &Path) -> PathBuf {
 }
 
 fn write_all_picks(run: &RunDir, stem: &Path, peaks: &[Coordinate]) -> Result<()> {
-    let own = Coordinates { micrograph: stem.to_string_lossy().into_owned(), points: peaks.to_vec() };
+    let own =
+        Coordinates { micrograph: stem.to_string_lossy().into_owned(), points: peaks.to_vec() };
     coords::csv::write(&all_picks_path(run, stem), std::slice::from_ref(&own))
 }
 
@@ -357,7 +368,9 @@ impl Lists {
         };
         publish(&folder.join("picks.csv"), |file| {
             coords::csv::write_head(file)?;
-            self.0.iter().try_for_each(|(name, stem)| coords::csv::write_rows(file, name, &picks(stem)?))
+            self.0
+                .iter()
+                .try_for_each(|(name, stem)| coords::csv::write_rows(file, name, &picks(stem)?))
         })?;
         publish(&folder.join("picked_particles.star"), |file| {
             file.write_all(coords::star::particles_head().as_bytes())?;
@@ -377,7 +390,8 @@ pub fn recut(run: &RunDir, threshold: f32) -> Result<Summary> {
         let mut peaks = read_all_picks(run, &item.stem)?;
         cut(&mut peaks, threshold);
         coords::star::write(&star_path(run, &item.stem), &peaks)?;
-        let picked = Picked { best_score: item.best_score, kept: true, warnings: Vec::new(), picks: peaks };
+        let picked =
+            Picked { best_score: item.best_score, kept: true, warnings: Vec::new(), picks: peaks };
         summary.add(&picked);
         lists.add(&item.micrograph, &item.stem);
     }

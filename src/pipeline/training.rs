@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 use crate::labels::fit::{self, Severity};
 use crate::labels::{self, Labelled};
 use crate::micrograph::Source;
-use crate::model::device::LIBTORCH_VERSION;
 use crate::model::checkpoint::ValidationScores;
+use crate::model::device::LIBTORCH_VERSION;
 use crate::model::{Card, Device};
 use crate::preprocess::{self, Area};
 use crate::publish::{publish, publish_text};
@@ -104,7 +104,12 @@ pub fn run(job: Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<
     };
     let overlapping = job.sources.iter().find(|s| named.iter().any(|v| v.path == s.path));
     let sources: Vec<Source> = match overlapping {
-        Some(_) => job.sources.iter().filter(|s| !named.iter().any(|v| v.path == s.path)).cloned().collect(),
+        Some(_) => job
+            .sources
+            .iter()
+            .filter(|s| !named.iter().any(|v| v.path == s.path))
+            .cloned()
+            .collect(),
         None => job.sources.clone(),
     };
     let all: Vec<Source> = sources.iter().chain(&named).cloned().collect();
@@ -121,7 +126,8 @@ pub fn run(job: Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<
     check_fit(&items, &config.preprocess, observe)?;
     let radius_mic_px = items[0].loaded.radius_mic_px;
     let is_named = |item: &Item| named.iter().any(|v| v.path == item.source.path);
-    let (mut validation, mut training): (Vec<Item>, Vec<Item>) = items.into_iter().partition(is_named);
+    let (mut validation, mut training): (Vec<Item>, Vec<Item>) =
+        items.into_iter().partition(is_named);
     if let Some(share) = choice {
         (training, validation) = draw(training, share, job.seed);
     }
@@ -240,7 +246,8 @@ fn load_all(
                 Err(Error::Interrupted)
             } else {
                 InputStamp::of(&source.path).and_then(|input| {
-                    let loaded = load(&source, flag, &config.preprocess, |size| radius.in_px(size))?;
+                    let loaded =
+                        load(&source, flag, &config.preprocess, |size| radius.in_px(size))?;
                     Ok(Item { source, points, input, loaded })
                 })
             };
@@ -271,7 +278,9 @@ fn load_all(
 fn one_pixel_size(items: &[Item], radius: Radius) -> Result<Option<PixelSize>> {
     let mut known = items.iter().filter_map(|item| Some((item.loaded.pixel_size?, &item.source)));
     let Some((first, source)) = known.next() else { return Ok(None) };
-    if let (Radius::Px(_), Some((other, elsewhere))) = (radius, known.find(|(size, _)| size.differs_from(first))) {
+    if let (Radius::Px(_), Some((other, elsewhere))) =
+        (radius, known.find(|(size, _)| size.differs_from(first)))
+    {
         return Err(Error::setting(
             "--particle-radius",
             format!(
@@ -285,7 +294,11 @@ fn one_pixel_size(items: &[Item], radius: Radius) -> Result<Option<PixelSize>> {
 }
 
 /// Refuses coordinates that cannot be meant for these images, and tells of the doubtful ones.
-fn check_fit(items: &[Item], settings: &preprocess::Settings, observe: &mut dyn FnMut(Event)) -> Result<()> {
+fn check_fit(
+    items: &[Item],
+    settings: &preprocess::Settings,
+    observe: &mut dyn FnMut(Event),
+) -> Result<()> {
     let labelled: Vec<fit::Labelled> = items
         .iter()
         .map(|item| fit::Labelled {
@@ -297,11 +310,14 @@ fn check_fit(items: &[Item], settings: &preprocess::Settings, observe: &mut dyn 
     let mut impossible = None;
     for finding in fit::check(&labelled) {
         match finding.severity {
-            Severity::Doubtful => observe(Event::Warning(format!("{} ({})", finding.what, finding.hint))),
+            Severity::Doubtful => {
+                observe(Event::Warning(format!("{} ({})", finding.what, finding.hint)))
+            }
             Severity::Impossible => impossible = Some(finding),
         }
     }
-    impossible.map_or(Ok(()), |finding| Err(Error::setting("--coordinates", finding.what, finding.hint)))
+    impossible
+        .map_or(Ok(()), |finding| Err(Error::setting("--coordinates", finding.what, finding.hint)))
 }
 
 /// Sets a share aside for validation, at least one micrograph, unless there is only one.
@@ -373,7 +389,13 @@ fn split(
     let labelled = training
         .into_iter()
         .map(|item| {
-            labels::paint(item.loaded.prepared, &item.points, radius_work_px, margin_work_px, &card.labels)
+            labels::paint(
+                item.loaded.prepared,
+                &item.points,
+                radius_work_px,
+                margin_work_px,
+                &card.labels,
+            )
         })
         .collect();
     (labelled, validation)
@@ -422,12 +444,18 @@ fn set_aside_other_training(
 fn write_metrics(folder: &Path, epochs: &[Epoch]) -> Result<()> {
     let path = folder.join("metrics.jsonl");
     let broken = |e: &dyn std::fmt::Display| Error::malformed(&path, None, e.to_string(), "");
-    let lines: Vec<String> =
-        epochs.iter().map(serde_json::to_string).collect::<Result<_, _>>().map_err(|e| broken(&e))?;
+    let lines: Vec<String> = epochs
+        .iter()
+        .map(serde_json::to_string)
+        .collect::<Result<_, _>>()
+        .map_err(|e| broken(&e))?;
     publish_text(&path, &(lines.join("\n") + "\n"))?;
     publish(&folder.join("metrics.csv"), |file| {
         let mut table = csv::Writer::from_writer(file);
-        epochs.iter().try_for_each(|epoch| table.serialize(epoch)).map_err(std::io::Error::other)?;
+        epochs
+            .iter()
+            .try_for_each(|epoch| table.serialize(epoch))
+            .map_err(std::io::Error::other)?;
         table.flush()
     })
 }

@@ -63,26 +63,30 @@ pub(super) fn crop(pixels: ArrayView2<f32>, out: Shape) -> Result<Array2<f32>> {
     let inverse = RealFftPlanner::<f32>::new().plan_fft_inverse(out.width);
     let scale = 1.0 / (width as f32 * height as f32);
     let mut cropped = Array2::<f32>::zeros((out.height, out.width));
-    cropped.axis_iter_mut(Axis(0)).into_par_iter().zip(turned.axis_iter(Axis(1))).try_for_each_init(
-        || (inverse.make_input_vec(), inverse.make_output_vec(), inverse.make_scratch_vec()),
-        |(input, output, scratch), (mut row, spectrum)| {
-            input.iter_mut().zip(spectrum).for_each(|(to, from)| *to = *from);
-            // A real row has real coefficients there; what rounding left is noise.
-            input[0].im = 0.0;
-            if out.width % 2 == 0 {
-                let last = input.len() - 1;
-                // Cutting at an even size halves a cosine that has lost its partner: leave it out.
-                input[last] = if out.width == width {
-                    Complex32::new(input[last].re, 0.0)
-                } else {
-                    Complex32::default()
-                };
-            }
-            inverse.process_with_scratch(input, output, scratch).map_err(refused)?;
-            row.iter_mut().zip(output.iter()).for_each(|(to, from)| *to = from * scale);
-            Ok::<_, Error>(())
-        },
-    )?;
+    cropped
+        .axis_iter_mut(Axis(0))
+        .into_par_iter()
+        .zip(turned.axis_iter(Axis(1)))
+        .try_for_each_init(
+            || (inverse.make_input_vec(), inverse.make_output_vec(), inverse.make_scratch_vec()),
+            |(input, output, scratch), (mut row, spectrum)| {
+                input.iter_mut().zip(spectrum).for_each(|(to, from)| *to = *from);
+                // A real row has real coefficients there; what rounding left is noise.
+                input[0].im = 0.0;
+                if out.width % 2 == 0 {
+                    let last = input.len() - 1;
+                    // Cutting at an even size halves a cosine that has lost its partner: leave it out.
+                    input[last] = if out.width == width {
+                        Complex32::new(input[last].re, 0.0)
+                    } else {
+                        Complex32::default()
+                    };
+                }
+                inverse.process_with_scratch(input, output, scratch).map_err(refused)?;
+                row.iter_mut().zip(output.iter()).for_each(|(to, from)| *to = from * scale);
+                Ok::<_, Error>(())
+            },
+        )?;
     Ok(cropped)
 }
 

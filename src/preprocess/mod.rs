@@ -131,12 +131,18 @@ impl Prepared {
 ///
 /// `radius_mic_px` is the particle radius in micrograph px. The error has no path: the caller
 /// knows it.
-pub fn prepare(mut pixels: Array2<f32>, radius_mic_px: f64, settings: &Settings) -> Result<Prepared> {
+pub fn prepare(
+    mut pixels: Array2<f32>,
+    radius_mic_px: f64,
+    settings: &Settings,
+) -> Result<Prepared> {
     let (height, width) = pixels.dim();
     if radius_mic_px * 4.0 > width.min(height) as f64 {
         return Err(Error::setting(
             "--particle-radius",
-            format!("a particle of radius {radius_mic_px} px does not fit a micrograph of {width}×{height} px"),
+            format!(
+                "a particle of radius {radius_mic_px} px does not fit a micrograph of {width}×{height} px"
+            ),
             "the radius is meant in px of the full micrograph; with --particle-radius-a in Å",
         ));
     }
@@ -192,7 +198,8 @@ fn robust_statistics(values: impl Iterator<Item = f32>) -> (f32, f32) {
     }
     let middle = values.len() / 2;
     let median = *values.select_nth_unstable_by(middle, f32::total_cmp).1;
-    let variance = values.iter().map(|v| f64::from(v - median).powi(2)).sum::<f64>() / values.len() as f64;
+    let variance =
+        values.iter().map(|v| f64::from(v - median).powi(2)).sum::<f64>() / values.len() as f64;
     values.iter_mut().for_each(|v| *v = (*v - median).abs());
     let deviation = 1.4826 * *values.select_nth_unstable_by(middle, f32::total_cmp).1;
     (median, if deviation > 0.0 { deviation } else { variance.sqrt() as f32 })
@@ -252,7 +259,8 @@ mod tests {
         let prepared = prepare(framed, 20.0, &Settings::default()).unwrap();
         assert!(prepared.valid.y0 >= 11, "{:?}", prepared.valid);
         assert_eq!(prepared.image[[2, 50]], 0.0);
-        let sd = |p: &Prepared| robust_statistics(p.image.slice(s![30..100, 30..100]).iter().copied()).1;
+        let sd =
+            |p: &Prepared| robust_statistics(p.image.slice(s![30..100, 30..100]).iter().copied()).1;
         assert!((sd(&prepared) / sd(&clean) - 1.0).abs() < 0.1);
     }
 

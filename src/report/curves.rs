@@ -23,14 +23,25 @@ pub fn precision_recall(path: &Path, evaluation: &Evaluation) -> Result<()> {
         let mut chart = ChartBuilder::on(area)
             .margin(16)
             .caption(
-                format!("F1 {:.3}, average precision {:.3}", evaluation.macro_.f1, evaluation.average_precision),
+                format!(
+                    "F1 {:.3}, average precision {:.3}",
+                    evaluation.macro_.f1, evaluation.average_precision
+                ),
                 ("sans-serif", 18),
             )
             .x_label_area_size(40)
             .y_label_area_size(50)
             .build_cartesian_2d(0.0..1.0, 0.0..1.0)?;
-        chart.configure_mesh().x_desc("recall").y_desc("precision").light_line_style(WHITE).draw()?;
-        chart.draw_series(LineSeries::new(evaluation.curve.iter().map(point), BLUE.stroke_width(2)))?;
+        chart
+            .configure_mesh()
+            .x_desc("recall")
+            .y_desc("precision")
+            .light_line_style(WHITE)
+            .draw()?;
+        chart.draw_series(LineSeries::new(
+            evaluation.curve.iter().map(point),
+            BLUE.stroke_width(2),
+        ))?;
         chart.draw_series([Circle::new(used, 5, VERMILLION.filled())])?;
         Ok(())
     })
@@ -56,10 +67,9 @@ pub fn learning(path: &Path, epochs: &[Epoch]) -> Result<()> {
         ];
         for (name, color, value) in lines {
             let points = epochs.iter().map(|epoch| (epoch.epoch as f64, value(epoch)));
-            chart
-                .draw_series(LineSeries::new(points, color.stroke_width(2)))?
-                .label(name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
+            chart.draw_series(LineSeries::new(points, color.stroke_width(2)))?.label(name).legend(
+                move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)),
+            );
         }
         chart.configure_series_labels().background_style(WHITE).border_style(BLACK).draw()?;
         Ok(())

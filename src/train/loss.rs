@@ -1,6 +1,6 @@
 //! Loss: logits, targets and weights → one number, from the pixels that count alone.
 
-use tch::{Kind, Tensor, TchError};
+use tch::{Kind, TchError, Tensor};
 
 /// `dice_share` · Dice + (1 − `dice_share`) · binary cross-entropy, both over the pixels whose
 /// weight is not 0.
@@ -17,7 +17,8 @@ pub(super) fn masked(
 ) -> Result<Tensor, TchError> {
     let probability = logits.f_sigmoid()?;
     let weights = if forgive < 1.0 {
-        let contested = probability.f_detach()?.f_gt(forgive)?.f_logical_and(&targets.f_lt(0.5)?)?;
+        let contested =
+            probability.f_detach()?.f_gt(forgive)?.f_logical_and(&targets.f_lt(0.5)?)?;
         weights.f_masked_fill(&contested, 0.0)?
     } else {
         weights.shallow_clone()

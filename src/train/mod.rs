@@ -29,8 +29,8 @@ use crate::preprocess::Prepared;
 use crate::score::score;
 
 use optim::AdamW;
-pub use schedule::Schedule;
 use schedule::Progress;
+pub use schedule::Schedule;
 
 /// Differences in F1 that decide nothing.
 const SAME_F1: f64 = 0.005;
@@ -92,7 +92,11 @@ impl Settings {
     /// Refuses values that cannot be trained with.
     pub fn check(&self) -> Result<()> {
         let fail = |name: &str, what: String| {
-            Err(Error::setting(format!("train.{name}"), what, "see configs/default.toml for its meaning"))
+            Err(Error::setting(
+                format!("train.{name}"),
+                what,
+                "see configs/default.toml for its meaning",
+            ))
         };
         for (name, value) in [
             ("epochs", self.epochs),
@@ -106,10 +110,16 @@ impl Settings {
             }
         }
         if self.patches_per_epoch < self.batch_size {
-            return fail("patches_per_epoch", format!("is less than one batch of {}", self.batch_size));
+            return fail(
+                "patches_per_epoch",
+                format!("is less than one batch of {}", self.batch_size),
+            );
         }
         if self.learning_rate <= 0.0 || !self.learning_rate.is_finite() {
-            return fail("learning_rate", format!("{} is not a positive number", self.learning_rate));
+            return fail(
+                "learning_rate",
+                format!("{} is not a positive number", self.learning_rate),
+            );
         }
         for (name, value, most) in [
             ("warm_up", self.warm_up, 0.9),
@@ -279,7 +289,7 @@ pub fn train(
     Ok(epochs)
 }
 
-/// The epoch that [`train`] keeps: the last whose F1 was within [`SAME_F1`] of all before it.
+/// The epoch that [`train`] keeps: the last whose F1 was within 0.005 of all before it.
 ///
 /// Later epochs have a lower learning rate and a threshold that carries over better; a difference
 /// of half a particle in a hundred on a few validation micrographs says less than that.

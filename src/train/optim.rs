@@ -69,7 +69,9 @@ impl AdamW {
             for slot in &self.slots {
                 let mut gradient = slot.parameter.grad();
                 if gradient.defined() {
-                    let _ = gradient.f_mul_scalar_(limit / norm).map_err(torch("clipping gradients"))?;
+                    let _ = gradient
+                        .f_mul_scalar_(limit / norm)
+                        .map_err(torch("clipping gradients"))?;
                 }
             }
         }
@@ -96,8 +98,9 @@ impl AdamW {
     /// Moments by name, for a checkpoint; the number of steps goes separately.
     pub(super) fn state(&self) -> BTreeMap<String, Tensor> {
         let named = self.slots.iter().flat_map(|slot| {
-            [("mean", &slot.mean), ("square", &slot.square)]
-                .map(|(kind, tensor)| (format!("adamw.{kind}.{}", slot.name), tensor.shallow_clone()))
+            [("mean", &slot.mean), ("square", &slot.square)].map(|(kind, tensor)| {
+                (format!("adamw.{kind}.{}", slot.name), tensor.shallow_clone())
+            })
         });
         named.collect()
     }
@@ -123,7 +126,10 @@ impl Slot {
         correction2: f64,
     ) -> Result<(), tch::TchError> {
         let _ = self.mean.f_mul_scalar_(BETA1)?.f_add_(&gradient.f_mul_scalar(1.0 - BETA1)?)?;
-        let _ = self.square.f_mul_scalar_(BETA2)?.f_addcmul_(gradient, &(gradient.f_mul_scalar(1.0 - BETA2)?))?;
+        let _ = self
+            .square
+            .f_mul_scalar_(BETA2)?
+            .f_addcmul_(gradient, &(gradient.f_mul_scalar(1.0 - BETA2)?))?;
         let scale = self.square.f_div_scalar(correction2)?.f_sqrt_()?.f_add_scalar_(EPSILON)?;
         if self.parameter.dim() > 1 {
             let _ = self.parameter.f_mul_scalar_(1.0 - rate * weight_decay)?;
