@@ -1,5 +1,6 @@
 //! `picker evaluate`.
 
+use std::fmt::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -36,7 +37,7 @@ pub(super) struct EvaluateArgs {
     /// Leave out picks below this score
     #[arg(long, value_name = "SCORE")]
     threshold: Option<f32>,
-    /// Also write summary.json, per_micrograph.csv and precision_recall.svg into this folder
+    /// Also write the summary, a table a micrograph and the precision-recall curve into this folder
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Print one JSON object instead of a table
@@ -159,7 +160,7 @@ fn as_source(coordinates: &Coordinates) -> Source {
 }
 
 fn print_table(joined: &Joined, evaluation: &Evaluation) {
-    let width = joined.names.iter().map(|name| name.len()).max().unwrap_or(0).clamp(10, 60);
+    let width = joined.names.iter().map(std::string::String::len).max().unwrap_or(0).clamp(10, 60);
     println!(
         "{:width$}  {:>6} {:>6} {:>6} {:>6}  precision  recall     F1",
         "micrograph", "truth", "picks", "hits", "missed"
@@ -211,8 +212,10 @@ fn per_micrograph(joined: &Joined, evaluation: &Evaluation) -> String {
         } else {
             name.clone()
         };
-        table += &format!(
-            "{name},{},{},{},{precision},{recall},{f1}\n",
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            table,
+            "{name},{},{},{},{precision},{recall},{f1}",
             counts.hits + counts.misses,
             counts.hits + counts.false_picks,
             counts.hits

@@ -117,8 +117,13 @@ fn explain(error: &anyhow::Error) -> Exit {
         return Exit::Done;
     }
     // Our own errors tell their source themselves; what stands before them is context.
-    let told = error.chain().position(|cause| cause.is::<Error>()).map_or(usize::MAX, |at| at + 1);
-    let parts: Vec<String> = error.chain().take(told).map(ToString::to_string).collect();
+    let mut parts = Vec::new();
+    for cause in error.chain() {
+        parts.push(cause.to_string());
+        if cause.is::<Error>() {
+            break;
+        }
+    }
     eprintln!("error: {}", parts.join(": "));
     if let Some(hint) = ours.and_then(Error::hint) {
         eprintln!("hint: {hint}");

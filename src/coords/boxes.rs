@@ -95,16 +95,14 @@ fn corner(point: &Coordinate, box_size_px: u32) -> (i64, i64) {
 /// EMAN2's `info/*_info.json`, the part that holds boxes: centres and how they were made.
 #[derive(Serialize, Deserialize)]
 struct Info {
-    #[serde(default)]
     boxes: Vec<(f64, f64, serde_json::Value)>,
 }
 
 pub(super) fn read_json(path: &Path) -> Result<Vec<Coordinate>> {
     let info: Info = serde_json::from_str(&read_text(path)?).map_err(|e| {
-        Error::malformed(
+        Error::unusable(
             path,
-            e.line(),
-            e.to_string(),
+            format!("not a list of boxes: {e}"),
             "expected EMAN2's {\"boxes\": [[x, y, \"manual\"], …]}",
         )
     })?;

@@ -34,9 +34,8 @@ pub(super) fn read(path: &Path) -> Result<Content> {
     let x = column(&["x", "x_px", "x_coord", "x_coordinate", "rlncoordinatex"]);
     let y = column(&["y", "y_px", "y_coord", "y_coordinate", "rlncoordinatey"]);
     let Some((x, y)) = x.zip(y) else {
-        return Err(Error::malformed(
+        return Err(Error::unusable(
             path,
-            1,
             format!("no columns x and y among: {}", names.join(", ")),
             "the first line must name the columns: micrograph,x,y,score",
         ));

@@ -120,8 +120,9 @@ impl Content {
 
 /// Reads files and folders (with sub-folders).
 ///
-/// In a folder, a file for one micrograph keeps its place in the tree (`a/m` for `a/m.star`), and
-/// a table of many micrographs only speaks for those that have no file of their own.
+/// In a folder, files that hold no coordinates are passed over, a file for one micrograph keeps its
+/// place in the tree (`a/m` for `a/m.star`), and a table of many micrographs only speaks for those
+/// that have no file of their own.
 pub fn read_all(paths: &[PathBuf]) -> Result<Vec<Coordinates>> {
     let mut all = Vec::new();
     for path in paths {
@@ -161,7 +162,14 @@ fn read_folder(folder: &Path) -> Result<Vec<Coordinates>> {
         {
             continue;
         }
-        let mut content = read_content(path)?;
+        let mut content = match read_content(path) {
+            // Job folders hold other tables and logs; a damaged coordinate file is another matter.
+            Err(Error::Unusable { what, .. }) => {
+                tracing::debug!("{} is passed over: {what}", path.display());
+                continue;
+            }
+            content => content?,
+        };
         if content.named {
             tables.extend(content.coordinates);
             continue;
@@ -267,6 +275,9 @@ mod tests {
         let table = [("m.mrc", 10.0), ("n.mrc", 30.0)]
             .map(|(name, x)| Coordinates { micrograph: name.into(), points: at(x) });
         csv::write(&dir.path().join("picks.csv"), &table).unwrap();
+        std::fs::write(dir.path().join("run.txt"), "4 micrographs done\n").unwrap();
+        std::fs::write(dir.path().join("summary.star"), "data_\nloop_\n_rlnGroupNumber #1\n3\n")
+            .unwrap();
         let files = [("x/m.mrc".to_string(), dir.path().join("a/m_autopick.star"))];
         star::write_lists(dir.path(), &files, Path::new("mics.star")).unwrap();
         let read = read_all(&[dir.path().to_path_buf()]).unwrap();

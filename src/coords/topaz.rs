@@ -22,9 +22,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<Coordinates>> {
     let column = |name: &str| header.iter().position(|known| *known == name);
     let columns = column("image_name").zip(column("x_coord")).zip(column("y_coord"));
     let Some(((name, x), y)) = columns else {
-        return Err(Error::malformed(
+        return Err(Error::unusable(
             path,
-            1,
             "not a Topaz table: its first line must name image_name, x_coord and y_coord",
             "for other tables of numbers use CSV with the header micrograph,x,y,score",
         ));

@@ -67,6 +67,7 @@ pub struct Labelled {
 /// Paints the masks of one micrograph.
 ///
 /// `margin_work_px` is the unlabelled margin inside the valid area ([`unlabelled_margin`]).
+#[allow(clippy::needless_pass_by_value)] // the image moves on, all else is dropped
 pub fn paint(
     prepared: Prepared,
     particles: &[Coordinate],
@@ -124,14 +125,11 @@ fn paint_disk(mask: &mut Array2<u8>, (cx, cy): (f64, f64), radius: f64, value: u
 /// be neither background in training nor picked. It is the widest margin that holds less than a
 /// tenth of the particles that an even spread would put there, where that spread would put at
 /// least five; otherwise there is no evidence and it is 0.
-pub fn unlabelled_margin<'a>(
-    labelled: impl Iterator<Item = (&'a Prepared, &'a [Coordinate])> + Clone,
-    radius_work_px: f64,
-) -> f64 {
+pub fn unlabelled_margin(labelled: &[(&Prepared, &[Coordinate])], radius_work_px: f64) -> f64 {
     let margins = (1..=20).rev().map(|tenth| f64::from(tenth) / 10.0);
     for margin in margins {
         let (mut expected, mut found) = (0.0, 0.0);
-        for (prepared, particles) in labelled.clone() {
+        for (prepared, particles) in labelled {
             let width = (prepared.valid.x1 - prepared.valid.x0) as f64;
             let height = (prepared.valid.y1 - prepared.valid.y0) as f64;
             let inset = 2.0 * margin * radius_work_px;
@@ -209,9 +207,7 @@ mod tests {
         let mut spread = |from: f64, to: f64, n: usize| -> Vec<Coordinate> {
             (0..n).map(|_| at(rng.random_range(from..to), rng.random_range(from..to))).collect()
         };
-        let margin = |particles: &[Coordinate]| {
-            unlabelled_margin([(&prepared, particles)].into_iter(), 10.0)
-        };
+        let margin = |particles: &[Coordinate]| unlabelled_margin(&[(&prepared, particles)], 10.0);
         let everywhere = margin(&spread(0.0, 1400.0, 300));
         let inside = margin(&spread(30.0, 1370.0, 300));
         let few = margin(&spread(400.0, 1000.0, 8));

@@ -50,7 +50,7 @@ impl Default for Settings {
 impl Settings {
     /// Refuses values that have no meaning.
     pub fn check(&self) -> Result<()> {
-        if self.patch_px < 32 || self.patch_px % 16 != 0 {
+        if self.patch_px < 32 || !self.patch_px.is_multiple_of(16) {
             return Err(Error::setting(
                 "patches.patch_px",
                 format!("{} is not a multiple of 16 of at least 32", self.patch_px),

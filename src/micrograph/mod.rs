@@ -95,7 +95,7 @@ impl Format {
         let (stem, extension) = name.rsplit_once('.')?;
         match extension {
             "mrc" | "mrcs" => Some(Format::Mrc),
-            "gz" if stem.ends_with(".mrc") => Some(Format::MrcGz),
+            "gz" if Format::of_name(Path::new(stem)) == Some(Format::Mrc) => Some(Format::MrcGz),
             "tif" | "tiff" => Some(Format::Tiff),
             "png" => Some(Format::Png),
             "jpg" | "jpeg" => Some(Format::Jpeg),

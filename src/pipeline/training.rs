@@ -21,8 +21,9 @@ use crate::micrograph::Source;
 use crate::model::checkpoint::ValidationScores;
 use crate::model::device::LIBTORCH_VERSION;
 use crate::model::{Card, Device};
-use crate::preprocess::{self, Area};
+use crate::preprocess::{self, Area, Prepared};
 use crate::publish::{publish, publish_text};
+use crate::report::curves;
 use crate::train::{self, Epoch, Validation};
 use crate::units::PixelSize;
 
@@ -134,10 +135,9 @@ pub fn run(job: Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<
     let how = describe_validation(&training, &validation, choice.is_some(), observe)?;
 
     let radius_work_px = config.preprocess.radius_work_px(radius_mic_px);
-    let margin = labels::unlabelled_margin(
-        training.iter().map(|item| (&item.loaded.prepared, item.points.as_slice())),
-        radius_work_px,
-    );
+    let shown: Vec<(&Prepared, &[Coordinate])> =
+        training.iter().map(|item| (&item.loaded.prepared, item.points.as_slice())).collect();
+    let margin = labels::unlabelled_margin(&shown, radius_work_px);
     let card = Card {
         schema: 1,
         picker_version: env!("CARGO_PKG_VERSION").to_string(),
@@ -311,7 +311,7 @@ fn check_fit(
     for finding in fit::check(&labelled) {
         match finding.severity {
             Severity::Doubtful => {
-                observe(Event::Warning(format!("{} ({})", finding.what, finding.hint)))
+                observe(Event::Warning(format!("{} ({})", finding.what, finding.hint)));
             }
             Severity::Impossible => impossible = Some(finding),
         }
@@ -428,10 +428,12 @@ fn set_aside_other_training(
     if empty || stored.as_deref() == Some(fingerprint) {
         return Ok(());
     }
-    let aside = (1..)
-        .map(|n| folder.with_file_name(format!("model.{n}")))
-        .find(|path| !path.exists())
-        .unwrap_or_else(|| folder.with_file_name("model.old"));
+    let mut number = 1;
+    let mut aside = folder.with_file_name("model.1");
+    while aside.exists() {
+        number += 1;
+        aside = folder.with_file_name(format!("model.{number}"));
+    }
     std::fs::rename(folder, &aside).map_err(Error::io("move", folder))?;
     observe(Event::Warning(format!(
         "settings or inputs have changed since the last training: starting anew; the earlier model is kept in {}",
@@ -440,7 +442,7 @@ fn set_aside_other_training(
     Ok(())
 }
 
-/// One line an epoch, as JSON and as CSV.
+/// One line an epoch, as JSON and as CSV, and the learning curve.
 fn write_metrics(folder: &Path, epochs: &[Epoch]) -> Result<()> {
     let path = folder.join("metrics.jsonl");
     let broken = |e: &dyn std::fmt::Display| Error::malformed(&path, None, e.to_string(), "");
@@ -457,5 +459,6 @@ fn write_metrics(folder: &Path, epochs: &[Epoch]) -> Result<()> {
             .try_for_each(|epoch| table.serialize(epoch))
             .map_err(std::io::Error::other)?;
         table.flush()
-    })
+    })?;
+    curves::learning(&folder.join("learning.svg"), epochs)
 }

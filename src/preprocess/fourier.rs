@@ -73,7 +73,7 @@ pub(super) fn crop(pixels: ArrayView2<f32>, out: Shape) -> Result<Array2<f32>> {
                 input.iter_mut().zip(spectrum).for_each(|(to, from)| *to = *from);
                 // A real row has real coefficients there; what rounding left is noise.
                 input[0].im = 0.0;
-                if out.width % 2 == 0 {
+                if out.width.is_multiple_of(2) {
                     let last = input.len() - 1;
                     // Cutting at an even size halves a cosine that has lost its partner: leave it out.
                     input[last] = if out.width == width {
@@ -97,12 +97,13 @@ fn keep_low(spectrum: &[Complex32], kept: usize) -> Vec<Complex32> {
     let mut low = Vec::with_capacity(kept);
     low.extend_from_slice(&spectrum[..positive]);
     low.extend_from_slice(&spectrum[spectrum.len() - negative..]);
-    if kept % 2 == 0 && kept < spectrum.len() {
+    if kept.is_multiple_of(2) && kept < spectrum.len() {
         low[kept / 2] = Complex32::default();
     }
     low
 }
 
+#[allow(clippy::needless_pass_by_value)] // for map_err
 fn refused(error: realfft::FftError) -> Error {
     Error::setting("Fourier crop", error.to_string(), "report this as a defect of picker")
 }

@@ -59,7 +59,7 @@ pub fn learning(path: &Path, epochs: &[Epoch]) -> Result<()> {
             .y_label_area_size(50)
             .build_cartesian_2d(1.0..last, 0.0..top)?;
         chart.configure_mesh().x_desc("epoch").light_line_style(WHITE).draw()?;
-        let lines: [(&str, RGBColor, fn(&Epoch) -> f64); 4] = [
+        let lines: [(&str, RGBColor, Figure); 4] = [
             ("loss", BLACK, |epoch| epoch.loss),
             ("precision", BLUE, |epoch| epoch.precision),
             ("recall", GREEN, |epoch| epoch.recall),
@@ -76,6 +76,7 @@ pub fn learning(path: &Path, epochs: &[Epoch]) -> Result<()> {
     })
 }
 
+type Figure = fn(&Epoch) -> f64;
 type Canvas<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
 fn draw(

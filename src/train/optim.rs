@@ -1,4 +1,4 @@
-//! AdamW with visible state: gradients → parameters, moments that can be saved and restored.
+//! `AdamW` with visible state: gradients → parameters, moments that can be saved and restored.
 //!
 //! Decoupled weight decay (Loshchilov and Hutter 2019) on kernels only, not on biases and norms.
 //! Restoring the state continues bit for bit.
