@@ -9,7 +9,7 @@ shift 4
 picker=${PICKER:-picker}
 
 rm -rf "$folder"
-"$picker" simulate --out "$folder" --count "$count" --size "$size" --seed "$seed"
+"$picker" simulate --out "$folder" --count "$count" --size "$size" --seed "$seed" --carbon 0
 radius=$(sed -n 's/^ *"particle_radius_px": *\([0-9.]*\),*$/\1/p' "$folder/simulate.json" | head -1)
 mapfile -t all < <(find "$folder/micrographs" -name '*.mrc' | sort)
 held=$(((count + 2) / 3))
@@ -25,3 +25,5 @@ printf '%s\n' "${test[@]}" > "$folder/test.txt"
   --micrographs "$folder/test.txt" --particle-radius "$radius" --out "$folder/picker_run/report" \
   > "$folder/evaluation.txt"
 cat "$folder/evaluation.txt"
+echo "report: $folder/picker_run/report"
+sed -n 's/^macro: /demo: /p' "$folder/evaluation.txt"

@@ -3,7 +3,7 @@
 //! stdout carries data, stderr all else. One file per subcommand; doc comments are the help.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -244,6 +244,7 @@ fn start_logging(global: &Global) {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(level))
         .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .without_time()
         .init();

@@ -89,7 +89,7 @@ impl Hypothesis {
             ),
             Hypothesis::Transpose => ("with x and y exchanged".into(), "exchange both columns in the file".into()),
             Hypothesis::Scale(factor) => (
-                format!("in px that are {factor:.3} times those of the micrographs"),
+                format!("off by the factor of a binning, {factor:.3}"),
                 format!("`picker convert COORDINATES --scale {factor:.6} --to star --out DIR` rescales them"),
             ),
         }

@@ -307,17 +307,14 @@ fn check_fit(
             radius_work_px: settings.radius_work_px(item.loaded.radius_mic_px),
         })
         .collect();
-    let mut impossible = None;
-    for finding in fit::check(&labelled) {
-        match finding.severity {
-            Severity::Doubtful => {
-                observe(Event::Warning(format!("{} ({})", finding.what, finding.hint)));
-            }
-            Severity::Impossible => impossible = Some(finding),
-        }
+    let (impossible, doubtful): (Vec<_>, Vec<_>) =
+        fit::check(&labelled).into_iter().partition(|f| f.severity == Severity::Impossible);
+    for finding in doubtful {
+        observe(Event::Warning(format!("{} ({})", finding.what, finding.hint)));
     }
-    impossible
-        .map_or(Ok(()), |finding| Err(Error::setting("--coordinates", finding.what, finding.hint)))
+    let what = impossible.iter().map(|f| f.what.as_str()).collect::<Vec<_>>().join("; ");
+    // The last finding knows the most about the cause.
+    impossible.last().map_or(Ok(()), |f| Err(Error::setting("--coordinates", what, f.hint.clone())))
 }
 
 /// Sets a share aside for validation, at least one micrograph, unless there is only one.

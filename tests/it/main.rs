@@ -1,3 +1,9 @@
 //! Integration tests: one binary, since every test binary links libtorch.
 
+mod architecture;
+mod bad_input;
+mod pipeline;
+mod readers;
+mod relion;
 mod simulate;
+mod support;

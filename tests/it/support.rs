@@ -1,0 +1,59 @@
+//! A small simulated data set and the quickest training that still learns something.
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use assert_cmd::cargo::cargo_bin_cmd;
+
+/// Particle radius of the simulated sets, in px.
+pub(crate) const RADIUS: &str = "14";
+
+/// The program, working in `folder`, on one thread so that every machine gives the same bytes.
+pub(crate) fn picker(folder: &Path) -> Command {
+    let mut command = cargo_bin_cmd!("picker");
+    command.current_dir(folder).args(["--threads", "1"]);
+    command
+}
+
+/// Simulates `count` easy micrographs into `folder` (`micrographs/`, `coordinates/`).
+pub(crate) fn simulate(folder: &Path, count: usize) {
+    picker(folder)
+        .args(["simulate", "--out", ".", "--size", "320x256", "--particle-radius", RADIUS])
+        .args(["--pixel-size", "5", "--snr", "0.6", "--seed", "3", "--shape", "compact"])
+        .args(["--carbon", "0", "--ice-blobs", "0"])
+        .args(["--count", &count.to_string()])
+        .assert()
+        .success();
+}
+
+/// A configuration that trains in seconds.
+pub(crate) fn quick_config(folder: &Path) -> PathBuf {
+    let path = folder.join("quick.toml");
+    let text = "[model]\nbase_features = 4\n[patches]\npatch_px = 64\n\
+        [train]\nepochs = 4\npatches_per_epoch = 128\nbatch_size = 8\nprecision = \"f32\"\n";
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// Trains in `folder` on what [`simulate`] made.
+pub(crate) fn train(folder: &Path) -> Command {
+    let mut command = picker(folder);
+    command.args(["train", "--particle-radius", RADIUS, "--seed", "1", "--config"]);
+    command.arg(quick_config(folder));
+    command
+}
+
+/// All files below a folder with their bytes, by relative path.
+pub(crate) fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files: Vec<_> = walkdir::WalkDir::new(folder)
+        .into_iter()
+        .map(Result::unwrap)
+        .filter(|entry| entry.file_type().is_file())
+        .map(|entry| {
+            let relative = entry.path().strip_prefix(folder).unwrap().to_path_buf();
+            (relative, std::fs::read(entry.path()).unwrap())
+        })
+        .collect();
+    files.sort();
+    files
+}
