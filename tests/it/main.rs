@@ -2,6 +2,7 @@
 
 mod architecture;
 mod bad_input;
+mod micrographs;
 mod pipeline;
 mod readers;
 mod relion;
