@@ -5,6 +5,7 @@ mod bad_input;
 mod micrographs;
 mod pipeline;
 mod readers;
+mod readme;
 mod relion;
 mod simulate;
 mod support;
