@@ -285,6 +285,27 @@ mod tests {
         assert_eq!(names, ["a/m", "b/m", "n.mrc"]);
     }
 
+    #[test]
+    fn files_are_written_byte_for_byte_as_their_programs_expect() {
+        let dir = folder();
+        let at = |x, y, score| Coordinate { x_mic_px: x, y_mic_px: y, score: Some(score) };
+        let own = Coordinates {
+            micrograph: "m.mrc".into(),
+            points: vec![at(100.999, 59.6, 0.5), at(300.2, 200.0, 0.9)],
+        };
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("data-fixtures");
+        for format in
+            [Format::Star, Format::Csv, Format::Box, Format::Json, Format::Cbox, Format::Topaz]
+        {
+            let name = format!("m.{}", format.extension());
+            let path = dir.path().join(&name);
+            write_one(format, &path, &own, Some(64)).unwrap();
+            let written = std::fs::read_to_string(&path).unwrap();
+            let golden = std::fs::read_to_string(fixtures.join(&name)).unwrap();
+            assert_eq!(written, golden, "{name}");
+        }
+    }
+
     fn any_points() -> impl Strategy<Value = Vec<Coordinate>> {
         prop::collection::vec((0..5000i32, 0..5000i32, 0..=1000u16), 0..20).prop_map(|points| {
             let mut points: Vec<Coordinate> = points

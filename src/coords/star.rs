@@ -155,16 +155,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn picks_are_written_byte_for_byte_as_relion_writes_them() {
-        let at = |x, y, score| Coordinate { x_mic_px: x, y_mic_px: y, score: Some(score) };
-        let expected = "\n# version 30001\n\ndata_\n\nloop_ \n_rlnCoordinateX #1 \n_rlnCoordinateY #2 \n\
-            _rlnAutopickFigureOfMerit #3 \n_rlnClassNumber #4 \n_rlnAnglePsi #5 \n\
-            \x20 300.000000   200.000000     0.900000            0     0.000000 \n\
-            \x20 101.000000    60.000000     0.500000            0     0.000000 \n \n";
-        assert_eq!(text(&[at(100.999, 59.6, 0.5), at(300.2, 200.0, 0.9)]), expected);
-    }
-
-    #[test]
     fn no_picks_make_a_table_without_rows() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("m_autopick.star");

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::micrograph::{self, Source};
-use crate::preprocess::{self, Prepared};
+use crate::preprocess::{self, Prepared, Repairs};
 use crate::units::PixelSize;
 
 /// A request to stop, shared between the signal handler and the loops.
@@ -99,12 +99,27 @@ fn load(
         warnings.extend(doubt);
         let radius_mic_px = radius(pixel_size)?;
         let prepared = preprocess::prepare(micrograph.pixels, radius_mic_px, settings)?;
+        warnings.extend(repairs_in_words(prepared.repairs, source));
         Ok(Loaded { prepared, radius_mic_px, pixel_size, warnings })
     }))
     .unwrap_or_else(|_| {
         Err(Error::unusable(&source.path, "reading it broke the decoder", "export the file again"))
     })
     .map_err(|error| name_file(error, &source.path))
+}
+
+fn repairs_in_words(repairs: Repairs, source: &Source) -> Option<String> {
+    let mended = [
+        (repairs.not_finite, "pixels that were no number"),
+        (repairs.hot, "hot pixels"),
+        (repairs.dead_lines, "dead lines"),
+    ];
+    let words: Vec<String> = mended
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    (!words.is_empty()).then(|| format!("{}: mended {}", source.name, words.join(", ")))
 }
 
 /// Adds the file to errors that come from its pixels and know no path.

@@ -238,7 +238,7 @@ fn finish(
             (Item { order, ..item }, peaks, true)
         }
         Next::Prepared(loaded, input, started) => {
-            let Loaded { prepared, radius_mic_px, mut warnings, .. } = *loaded;
+            let Loaded { prepared, radius_mic_px, warnings, .. } = *loaded;
             let card = &job.model.card;
             let map = score(&job.model.network, &prepared.image)?;
             let peaks = pick::pick(
@@ -249,7 +249,6 @@ fn finish(
                 card.unlabelled_margin_radii,
                 job.settings,
             );
-            warnings.extend(repairs_in_words(prepared.repairs, source));
             write_all_picks(job.run, &source.stem, &peaks)?;
             let item = Item {
                 schema: 1,
@@ -296,20 +295,6 @@ fn failed_item(source: &Source, fingerprint: &str, failure: &Failure) -> Item {
         error: Some(failure.error.clone()),
         seconds: 0.0,
     }
-}
-
-fn repairs_in_words(repairs: Repairs, source: &Source) -> Option<String> {
-    let mended = [
-        (repairs.not_finite, "pixels that were no number"),
-        (repairs.hot, "hot pixels"),
-        (repairs.dead_lines, "dead lines"),
-    ];
-    let words: Vec<String> = mended
-        .iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{count} {what}"))
-        .collect();
-    (!words.is_empty()).then(|| format!("{}: mended {}", source.name, words.join(", ")))
 }
 
 impl Summary {
