@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::{Exit, Global};
 use crate::coords::{self, Coordinate, Coordinates, Format};
@@ -20,9 +20,9 @@ pub(super) struct ConvertArgs {
     /// Coordinates: files or folders of any format
     #[arg(required = true, value_name = "PATH")]
     input: Vec<PathBuf>,
-    /// Format to write
-    #[arg(long, value_enum)]
-    to: To,
+    /// Format to write: star, csv, box, json, cbox or topaz
+    #[arg(long, value_name = "FORMAT")]
+    to: Format,
     /// Folder, or a .csv or .txt file for one table
     #[arg(long, value_name = "DIR|FILE")]
     out: PathBuf,
@@ -43,29 +43,6 @@ pub(super) struct ConvertArgs {
     box_size: Option<u32>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum To {
-    Star,
-    Csv,
-    Box,
-    Json,
-    Cbox,
-    Topaz,
-}
-
-impl From<To> for Format {
-    fn from(to: To) -> Format {
-        match to {
-            To::Star => Format::Star,
-            To::Csv => Format::Csv,
-            To::Box => Format::Box,
-            To::Json => Format::Json,
-            To::Cbox => Format::Cbox,
-            To::Topaz => Format::Topaz,
-        }
-    }
-}
-
 pub(super) fn run(args: &ConvertArgs, _global: &Global) -> Result<Exit> {
     args.check()?;
     let mut all = coords::read_all(&args.input)?;
@@ -79,7 +56,7 @@ pub(super) fn run(args: &ConvertArgs, _global: &Global) -> Result<Exit> {
         let Coordinate { x_mic_px, y_mic_px, .. } = point;
         (*x_mic_px, *y_mic_px) = (*x_mic_px * args.scale, *y_mic_px * args.scale);
     }
-    let format = Format::from(args.to);
+    let format = args.to;
     match (args.out.extension().and_then(|e| e.to_str()), format) {
         (Some("csv"), Format::Csv) => coords::csv::write(&args.out, &all)?,
         (Some("txt"), Format::Topaz) => coords::topaz::write(&args.out, &all)?,

@@ -52,7 +52,12 @@ fn look(file: &Path) -> Result<Value, Error> {
         return Ok(json!({ "kind": "model", "card": card }));
     }
     if coords::Format::of_name(file).is_some() {
-        let all = coords::read(file)?;
+        let all = match coords::read(file) {
+            Err(Error::Unusable { .. }) if file.extension().is_some_and(|e| e == "star") => {
+                return look_at_list(file);
+            }
+            read => read?,
+        };
         let points = || all.iter().flat_map(|own| &own.points);
         let range = |of: fn(&coords::Coordinate) -> f64| {
             let values = points().map(of);
@@ -84,6 +89,19 @@ fn look(file: &Path) -> Result<Value, Error> {
         "sd": statistics.map(|s| s.sd),
         "not_finite": statistics.map(|s| s.not_finite),
         "warnings": micrograph.warnings,
+    }))
+}
+
+/// A STAR file without coordinates may list micrographs.
+fn look_at_list(file: &Path) -> Result<Value, Error> {
+    let sources = micrograph::list(&[file.to_path_buf()])?;
+    let sizes: Vec<f64> = sources.iter().filter_map(|source| Some(source.pixel_size?.0)).collect();
+    Ok(json!({
+        "kind": "list of micrographs",
+        "micrographs": sources.len(),
+        "with_pixel_size": sizes.len(),
+        "smallest_pixel_size_a": sizes.iter().copied().reduce(f64::min),
+        "largest_pixel_size_a": sizes.iter().copied().reduce(f64::max),
     }))
 }
 

@@ -11,6 +11,7 @@ pub mod topaz;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +90,22 @@ impl Format {
             Format::Json => "json",
             Format::Cbox => "cbox",
             Format::Topaz => "txt",
+        }
+    }
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(name: &str) -> std::result::Result<Format, String> {
+        match name {
+            "star" => Ok(Format::Star),
+            "csv" => Ok(Format::Csv),
+            "box" => Ok(Format::Box),
+            "json" => Ok(Format::Json),
+            "cbox" => Ok(Format::Cbox),
+            "topaz" => Ok(Format::Topaz),
+            _ => Err("use star, csv, box, json, cbox or topaz".into()),
         }
     }
 }
