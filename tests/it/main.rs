@@ -1,5 +1,5 @@
 //! Integration tests: one binary, since every test binary links libtorch.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod architecture;
 mod bad_input;

@@ -1,4 +1,4 @@
-//! Files as independent readers see them: `mrcfile` and `starfile` of PyPI.
+//! Files as independent readers see them: `mrcfile` and `starfile`, Python packages.
 //!
 //! `PICKER_TEST_PYTHON` names a Python that has both; without it these tests say that they are
 //! skipped.
