@@ -54,6 +54,7 @@ struct Cli {
 
 /// Flags of every subcommand.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "General options")]
 pub struct Global {
     /// Processor threads to use [default: all]
     #[arg(long, global = true, value_name = "N")]

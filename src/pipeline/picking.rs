@@ -171,7 +171,9 @@ impl Reader<'_> {
         let input = InputStamp::of(&source.path)?;
         if let Some(item) = self.run.item(source) {
             let stored = all_picks_path(self.run, &source.stem).is_file();
-            if stored && Item::plan(Some(&item), self.fingerprint, &input) == Plan::Keep {
+            // Another file may have had the same stem in an earlier run.
+            let same = stored && item.micrograph == source.name;
+            if same && Item::plan(Some(&item), self.fingerprint, &input) == Plan::Keep {
                 return Ok(Next::Kept(item));
             }
         }
