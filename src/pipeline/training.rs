@@ -103,21 +103,14 @@ pub fn run(job: Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<
         Choice::Share(share) => (Vec::new(), Some(*share)),
         Choice::Named(sources) => (sources.clone(), None),
     };
-    let overlapping = job.sources.iter().find(|s| named.iter().any(|v| v.path == s.path));
-    let sources: Vec<Source> = match overlapping {
-        Some(_) => job
-            .sources
-            .iter()
-            .filter(|s| !named.iter().any(|v| v.path == s.path))
-            .cloned()
-            .collect(),
-        None => job.sources.clone(),
-    };
-    let all: Vec<Source> = sources.iter().chain(&named).cloned().collect();
+    // What is named for validation is never trained on, even if its folder is.
+    let is_named = |source: &Source| named.iter().any(|other| other.path == source.path);
+    let sources = job.sources.into_iter().filter(|source| !is_named(source));
+    let all: Vec<Source> = sources.chain(named.iter().cloned()).collect();
     let labelled = pair_up(&all, job.coordinates, observe)?;
     let mut failures = Vec::new();
     let items = load_all(labelled, config, job.radius, cancel, observe, &mut failures)?;
-    let pixel_size = one_pixel_size(&items, job.radius)?;
+    let pixel_size = one_pixel_size(&items)?;
     if items.is_empty() {
         return Err(Error::missing(
             "no labelled micrograph is left to train on",
@@ -126,9 +119,8 @@ pub fn run(job: Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<
     }
     check_fit(&items, &config.preprocess, observe)?;
     let radius_mic_px = items[0].loaded.radius_mic_px;
-    let is_named = |item: &Item| named.iter().any(|v| v.path == item.source.path);
     let (mut validation, mut training): (Vec<Item>, Vec<Item>) =
-        items.into_iter().partition(is_named);
+        items.into_iter().partition(|item| is_named(&item.source));
     if let Some(share) = choice {
         (training, validation) = draw(training, share, job.seed);
     }
@@ -274,23 +266,22 @@ fn load_all(
     Ok(items)
 }
 
-/// The pixel size of all training micrographs; a radius in px makes no sense for several.
-fn one_pixel_size(items: &[Item], radius: Radius) -> Result<Option<PixelSize>> {
+/// The pixel size of all labelled micrographs, where known: a model is trained at one.
+fn one_pixel_size(items: &[Item]) -> Result<Option<PixelSize>> {
     let mut known = items.iter().filter_map(|item| Some((item.loaded.pixel_size?, &item.source)));
     let Some((first, source)) = known.next() else { return Ok(None) };
-    if let (Radius::Px(_), Some((other, elsewhere))) =
-        (radius, known.find(|(size, _)| size.differs_from(first)))
-    {
-        return Err(Error::setting(
-            "--particle-radius",
+    match known.find(|(size, _)| size.differs_from(first)) {
+        None => Ok(Some(first)),
+        Some((other, elsewhere)) => Err(Error::setting(
+            "MICROGRAPHS",
             format!(
-                "the radius is given in px, but {} has {:.4} Å/px and {} has {:.4} Å/px",
+                "{} has {:.4} Å/px and {} has {:.4} Å/px",
                 source.name, first.0, elsewhere.name, other.0
             ),
-            "give the radius in Å with --particle-radius-a, or correct the sizes with --pixel-size",
-        ));
+            "train on one pixel size (a model picks others when given their --particle-radius), \
+             or correct the sizes with --pixel-size",
+        )),
     }
-    Ok(Some(first))
 }
 
 /// Refuses coordinates that cannot be meant for these images, and tells of the doubtful ones.
