@@ -1,5 +1,8 @@
 //! `picker doctor`.
 
+use std::fs;
+use std::io::{self, Write};
+
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
@@ -24,6 +27,8 @@ struct Report {
     cpu_features: Vec<&'static str>,
     memory_total_gib: Option<f64>,
     memory_available_gib: Option<f64>,
+    /// What a container or a cluster job may use.
+    memory_limit_gib: Option<f64>,
 }
 
 pub(super) fn run(args: &DoctorArgs, _global: &Global) -> Result<Exit> {
@@ -35,29 +40,36 @@ pub(super) fn run(args: &DoctorArgs, _global: &Global) -> Result<Exit> {
         cpu_features: cpu_features(),
         memory_total_gib: memory("MemTotal:"),
         memory_available_gib: memory("MemAvailable:"),
+        memory_limit_gib: memory_limit(),
     };
+    let mut out = io::stdout().lock();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
         return Ok(Exit::Done);
     }
     let gib = |value: Option<f64>| value.map_or("unknown".into(), |gib| format!("{gib:.1} GiB"));
-    println!("picker     {}", report.picker_version);
-    println!("libtorch   {}", report.libtorch.version);
-    println!(
+    writeln!(out, "picker     {}", report.picker_version)?;
+    writeln!(out, "libtorch   {}", report.libtorch.version)?;
+    writeln!(
+        out,
         "devices    cpu{}",
         match report.libtorch.cuda_devices {
             0 => "; libtorch sees no CUDA device".to_string(),
             n => format!(", {n} CUDA"),
         }
-    );
-    println!("threads    {}", report.threads);
-    println!("processor  {}", report.cpu_features.join(" "));
-    println!("precision  {}", if report.libtorch.fast_bf16 { "bf16" } else { "f32" });
-    println!(
+    )?;
+    writeln!(out, "threads    {}", report.threads)?;
+    writeln!(out, "processor  {}", report.cpu_features.join(" "))?;
+    writeln!(out, "precision  {}", if report.libtorch.fast_bf16 { "bf16" } else { "f32" })?;
+    writeln!(
+        out,
         "memory     {}, {} free",
         gib(report.memory_total_gib),
         gib(report.memory_available_gib)
-    );
+    )?;
+    if report.memory_limit_gib.is_some() {
+        writeln!(out, "           {} allowed here", gib(report.memory_limit_gib))?;
+    }
     Ok(Exit::Done)
 }
 
@@ -81,8 +93,30 @@ fn cpu_features() -> Vec<&'static str> {
 
 /// A line of /proc/meminfo, in GiB.
 fn memory(key: &str) -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kib / (1 << 20) as f64)
+}
+
+/// The memory limit of this process's control group: version 2, then version 1.
+fn memory_limit() -> Option<f64> {
+    // Version 1 writes "no limit" as a number near the largest; no machine has that much.
+    const NO_LIMIT: u64 = 1 << 60;
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let files = groups.lines().filter_map(|line| {
+        let (controllers, group) = line.split_once(':')?.1.split_once(':')?;
+        match controllers {
+            "" => Some(("/sys/fs/cgroup", group, "memory.max")),
+            "memory" => Some(("/sys/fs/cgroup/memory", group, "memory.limit_in_bytes")),
+            _ => None,
+        }
+    });
+    let limit = files
+        // Inside a container the group may be mounted as the root.
+        .flat_map(|(root, group, file)| [format!("{root}{group}/{file}"), format!("{root}/{file}")])
+        .filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok())
+        .filter(|&bytes: &u64| bytes < NO_LIMIT)
+        .min()?;
+    Some(limit as f64 / (1u64 << 30) as f64)
 }

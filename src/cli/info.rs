@@ -1,5 +1,6 @@
 //! `picker info`.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -26,6 +27,7 @@ pub(super) struct InfoArgs {
 }
 
 pub(super) fn run(args: &InfoArgs, _global: &Global) -> Result<Exit> {
+    let mut out = io::stdout().lock();
     let mut exit = Exit::Done;
     let mut all = Vec::new();
     for file in &args.files {
@@ -36,12 +38,12 @@ pub(super) fn run(args: &InfoArgs, _global: &Global) -> Result<Exit> {
         if args.json {
             all.push(json!({ "file": file, "usable": told.get("error").is_none(), "info": told }));
         } else {
-            println!("{}", file.display());
-            print_fields(&told);
+            writeln!(out, "{}", file.display())?;
+            print_fields(&mut out, &told, 1)?;
         }
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&json!({ "schema": 1, "files": all }))?);
+        writeln!(out, "{}", serde_json::to_string_pretty(&json!({ "schema": 1, "files": all }))?)?;
     }
     Ok(exit)
 }
@@ -106,20 +108,18 @@ fn look_at_list(file: &Path) -> Result<Value, Error> {
 }
 
 /// Fields as indented lines, nested ones deeper.
-fn print_fields(told: &Value) {
-    fn lines(value: &Value, depth: usize) {
-        for (key, value) in value.as_object().into_iter().flatten() {
-            let indent = "  ".repeat(depth);
-            match value {
-                Value::Object(_) => {
-                    println!("{indent}{key}:");
-                    lines(value, depth + 1);
-                }
-                Value::Null => {}
-                Value::String(text) => println!("{indent}{key}: {text}"),
-                other => println!("{indent}{key}: {other}"),
+fn print_fields(out: &mut impl Write, told: &Value, depth: usize) -> io::Result<()> {
+    let indent = "  ".repeat(depth);
+    for (key, value) in told.as_object().into_iter().flatten() {
+        match value {
+            Value::Object(_) => {
+                writeln!(out, "{indent}{key}:")?;
+                print_fields(out, value, depth + 1)?;
             }
+            Value::Null => {}
+            Value::String(text) => writeln!(out, "{indent}{key}: {text}")?,
+            other => writeln!(out, "{indent}{key}: {other}")?,
         }
     }
-    lines(told, 1);
+    Ok(())
 }

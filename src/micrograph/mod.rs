@@ -296,3 +296,68 @@ fn check_shape(
 fn believable(pixel_size_a: f64) -> Option<PixelSize> {
     (0.1..50.0).contains(&pixel_size_a).then_some(PixelSize(pixel_size_a))
 }
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn the_star_file_beats_the_flag_and_the_flag_the_header() {
+        let mut source = Source {
+            path: "a.mrc".into(),
+            name: "a.mrc".into(),
+            stem: "a".into(),
+            pixel_size: Some(PixelSize(1.0)),
+        };
+        let (flag, header) = (Some(PixelSize(1.005)), Some(PixelSize(2.0)));
+        let (used, warning) = pixel_size(&source, flag, header);
+        assert_eq!(used, Some(PixelSize(1.0)));
+        assert!(warning.unwrap().contains("its header says 2.0000 Å"));
+        assert_eq!(pixel_size(&source, flag, None), (Some(PixelSize(1.0)), None));
+        source.pixel_size = None;
+        assert_eq!(pixel_size(&source, flag, header).0, flag);
+        assert_eq!(pixel_size(&source, None, header), (header, None));
+        assert_eq!(pixel_size(&source, None, None), (None, None));
+    }
+
+    #[test]
+    fn statistics_leave_out_what_is_not_finite() {
+        let image = array![[1e6, f32::NAN], [1e6 + 2.0, f32::INFINITY]];
+        let statistics = Statistics::of(&image).unwrap();
+        assert_eq!((statistics.min, statistics.max), (1e6, 1e6 + 2.0));
+        assert!((statistics.mean - 1_000_001.0).abs() < 1e-9);
+        assert!((statistics.sd - 1.0).abs() < 1e-9);
+        assert_eq!(statistics.not_finite, 2);
+        assert_eq!(Statistics::of(&array![[f32::NAN]]), None);
+    }
+
+    #[test]
+    fn a_few_nan_are_warned_of_and_many_refused() {
+        let path = Path::new("a.mrc");
+        let mut image = Array2::from_shape_fn((20, 20), |(y, x)| (x * y) as f32);
+        assert_eq!(check_values(path, &image).unwrap(), None);
+        image.row_mut(0).iter_mut().take(4).for_each(|value| *value = f32::NAN);
+        assert!(check_values(path, &image).unwrap().unwrap().starts_with("4 px"));
+        image[[1, 1]] = f32::INFINITY;
+        assert!(check_values(path, &image).unwrap_err().to_string().contains("5 of its pixels"));
+        assert!(check_values(path, &Array2::from_elem((2, 2), f32::NAN)).is_err());
+        let blank = check_values(path, &Array2::zeros((2, 2))).unwrap();
+        assert!(blank.unwrap().contains("blank"));
+    }
+
+    #[test]
+    fn the_content_counts_and_not_the_name() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("a.tif");
+        mrc::write(&path, &array![[1.0, 2.0]], None, mrc::Mode::Float32).unwrap();
+        assert_eq!(header(&path).unwrap().format, Format::Mrc);
+        assert!(read(&path).unwrap().warnings[0].contains("not TIFF as its name says"));
+        for (magic, name) in [("BZh9", "bzip2"), ("\u{fd}", "MRC header")] {
+            std::fs::write(&path, magic).unwrap();
+            assert!(read(&path).unwrap_err().to_string().contains(name));
+        }
+    }
+}

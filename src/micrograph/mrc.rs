@@ -203,7 +203,7 @@ fn look_unsigned(samples: &[u8]) -> bool {
         unsigned += u64::from(pair[0].abs_diff(pair[1]));
         signed += u64::from((pair[0] as i8).abs_diff(pair[1] as i8));
     }
-    signed > unsigned + unsigned / 4
+    signed > 2 * unsigned
 }
 
 /// The checks of the header; gives it back with its byte order settled.
@@ -303,5 +303,69 @@ fn unread(path: &Path, format: Format, error: io::Error) -> Error {
         Error::malformed(path, None, what, COPY_AGAIN)
     } else {
         Error::io("read", path)(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use ndarray::array;
+    use tempfile::TempDir;
+
+    use super::super::read;
+    use super::*;
+
+    fn written() -> Vec<u8> {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("deep/a.mrc");
+        write(&path, &array![[1.5, -2.0], [8.0, 0.0]], None, Mode::Float32).unwrap();
+        fs::read(&path).unwrap()
+    }
+
+    fn read_bytes(bytes: &[u8]) -> Result<super::super::Micrograph> {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("a.mrc");
+        fs::write(&path, bytes).unwrap();
+        read(&path)
+    }
+
+    #[test]
+    fn a_big_endian_file_may_carry_a_little_endian_stamp() {
+        let mut bytes = written();
+        bytes[..96].chunks_exact_mut(4).for_each(<[u8]>::reverse);
+        bytes[1024..].chunks_exact_mut(4).for_each(<[u8]>::reverse);
+        assert_eq!(read_bytes(&bytes).unwrap().pixels, array![[1.5, -2.0], [8.0, 0.0]]);
+    }
+
+    #[test]
+    fn what_a_gzip_stream_declares_is_checked_before_and_after_it_is_read() {
+        let zip = |bytes: &[u8]| {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap()
+        };
+        let mut wrong_sum = zip(&written());
+        let sum = wrong_sum.len() - 8;
+        wrong_sum[sum] ^= 1;
+        assert!(read_bytes(&wrong_sum).unwrap_err().to_string().contains("checksum"));
+        let mut huge = written();
+        huge[..4].copy_from_slice(&30_000_i32.to_le_bytes());
+        huge[4..8].copy_from_slice(&30_000_i32.to_le_bytes());
+        assert!(read_bytes(&zip(&huge)).unwrap_err().to_string().contains("cannot hold"));
+    }
+
+    #[test]
+    fn grey_values_beyond_the_mode_are_not_written() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("a.mrc");
+        for spoilt in [f32::NAN, 1e6] {
+            assert!(write(&path, &array![[1.0, spoilt]], None, Mode::Float16).is_err());
+            assert!(!path.exists());
+        }
+        write(&path, &array![[1.0, 1e6]], None, Mode::Float32).unwrap();
+        assert_eq!(header(&path, Format::Mrc).unwrap().pixel_size, None);
     }
 }

@@ -208,3 +208,77 @@ fn damaged(path: &Path, reason: &str) -> Error {
     let what = format!("cannot be decoded: {reason}");
     Error::malformed(path, None, what, "the file is damaged or incomplete; copy it again")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use image::{GrayImage, Luma, RgbImage};
+    use ndarray::array;
+    use proptest::prelude::*;
+    use tempfile::TempDir;
+    use tiff::encoder::{TiffEncoder, colortype};
+
+    use super::super::read;
+    use super::*;
+
+    #[test]
+    fn movies_and_colours_in_tiff_are_refused() {
+        let folder = TempDir::new().unwrap();
+        let movie = folder.path().join("movie.tif");
+        let mut encoder = TiffEncoder::new(File::create(&movie).unwrap()).unwrap();
+        for _ in 0..2 {
+            encoder.write_image::<colortype::Gray8>(2, 2, &[1, 2, 3, 4]).unwrap();
+        }
+        assert!(read(&movie).unwrap_err().to_string().contains("movie"));
+        let eer = folder.path().join("movie.eer");
+        fs::copy(&movie, &eer).unwrap();
+        assert!(read(&eer).unwrap_err().to_string().contains("EER"));
+        let colour = folder.path().join("colour.tif");
+        let mut encoder = TiffEncoder::new(File::create(&colour).unwrap()).unwrap();
+        encoder.write_image::<colortype::RGB8>(1, 1, &[1, 2, 3]).unwrap();
+        assert!(read(&colour).unwrap_err().to_string().contains("RGB"));
+    }
+
+    #[test]
+    fn grey_stored_in_colour_is_taken_and_colour_is_not() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("a.png");
+        RgbImage::from_raw(2, 1, vec![9, 9, 9, 200, 200, 200]).unwrap().save(&path).unwrap();
+        assert_eq!(read(&path).unwrap().pixels, array![[9.0, 200.0]]);
+        RgbImage::from_raw(2, 1, vec![9, 9, 9, 200, 0, 200]).unwrap().save(&path).unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("colour"));
+    }
+
+    #[test]
+    fn cut_off_pictures_are_refused() {
+        let folder = TempDir::new().unwrap();
+        let grey = GrayImage::from_fn(64, 64, |x, y| Luma([(x * 31 + y * 57) as u8]));
+        for name in ["a.jpg", "a.png", "a.tif"] {
+            let path = folder.path().join(name);
+            if name == "a.tif" {
+                let mut encoder = TiffEncoder::new(File::create(&path).unwrap()).unwrap();
+                encoder.write_image::<colortype::Gray8>(64, 64, &grey).unwrap();
+            } else {
+                grey.save(&path).unwrap();
+            }
+            assert_eq!(read(&path).unwrap().pixels.dim(), (64, 64));
+            let bytes = fs::read(&path).unwrap();
+            fs::write(&path, &bytes[..bytes.len() * 2 / 3]).unwrap();
+            assert!(matches!(read(&path), Err(Error::Malformed { .. })), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_behind_a_mark_are_read_or_refused(
+            mark in prop::sample::select(vec![&b"II*\0\x08\0\0\0"[..], b"MM\0*\0\0\0\x08", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"]),
+            bytes in prop::collection::vec(any::<u8>(), 0..400),
+        ) {
+            let folder = TempDir::new().unwrap();
+            let path = folder.path().join("a");
+            fs::write(&path, [mark, &bytes].concat()).unwrap();
+            let _ = read(&path);
+        }
+    }
+}

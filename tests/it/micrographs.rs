@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 
 use picker::micrograph::{self, mrc};
 use picker::units::PixelSize;
+use predicates::prelude::*;
+use predicates::str::contains;
 use proptest::prelude::*;
+
+use crate::support::picker;
 
 const WIDTH: usize = 6;
 const HEIGHT: usize = 4;
@@ -242,4 +246,35 @@ proptest! {
         let _ = micrograph::read(&path);
         let _ = micrograph::header(&path);
     }
+}
+
+#[test]
+fn info_tells_of_a_micrographs_star_file_and_goes_on_after_a_bad_file() {
+    let dir = tempfile::tempdir().unwrap();
+    write_and_read(&dir.path().join("Mics/m.mrc"), mrc::Mode::Float32);
+    fs::write(dir.path().join("empty.mrc"), "").unwrap();
+    let star = "data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnMicrographPixelSize #2\n1 0.885\n\n\
+                data_micrographs\n\nloop_\n_rlnMicrographName #1\n_rlnOpticsGroup #2\nMics/m.mrc 1\n";
+    fs::write(dir.path().join("mics.star"), star).unwrap();
+    picker(dir.path())
+        .args(["info", "empty.mrc", "mics.star", "Mics/m.mrc"])
+        .assert()
+        .code(1)
+        .stdout(contains("the file is empty").and(contains("micrographs: 1\n")))
+        .stdout(contains("largest_pixel_size_a: 0.885").and(contains("width_px: 7")));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let dir = tempfile::tempdir().unwrap();
+    write_and_read(&dir.path().join("m.mrc"), mrc::Mode::Float32);
+    let mut info = std::process::Command::new(assert_cmd::cargo::cargo_bin!("picker"))
+        .arg("info")
+        .args(std::iter::repeat_n("m.mrc", 1000))
+        .current_dir(&dir)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(info.stdout.take());
+    assert!(info.wait().unwrap().success());
 }
