@@ -1,5 +1,6 @@
 //! `picker check`.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -115,9 +116,9 @@ pub(super) fn run(args: &CheckArgs, _global: &Global) -> Result<Exit> {
         findings,
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&report)?)?;
     } else {
-        print_report(&report);
+        print_report(&mut io::stdout().lock(), &report)?;
     }
     Ok(if report.fit { Exit::Done } else { Exit::Failed })
 }
@@ -142,33 +143,35 @@ fn describe(micrograph: String, points: &[Coordinate], mic: Shape, radius: f64) 
     row
 }
 
-fn print_report(report: &Report) {
-    println!("coordinates  outside  duplicates  quadrants            micrograph");
+fn print_report(out: &mut impl Write, report: &Report) -> io::Result<()> {
+    writeln!(out, "coordinates  outside  duplicates  quadrants            micrograph")?;
     for row in &report.micrographs {
         let [a, b, c, d] = row.quadrants;
-        println!(
+        writeln!(
+            out,
             "{:>11}  {:>7}  {:>10}  {:<20} {}",
             row.coordinates,
             row.outside,
             row.duplicates,
             format!("{a} {b} {c} {d}"),
             row.micrograph
-        );
+        )?;
     }
     for (names, what) in [
         (&report.micrographs_without_coordinates, "without coordinates"),
         (&report.coordinates_without_micrograph, "coordinates without a micrograph"),
         (&report.unreadable, "unreadable"),
     ] {
-        names.iter().for_each(|name| println!("{what}: {name}"));
+        names.iter().try_for_each(|name| writeln!(out, "{what}: {name}"))?;
     }
     for finding in &report.findings {
-        println!(
+        writeln!(
+            out,
             "{}: {}",
             if finding.severity == Severity::Impossible { "error" } else { "warning" },
             finding.what
-        );
-        println!("hint: {}", finding.hint);
+        )?;
+        writeln!(out, "hint: {}", finding.hint)?;
     }
-    println!("{}", if report.fit { "fit for import" } else { "not fit for import" });
+    writeln!(out, "{}", if report.fit { "fit for import" } else { "not fit for import" })
 }

@@ -1,6 +1,7 @@
 //! `picker convert`.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -70,7 +71,12 @@ pub(super) fn run(args: &ConvertArgs, _global: &Global) -> Result<Exit> {
         }
     }
     let points: usize = all.iter().map(|own| own.points.len()).sum();
-    println!("{points} coordinates of {} micrographs: {}", all.len(), args.out.display());
+    writeln!(
+        io::stdout(),
+        "{points} coordinates of {} micrographs: {}",
+        all.len(),
+        args.out.display()
+    )?;
     Ok(Exit::Done)
 }
 

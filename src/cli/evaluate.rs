@@ -1,6 +1,7 @@
 //! `picker evaluate`.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -96,9 +97,9 @@ pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
     };
     let json = serde_json::to_string_pretty(&summary)?;
     if args.json {
-        println!("{json}");
+        writeln!(io::stdout(), "{json}")?;
     } else {
-        print_table(&joined, &evaluation);
+        print_table(&mut io::stdout().lock(), &joined, &evaluation)?;
     }
     if let Some(out) = &args.out {
         publish_text(&out.join("summary.json"), &(json + "\n"))?;
@@ -159,39 +160,36 @@ fn as_source(coordinates: &Coordinates) -> Source {
     }
 }
 
-fn print_table(joined: &Joined, evaluation: &Evaluation) {
+fn print_table(out: &mut impl Write, joined: &Joined, evaluation: &Evaluation) -> io::Result<()> {
     let width = joined.names.iter().map(std::string::String::len).max().unwrap_or(0).clamp(10, 60);
-    println!(
+    writeln!(
+        out,
         "{:width$}  {:>6} {:>6} {:>6} {:>6}  precision  recall     F1",
         "micrograph", "truth", "picks", "hits", "missed"
-    );
+    )?;
     for (name, counts) in joined.names.iter().zip(&evaluation.per_micrograph) {
         let Scores { precision, recall, f1 } = counts.scores();
         let tail = name.char_indices().rev().nth(width - 1).map_or(0, |(at, _)| at);
-        println!(
+        writeln!(
+            out,
             "{:width$}  {:>6} {:>6} {:>6} {:>6}  {precision:>9.3}  {recall:>6.3}  {f1:.3}",
             &name[tail..],
             counts.hits + counts.misses,
             counts.hits + counts.false_picks,
             counts.hits,
             counts.misses
-        );
+        )?;
     }
-    let line = |label: &str, scores: &Scores| {
-        println!(
-            "{label}: precision={:.3} recall={:.3} f1={:.3}",
-            scores.precision, scores.recall, scores.f1
-        );
-    };
-    line("micro", &evaluation.micro);
-    println!("average precision: {:.3}", evaluation.average_precision);
+    print_scores(out, "micro", &evaluation.micro)?;
+    writeln!(out, "average precision: {:.3}", evaluation.average_precision)?;
     let (low, high) = evaluation.f1_interval;
-    println!("95% interval of F1 over micrographs: {low:.3} to {high:.3}");
+    writeln!(out, "95% interval of F1 over micrographs: {low:.3} to {high:.3}")?;
     let oracle = &evaluation.oracle;
-    println!(
+    writeln!(
+        out,
         "oracle (the threshold best for these very micrographs, {:.3}): f1={:.3}",
         oracle.threshold, oracle.macro_.f1
-    );
+    )?;
     for (names, what) in [
         (&joined.truth_without_picks, "micrographs without a file of picks"),
         (&joined.picks_without_truth, "picks of micrographs that are not judged"),
@@ -200,7 +198,12 @@ fn print_table(joined: &Joined, evaluation: &Evaluation) {
             eprintln!("{what}: {}", names.join(", "));
         }
     }
-    line("macro", &evaluation.macro_);
+    print_scores(out, "macro", &evaluation.macro_)
+}
+
+fn print_scores(out: &mut impl Write, label: &str, scores: &Scores) -> io::Result<()> {
+    let Scores { precision, recall, f1 } = scores;
+    writeln!(out, "{label}: precision={precision:.3} recall={recall:.3} f1={f1:.3}")
 }
 
 fn per_micrograph(joined: &Joined, evaluation: &Evaluation) -> String {

@@ -1,5 +1,6 @@
 //! `picker pick`.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -93,7 +94,7 @@ pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
     progress.end();
     let summary = summary?;
     session.describe(&run, "pick", &config, global.seed, Some(&model.hash), &summary.failures)?;
-    println!("{}", describe(&summary, threshold, &run.picks()));
+    writeln!(io::stdout(), "{}", describe(&summary, threshold, &run.picks()))?;
     Ok(conclude(&summary, threshold))
 }
 

@@ -1,5 +1,7 @@
 //! `picker threshold`.
 
+use std::io::{self, Write};
+
 use anyhow::Result;
 use clap::Args;
 
@@ -20,6 +22,6 @@ pub(super) fn run(args: &ThresholdArgs, _global: &Global) -> Result<Exit> {
     super::check_threshold(Some(args.threshold))?;
     let run = args.out.open()?;
     let summary = picking::recut(&run, args.threshold)?;
-    println!("{}", super::pick::describe(&summary, args.threshold, &run.picks()));
+    writeln!(io::stdout(), "{}", super::pick::describe(&summary, args.threshold, &run.picks()))?;
     Ok(super::pick::conclude(&summary, args.threshold))
 }

@@ -1,5 +1,6 @@
 //! `picker train`.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -115,8 +116,9 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> Result<Exit> {
     session.describe(&run, "train", &config, Some(seed), None, &outcome.failures)?;
 
     let card = &outcome.card;
-    println!("model: {}", train::model_path(&run.model()).display());
-    println!(
+    writeln!(io::stdout(), "model: {}", train::model_path(&run.model()).display())?;
+    writeln!(
+        io::stdout(),
         "validation on {}: precision={:.3} recall={:.3} f1={:.3} at threshold {:.3} (epoch {})",
         card.validated_how,
         card.validation.precision,
@@ -124,7 +126,7 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> Result<Exit> {
         card.validation.f1,
         card.threshold,
         card.epoch
-    );
+    )?;
     Ok(super::ended_with(&outcome.failures))
 }
 

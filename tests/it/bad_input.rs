@@ -158,3 +158,20 @@ fn no_pick_anywhere_is_no_success() {
         .code(3)
         .stderr(contains("no picks on any of 2 micrographs").and(contains("hint: ")));
 }
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    use std::process::{Command, Stdio};
+    let dir = tempfile::tempdir().unwrap();
+    simulate(dir.path(), 1);
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin!("picker"))
+        .current_dir(dir.path())
+        .args(["evaluate", "--picks", "coordinates", "--truth", "coordinates"])
+        .args(["--particle-radius", RADIUS])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
