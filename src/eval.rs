@@ -72,6 +72,7 @@ pub struct Point {
     /// Picks with at least this score count.
     pub threshold: f32,
     /// Mean over the micrographs.
+    #[serde(rename = "macro")]
     pub macro_: Scores,
     /// Of the summed counts.
     pub micro: Scores,
@@ -85,6 +86,7 @@ pub struct Evaluation {
     /// Counts of each micrograph, in the order given.
     pub per_micrograph: Vec<Counts>,
     /// Mean over the micrographs.
+    #[serde(rename = "macro")]
     pub macro_: Scores,
     /// Of the summed counts.
     pub micro: Scores,

@@ -1,172 +1,291 @@
-//! STAR: text ⇄ tables, tokenised as RELION does.
+//! STAR: text ⇄ tables, tokenised as RELION does (quotes; `#` starts a comment only where a token
+//! could start), values kept as the strings they are.
 //!
-//! Where RELION itself would read something else than what was meant, without a word, the file is
-//! refused or a warning is logged; `path` and line are always named.
+//! Where RELION would read something else than what is written (a comment between rows, rows after
+//! a blank line, `_label#1`), the meaning is taken and a warning says so; where the meaning is not
+//! certain (ragged rows, a label twice), the file is refused with its line.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// One `data_` block.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One table, or one set of `_label value` pairs as a table of one row.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Block {
-    /// What follows `data_`; empty in an unnamed block.
+    /// What follows `data_`; often empty.
     pub name: String,
-    /// Without the leading underscore.
+    /// Column names without the leading underscore: `rlnMicrographName`.
     pub labels: Vec<String>,
-    /// The table's rows; one row for a block of `_label value` pairs.
+    /// Each has as many values as there are labels.
     pub rows: Vec<Row>,
 }
 
-/// One row of a table.
+/// One line of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// The line in the file, counted from 1.
+    /// Where it stands in the file, counted from 1.
     pub line: usize,
-    /// One value for each label.
+    /// In the order of the labels.
     pub values: Vec<String>,
 }
 
 impl Block {
-    /// The index of a label.
+    /// The position of a column.
     pub fn column(&self, label: &str) -> Option<usize> {
-        self.labels.iter().position(|known| known == label)
+        self.labels.iter().position(|own| own == label)
     }
 }
 
-/// Reads all blocks of a file.
+/// Reads all blocks of a file, in order.
 pub fn read(path: &Path) -> Result<Vec<Block>> {
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    let text = String::from_utf8(bytes).map_err(|_| {
-        Error::malformed(path, None, "not text", "give a STAR file, or the right extension")
+    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let text = str::from_utf8(&bytes).map_err(|bad| {
+        let line = bytes[..bad.valid_up_to()].split(|byte| *byte == b'\n').count();
+        Error::malformed(path, line, "not text (UTF-8)", "give a STAR file")
     })?;
-    parse(path, &text)
+    parse(path, text)
 }
 
-/// Where in a block the parser is.
-#[derive(Clone, Copy, PartialEq)]
-enum Place {
-    Outside,
+/// Reads all blocks of a text; `path` only names it in messages.
+pub fn parse(path: &Path, text: &str) -> Result<Vec<Block>> {
+    let mut parser = Parser { path, blocks: Vec::new(), part: Part::Before, gap: Gap::None };
+    for (index, line) in text.strip_prefix('\u{feff}').unwrap_or(text).lines().enumerate() {
+        parser.line(index + 1, line)?;
+    }
+    Ok(parser.blocks)
+}
+
+/// Where in a block the parser stands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Part {
+    Before,
     Pairs,
     Labels,
     Rows,
-    /// After the blank line that ends a table.
-    Ended,
 }
 
-/// Reads all blocks of a text; `path` is only for messages.
-pub fn parse(path: &Path, text: &str) -> Result<Vec<Block>> {
-    let mut blocks: Vec<Block> = Vec::new();
-    let mut place = Place::Outside;
-    let lines = text.strip_prefix('\u{feff}').unwrap_or(text).lines();
-    for (line, content) in lines.enumerate().map(|(i, content)| (i + 1, content.trim())) {
-        if let Some(name) = content.strip_prefix("data_") {
-            let name = name.split_whitespace().next().unwrap_or_default().to_string();
-            blocks.push(Block { name, labels: Vec::new(), rows: Vec::new() });
-            place = Place::Pairs;
-            continue;
+/// What stood between the last row and this line.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Gap {
+    None,
+    Comment(usize),
+    Blank(usize),
+}
+
+struct Parser<'a> {
+    path: &'a Path,
+    blocks: Vec<Block>,
+    part: Part,
+    gap: Gap,
+}
+
+impl Parser<'_> {
+    fn line(&mut self, number: usize, line: &str) -> Result<()> {
+        let tokens = self.tokens(number, line)?;
+        let Some(first) = tokens.first() else {
+            // Blank wins over comment: RELION ends the table there.
+            self.gap = match (line.trim().is_empty(), self.gap) {
+                (true, Gap::Blank(_)) | (false, Gap::Blank(_) | Gap::Comment(_)) => self.gap,
+                (true, _) => Gap::Blank(number),
+                (false, Gap::None) => Gap::Comment(number),
+            };
+            return Ok(());
+        };
+        let quoted = line.trim_start().starts_with(['"', '\'']);
+        let is_label = first.starts_with('_') && !quoted;
+        let alone = tokens.len() == 1 && !quoted;
+        if let Some(name) = first.strip_prefix("data_").filter(|name| alone && !self.is_file(name))
+        {
+            self.blocks.push(Block { name: name.to_owned(), ..Block::default() });
+            self.part = Part::Pairs;
+        } else if self.part == Part::Before {
+            return Err(self.malformed(
+                number,
+                format!("expected \"data_\", found \"{}\"", shorten(first)),
+                "a STAR file starts with a line \"data_\"; is this another format?",
+            ));
+        } else if first == "loop_" && alone {
+            // A second table under one data_ line is a block of its own, of the same name.
+            if let Some(last) = self.blocks.last().filter(|block| !block.labels.is_empty()) {
+                let block = Block { name: last.name.clone(), ..Block::default() };
+                self.blocks.push(block);
+            }
+            self.part = Part::Labels;
+        } else if is_label && self.part == Part::Labels {
+            self.label(number, first, line)?;
+        } else if is_label && (self.part == Part::Pairs || self.gap_is_blank()) {
+            self.pair(number, tokens)?;
+        } else {
+            self.row(number, tokens)?;
         }
-        let Some(block) = blocks.last_mut() else { continue };
-        if content.is_empty() {
-            place = if place == Place::Rows { Place::Ended } else { place };
-        } else if content.starts_with('#') {
-            if place == Place::Rows {
+        self.gap = Gap::None;
+        Ok(())
+    }
+
+    /// In a table of one column, `data_1.mrc` is a micrograph's name rather than a block's.
+    fn is_file(&self, name: &str) -> bool {
+        let in_table = matches!(self.part, Part::Labels | Part::Rows);
+        in_table
+            && name.contains(['.', '/'])
+            && self.blocks.last().is_some_and(|block| block.labels.len() == 1)
+    }
+
+    fn gap_is_blank(&self) -> bool {
+        matches!(self.gap, Gap::Blank(_))
+    }
+
+    fn label(&mut self, number: usize, token: &str, line: &str) -> Result<()> {
+        let name = &token[1..];
+        // RELION takes the label up to "#" minus one character, and reads every value as 0.
+        let (name, position) = match name.split_once('#') {
+            Some((name, position)) => {
                 tracing::warn!(
-                    "{} line {line}: a comment between rows; RELION would read it as a row of zeros",
-                    path.display()
+                    "{} line {number}: no blank before \"#\" in \"{token}\"; read as \"_{name}\", \
+                     RELION would misread it",
+                    self.path.display()
                 );
+                (name, Some(position))
             }
-        } else if content.starts_with("loop_") {
-            place = Place::Labels;
-        } else if content.starts_with('_') && place != Place::Rows && place != Place::Ended {
-            read_label(path, line, content, place, block)?;
-        } else if place == Place::Labels || place == Place::Rows {
-            let values = tokens(content);
-            if values.len() != block.labels.len() {
-                return Err(Error::malformed(
-                    path,
-                    line,
-                    format!("{} values for {} columns", values.len(), block.labels.len()),
-                    "the file is damaged or was cut short; export it again",
-                ));
+            None => (name, line.split_once('#').map(|(_, position)| position)),
+        };
+        self.add_label(number, name)?;
+        let position = position.and_then(|text| text.split_whitespace().next()?.parse().ok());
+        let count = self.blocks.last().map_or(0, |block| block.labels.len());
+        if position.is_some_and(|position: usize| position != count) {
+            tracing::warn!(
+                "{} line {number}: \"_{name}\" is numbered #{} but is column {count}; the order \
+                 of the labels counts",
+                self.path.display(),
+                position.unwrap_or_default()
+            );
+        }
+        Ok(())
+    }
+
+    fn add_label(&mut self, number: usize, name: &str) -> Result<()> {
+        let again = self.blocks.last().is_some_and(|block| block.column(name).is_some());
+        if name.is_empty() || again {
+            let what = if again {
+                format!("the label \"_{name}\" stands here twice")
+            } else {
+                "a label without a name".to_owned()
+            };
+            return Err(self.malformed(number, what, "correct the header of the table"));
+        }
+        if let Some(block) = self.blocks.last_mut() {
+            block.labels.push(name.to_owned());
+        }
+        Ok(())
+    }
+
+    fn pair(&mut self, number: usize, tokens: Vec<String>) -> Result<()> {
+        let [label, value] = <[String; 2]>::try_from(tokens).map_err(|tokens| {
+            self.malformed(
+                number,
+                format!(
+                    "\"{}\" outside a table needs one value, found {}",
+                    shorten(&tokens[0]),
+                    tokens.len() - 1
+                ),
+                "put \"loop_\" before the labels of a table, and quotes around a value with blanks",
+            )
+        })?;
+        if self.part == Part::Rows {
+            // Pairs after a table, under the same data_ line.
+            let name = self.blocks.last().map(|block| block.name.clone()).unwrap_or_default();
+            self.blocks.push(Block { name, ..Block::default() });
+            self.part = Part::Pairs;
+        }
+        self.add_label(number, &label[1..])?;
+        if let Some(block) = self.blocks.last_mut() {
+            match block.rows.first_mut() {
+                Some(row) => row.values.push(value),
+                None => block.rows.push(Row { line: number, values: vec![value] }),
             }
-            block.rows.push(Row { line, values });
-            place = Place::Rows;
-        } else if place == Place::Ended {
-            return Err(Error::malformed(
-                path,
-                line,
-                "rows after a blank line, which ends a STAR table: RELION would drop them",
-                "remove the blank line",
+        }
+        Ok(())
+    }
+
+    fn row(&mut self, number: usize, values: Vec<String>) -> Result<()> {
+        let wanted = self.blocks.last().map_or(0, |block| block.labels.len());
+        if self.part == Part::Pairs || wanted == 0 {
+            return Err(self.malformed(
+                number,
+                format!("values without a table: \"{}\"", shorten(&values[0])),
+                "put \"loop_\" and the labels before the rows",
             ));
         }
-    }
-    Ok(blocks)
-}
-
-fn read_label(
-    path: &Path,
-    line: usize,
-    content: &str,
-    place: Place,
-    block: &mut Block,
-) -> Result<()> {
-    let mut values = tokens(content).into_iter();
-    let label = values.next().unwrap_or_default();
-    let mut label = label.trim_start_matches('_').to_string();
-    if let Some((name, _)) = label.split_once('#') {
-        tracing::warn!(
-            "{} line {line}: no space before the # of {name}; RELION would read zeros for it",
-            path.display()
-        );
-        label = name.to_string();
-    }
-    if block.labels.contains(&label) {
-        return Err(Error::malformed(
-            path,
-            line,
-            format!("{label} stands twice"),
-            "remove one of both columns",
-        ));
-    }
-    block.labels.push(label);
-    if place == Place::Pairs {
-        let value = values.next().unwrap_or_default();
-        match block.rows.first_mut() {
-            Some(row) => row.values.push(value),
-            None => block.rows.push(Row { line, values: vec![value] }),
+        if values.len() != wanted {
+            return Err(self.malformed(
+                number,
+                format!("{} values for {wanted} labels", values.len()),
+                "every row needs one value for each label; quote values with blanks",
+            ));
         }
-    }
-    Ok(())
-}
-
-/// Splits a line at blanks; quotes hold blanks together, `#` at the start of a token ends the line.
-fn tokens(line: &str) -> Vec<String> {
-    let mut tokens = Vec::new();
-    let mut rest = line.trim_start();
-    while let Some(first) = rest.chars().next() {
-        if first == '#' {
-            break;
+        match self.gap {
+            Gap::Comment(at) if self.part == Part::Rows => tracing::warn!(
+                "{} line {at}: comment between rows skipped; RELION would read a particle at (0, 0)",
+                self.path.display()
+            ),
+            Gap::Blank(at) if self.part == Part::Rows => tracing::warn!(
+                "{} line {at}: blank line between rows; the rows after it are read too, RELION \
+                 would lose them",
+                self.path.display()
+            ),
+            _ => {}
         }
-        let quoted = (first == '"' || first == '\'').then(|| rest[1..].find(first)).flatten();
-        let (token, after) = match quoted {
-            Some(end) => (&rest[1..=end], &rest[end + 2..]),
-            None => rest.split_at(rest.find(char::is_whitespace).unwrap_or(rest.len())),
-        };
-        tokens.push(token.to_string());
-        rest = after.trim_start();
+        self.part = Part::Rows;
+        if let Some(block) = self.blocks.last_mut() {
+            block.rows.push(Row { line: number, values });
+        }
+        Ok(())
     }
-    tokens
+
+    /// The tokens of a line; a quote ends where white space or the line's end follows it.
+    fn tokens(&self, number: usize, line: &str) -> Result<Vec<String>> {
+        let mut tokens = Vec::new();
+        let mut rest = line.trim_start();
+        while let Some(first) = rest.chars().next().filter(|first| *first != '#') {
+            let (token, after) = if matches!(first, '"' | '\'') {
+                let body = &rest[1..];
+                let end = body
+                    .match_indices(first)
+                    .map(|(at, _)| at)
+                    .find(|at| body[at + 1..].chars().next().is_none_or(char::is_whitespace));
+                let end = end.ok_or_else(|| {
+                    self.malformed(number, format!("{first} is never closed"), "close the quote")
+                })?;
+                (&body[..end], &body[end + 1..])
+            } else {
+                rest.split_at(rest.find(char::is_whitespace).unwrap_or(rest.len()))
+            };
+            tokens.push(token.to_owned());
+            rest = after.trim_start();
+        }
+        Ok(tokens)
+    }
+
+    fn malformed(&self, line: usize, what: impl Into<String>, hint: &str) -> Error {
+        Error::malformed(self.path, line, what, hint)
+    }
 }
 
-/// One table as RELION writes it, `# version 30001` in front.
-pub fn table<'a>(
-    block: &str,
-    labels: &[&str],
-    rows: impl Iterator<Item = Vec<String>> + 'a,
-) -> String {
-    let mut text = format!("\n# version 30001\n\ndata_{block}\n\nloop_ \n");
+/// A foreign token, short enough for a message.
+fn shorten(token: &str) -> String {
+    const MOST: usize = 40;
+    let mut short: String = token.chars().take(MOST).flat_map(char::escape_default).collect();
+    if token.chars().nth(MOST).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+/// One table as RELION 3.1 to 5 lay it out, `# version 30001` in front; the values of a row come
+/// as they shall stand there (see [`quoted`]).
+pub fn table(name: &str, labels: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut text = format!("\n# version 30001\n\ndata_{name}\n\nloop_ \n");
     for (index, label) in labels.iter().enumerate() {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "_{label} #{} ", index + 1);
@@ -178,16 +297,17 @@ pub fn table<'a>(
     text
 }
 
-/// A string as a STAR token: quoted where it is empty or holds blanks.
+/// A string as a STAR token: quoted where blanks, a keyword or nothing at all would be misread.
 pub fn quoted(token: &str) -> String {
-    if token.is_empty()
-        || token.contains(char::is_whitespace)
-        || token.starts_with(['#', '"', '\'', '_'])
-    {
-        let quote = if token.contains('"') { '\'' } else { '"' };
-        format!("{quote}{token}{quote}")
-    } else {
-        token.to_string()
+    let plain = !token.is_empty()
+        && !token.contains(char::is_whitespace)
+        && !token.starts_with(['"', '\'', '#', '_'])
+        && !token.starts_with("data_")
+        && token != "loop_";
+    match (plain, token.contains('"')) {
+        (true, _) => token.to_owned(),
+        (false, false) => format!("\"{token}\""),
+        (false, true) => format!("'{token}'"),
     }
 }
 
@@ -196,74 +316,109 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read_text(text: &str) -> Result<Vec<Block>> {
-        parse(Path::new("t.star"), text)
+    fn blocks(text: &str) -> Vec<Block> {
+        parse(Path::new("t.star"), text).unwrap()
+    }
+
+    fn refusal(text: &str) -> String {
+        parse(Path::new("t.star"), text).unwrap_err().to_string()
+    }
+
+    fn values(block: &Block) -> Vec<Vec<&str>> {
+        block.rows.iter().map(|row| row.values.iter().map(String::as_str).collect()).collect()
     }
 
     #[test]
-    fn what_relion_reads_right_is_read_alike() {
-        let plain = "data_\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n1.5 2\n3 4e1\n";
-        let expected = read_text(plain).unwrap();
-        assert_eq!(expected[0].rows.len(), 2);
-        for variant in [
-            plain.replace('\n', "\r\n"),
-            format!("\u{feff}# version 30001\n\n{plain}"),
-            plain.replace(" #1", "\t\t#1").replace(" #2", ""),
-            plain.replace("1.5 2", "  1.5\t2   # best"),
-            plain.replace("1.5", "\n# first\n1.5"),
-            plain.trim_end().to_string(),
+    fn a_table_is_read_whatever_its_white_space() {
+        for text in [
+            "data_\nloop_\n_a #1\n_b #2\n1 2\n3 4\n",
+            "\u{feff}\r\n# version 50001\r\n\r\ndata_\r\n\r\nloop_ \r\n_a #1 \r\n_b #2 \r\n  1\t2 \r\n 3  4 # note\r\n \r\n",
+            "data_\nloop_\n# a comment\n_a\n# another\n_b  #2 [unit]\n\n# here\n1 2\n3 4",
         ] {
-            let blocks = read_text(&variant).unwrap();
-            assert_eq!(blocks[0].labels, expected[0].labels, "{variant}");
-            let values = |blocks: &[Block]| {
-                blocks[0].rows.iter().map(|r| r.values.clone()).collect::<Vec<_>>()
-            };
-            assert_eq!(values(&blocks), values(&expected), "{variant}");
+            let read = blocks(text);
+            assert_eq!(read.len(), 1, "{text:?}");
+            assert_eq!(read[0].labels, ["a", "b"]);
+            assert_eq!(values(&read[0]), [["1", "2"], ["3", "4"]]);
         }
     }
 
     #[test]
-    fn what_relion_would_misread_is_read_as_meant_or_refused_with_its_line() {
-        let glued = read_text("data_\nloop_\n_rlnCoordinateX#1\n_rlnCoordinateY#2\n1 2\n").unwrap();
-        assert_eq!(glued[0].column("rlnCoordinateX"), Some(0));
-        let commented = read_text("data_\nloop_\n_a #1\n1\n# old\n2\n").unwrap();
-        assert_eq!(commented[0].rows.len(), 2);
-        for (text, line) in [
-            ("data_\nloop_\n_a #1\n_b #2\n1 2\n3\n", "line 6"),
-            ("data_\nloop_\n_a #1\n1\n\n2\n", "line 6"),
-            ("data_\nloop_\n_a #1\n_a #2\n1 2\n", "line 4"),
+    fn quotes_keep_blanks_and_nothing_and_hashes() {
+        let read = blocks("data_x\nloop_\n_a\n_b\n_c\n_d\n'a b' \"\" it's#1 \"don\"t\"\n");
+        assert_eq!(read[0].name, "x");
+        assert_eq!(values(&read[0]), [["a b", "", "it's#1", "don\"t"]]);
+        assert!(refusal("data_\nloop_\n_a\n'open\n").contains("line 4: ' is never closed"));
+    }
+
+    #[test]
+    fn names_that_look_like_keywords_stay_values() {
+        let read = blocks("data_\nloop_\n_a\ndata_1.mrc\n\"data_\"\n\"loop_\"\n\"_x\"\n\ndata_b\n");
+        assert_eq!(values(&read[0]), [["data_1.mrc"], ["data_"], ["loop_"], ["_x"]]);
+        assert_eq!(read[1].name, "b");
+    }
+
+    #[test]
+    fn pairs_are_a_block_of_one_row() {
+        let read =
+            blocks("data_general\n\n_rlnA 1\n_rlnB \"x y\" # why\n\ndata_next\nloop_\n_c\n5\n");
+        assert_eq!(read.len(), 2);
+        assert_eq!(read[0].labels, ["rlnA", "rlnB"]);
+        assert_eq!(values(&read[0]), [["1", "x y"]]);
+        assert_eq!(read[0].rows[0].line, 3);
+        assert_eq!(read[1].rows[0].line, 9);
+    }
+
+    #[test]
+    fn what_relion_would_misread_is_read_as_meant() {
+        let glued = blocks("data_\nloop_\n_rlnCoordinateX#1\n_rlnCoordinateY#2\n1 2\n");
+        assert_eq!(glued[0].labels, ["rlnCoordinateX", "rlnCoordinateY"]);
+        let broken_up = blocks("data_\nloop_\n_a\n_b\n1 2\n# note\n3 4\n\n5 6\n");
+        assert_eq!(values(&broken_up[0]), [["1", "2"], ["3", "4"], ["5", "6"]]);
+    }
+
+    #[test]
+    fn what_is_not_certain_is_refused_with_its_line() {
+        for (text, reason) in [
+            ("1 2\n", "line 1: expected \"data_\""),
+            ("data_\nloop_\n_a\n_b\n1 2\n3\n", "line 6: 1 values for 2 labels"),
+            ("data_\nloop_\n_a\n_b\n1 2 3\n", "line 5: 3 values for 2 labels"),
+            ("data_\nloop_\n_a\n_a\n1 2\n", "line 4: the label \"_a\" stands here twice"),
+            ("data_\n_a #1\n_b #2\n1 2\n", "line 2: \"_a\" outside a table needs one value"),
+            ("data_\nloop_\n1 2\n", "line 3: values without a table"),
         ] {
-            let error = read_text(text).unwrap_err().to_string();
-            assert!(error.contains(line), "{error}");
+            assert!(refusal(text).contains(reason), "{text:?}: {}", refusal(text));
         }
     }
 
     #[test]
-    fn pairs_quotes_and_several_blocks_are_understood() {
-        let blocks = read_text(
-            "data_one\n_a 5\n_b 'x y' # note\n\ndata_two\nloop_\n_c\n\"d e\"\n\"\"\n\ndata_three\nloop_\n_f\n",
-        )
-        .unwrap();
-        assert_eq!(blocks[0].rows[0].values, ["5", "x y"]);
-        assert_eq!(blocks[1].rows[0].values, ["d e"]);
-        assert_eq!(blocks[1].rows[1].values, [""]);
-        assert!(blocks[2].rows.is_empty());
+    fn tables_have_relions_bytes() {
+        let rows = [vec![format!("{:12.6}", 100.0), format!("{:12}", 0), quoted("a b")]];
+        assert_eq!(
+            table("x", &["rlnCoordinateX", "rlnClassNumber", "rlnMicrographName"], rows),
+            "\n# version 30001\n\ndata_x\n\nloop_ \n_rlnCoordinateX #1 \n_rlnClassNumber #2 \n\
+             _rlnMicrographName #3 \n  100.000000            0 \"a b\" \n \n"
+        );
     }
 
     proptest! {
         #[test]
-        fn any_text_is_read_or_refused(text in "(data_|loop_|_a|#1|\"|'| |\n|[a-z0-9.]|\\PC){0,60}") {
-            let _ = read_text(&text);
+        fn any_text_is_read_or_refused(text in r#"(data_|loop_|_a|[ \n\t#"'a1;_]|\PC){0,60}"#) {
+            if let Ok(read) = parse(Path::new("t.star"), &text) {
+                for block in read {
+                    for row in block.rows {
+                        prop_assert_eq!(row.values.len(), block.labels.len());
+                    }
+                }
+            }
         }
 
         #[test]
-        fn a_written_table_is_read_back(
-            values in prop::collection::vec(prop::collection::vec("[a-zA-Z0-9 ./_#-]{0,12}", 2), 0..20)
-        ) {
-            let rows = values.iter().map(|row| row.iter().map(|v| quoted(v)).collect());
-            let blocks = read_text(&table("t", &["a", "b"], rows)).unwrap();
-            let read: Vec<_> = blocks[0].rows.iter().map(|row| row.values.clone()).collect();
-            prop_assert_eq!(read, values);
+        fn written_text_comes_back(cells in proptest::collection::vec("[ -!#-~]{0,12}", 1..9)) {
+            let rows = cells.iter().map(|cell| vec!["1".into(), quoted(cell)]);
+            let text = table("", &["n", "v"], rows);
+            let read = blocks(&text);
+            let back: Vec<_> = read[0].rows.iter().map(|row| row.values[1].clone()).collect();
+            prop_assert_eq!(back, cells);
         }
     }
 }

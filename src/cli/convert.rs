@@ -58,17 +58,21 @@ pub(super) fn run(args: &ConvertArgs, _global: &Global) -> Result<Exit> {
         (*x_mic_px, *y_mic_px) = (*x_mic_px * args.scale, *y_mic_px * args.scale);
     }
     let format = args.to;
-    match (args.out.extension().and_then(|e| e.to_str()), format) {
-        (Some("csv"), Format::Csv) => coords::csv::write(&args.out, &all)?,
-        (Some("txt"), Format::Topaz) => coords::topaz::write(&args.out, &all)?,
-        _ => {
-            for own in &all {
-                // Appended: a stem may hold dots that are no extension.
-                let stem = PathBuf::from(coords::matching::stem_of(&own.micrograph));
-                let name = format!("{}.{}", stem.display(), format.extension());
-                coords::write_one(format, &args.out.join(name), own, args.box_size)?;
+    match coords::Format::of_name(&args.out) {
+        Some(Format::Csv) if format == Format::Csv => coords::csv::write(&args.out, &all)?,
+        Some(Format::Topaz) if format == Format::Topaz => coords::topaz::write(&args.out, &all)?,
+        Some(named) => match all.as_slice() {
+            [only] if named == format => coords::write_one(format, &args.out, only, args.box_size)?,
+            _ => {
+                return Err(Error::setting(
+                    "--out",
+                    format!("{} cannot hold this", args.out.display()),
+                    "name a folder: this format has one file a micrograph",
+                )
+                .into());
             }
-        }
+        },
+        None => write_each(args, &all)?,
     }
     let points: usize = all.iter().map(|own| own.points.len()).sum();
     writeln!(
@@ -78,6 +82,28 @@ pub(super) fn run(args: &ConvertArgs, _global: &Global) -> Result<Exit> {
         args.out.display()
     )?;
     Ok(Exit::Done)
+}
+
+/// One file a micrograph; two that would be the same file are refused before any is written.
+fn write_each(args: &ConvertArgs, all: &[Coordinates]) -> Result<()> {
+    let mut files = BTreeMap::new();
+    for own in all {
+        // Appended: a stem may hold dots that are no extension.
+        let stem = coords::matching::stem_of(&own.micrograph);
+        let path = args.out.join(format!("{stem}.{}", args.to.extension()));
+        if files.insert(path.clone(), own).is_some() {
+            return Err(Error::setting(
+                "--out",
+                format!("two micrographs would both be written to {}", path.display()),
+                "give the folder above both coordinate files, so that the tree keeps them apart",
+            )
+            .into());
+        }
+    }
+    for (path, own) in files {
+        coords::write_one(args.to, &path, own, args.box_size)?;
+    }
+    Ok(())
 }
 
 impl ConvertArgs {

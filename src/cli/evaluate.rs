@@ -78,6 +78,14 @@ pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
     }
     let mut joined = join(args)?;
     if let Some(threshold) = args.threshold {
+        if joined.picks.iter().flatten().any(|pick| pick.score.is_none()) {
+            return Err(Error::setting(
+                "--threshold",
+                "some picks have no score",
+                "leave --threshold out, or give picks with scores",
+            )
+            .into());
+        }
         joined.picks.iter_mut().for_each(|p| p.retain(|p| p.score.is_some_and(|s| s >= threshold)));
     }
     let pairs: Vec<Pair> = joined

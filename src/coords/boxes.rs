@@ -61,6 +61,14 @@ pub(super) fn read_box(path: &Path) -> Result<Vec<Coordinate>> {
     let rows = read_rows(path, &read_text(path)?)?;
     let fifth: Vec<Option<f32>> =
         rows.iter().map(|(_, v)| v.get(4).and_then(|v| score(v))).collect();
+    let is_end = |v: &Option<f32>| matches!(v, Some(v) if *v == -1.0 || *v == -2.0);
+    if fifth.iter().any(is_end) {
+        return Err(Error::unusable(
+            path,
+            "its fifth column marks the ends of filaments (-1, -2), not particles",
+            "export segments as single boxes",
+        ));
+    }
     let constant = fifth.iter().all(|v| *v == fifth[0] && v.is_none_or(|v| v.fract() == 0.0));
     let points = rows
         .into_iter()

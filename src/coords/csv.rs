@@ -40,6 +40,14 @@ pub(super) fn read(path: &Path) -> Result<Content> {
             "the first line must name the columns: micrograph,x,y,score",
         ));
     };
+    if column(&["width", "w", "height", "h"]).is_some() {
+        return Err(Error::malformed(
+            path,
+            1,
+            "the columns are those of boxes, whose x and y are corners",
+            "save it as .box (x y width height), or store centres without width and height",
+        ));
+    }
     let micrograph = column(&["micrograph", "micrograph_name", "image_name", "rlnmicrographname"]);
     let merit = column(&["score", "confidence", "fom", "rlnautopickfigureofmerit"]);
     let own = micrograph_of(path).to_string_lossy().into_owned();

@@ -43,6 +43,12 @@ pub(super) fn base_stem(name: &str) -> String {
     base[..base.len() - cut.unwrap_or(0)].to_string()
 }
 
+/// Whether two spellings can mean one micrograph: what both say of its folders agrees.
+pub(super) fn may_be_same(a: &str, b: &str) -> bool {
+    let (a, b) = (parts(a), parts(b));
+    shared(&a, &b) == a.len().min(b.len())
+}
+
 fn shared(a: &[String], b: &[String]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }

@@ -9,7 +9,6 @@ pub mod matching;
 pub mod star;
 pub mod topaz;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -116,6 +115,7 @@ pub fn read(path: &Path) -> Result<Vec<Coordinates>> {
 }
 
 fn read_content(path: &Path) -> Result<Content> {
+    std::fs::metadata(path).map_err(Error::io("read", path))?;
     let format = Format::of_name(path)
         .ok_or_else(|| Error::unusable(path, "not a coordinate file by its name", SUPPORTED))?;
     match format {
@@ -145,6 +145,10 @@ pub fn read_all(paths: &[PathBuf]) -> Result<Vec<Coordinates>> {
     for path in paths {
         if path.is_dir() {
             all.extend(read_folder(path)?);
+        } else if !path.exists() && path.to_string_lossy().contains(['*', '?', '[']) {
+            for found in globbed(path)? {
+                all.extend(read(&found)?);
+            }
         } else {
             all.extend(read(path)?);
         }
@@ -159,6 +163,13 @@ pub fn read_all(paths: &[PathBuf]) -> Result<Vec<Coordinates>> {
         ));
     }
     Ok(all)
+}
+
+fn globbed(pattern: &Path) -> Result<Vec<PathBuf>> {
+    let text = pattern.to_string_lossy();
+    let bad = |what: String| Error::setting("coordinates", what, "quote the pattern: 'dir/*.star'");
+    let paths = glob::glob(&text).map_err(|e| bad(format!("`{text}` is no glob: {}", e.msg)))?;
+    paths.map(|path| path.map_err(|e| bad(e.to_string()))).collect()
 }
 
 fn read_folder(folder: &Path) -> Result<Vec<Coordinates>> {
@@ -198,8 +209,11 @@ fn read_folder(folder: &Path) -> Result<Vec<Coordinates>> {
         }
         own.extend(content.coordinates);
     }
-    let known: BTreeSet<String> = own.iter().map(|c| matching::base_stem(&c.micrograph)).collect();
-    own.extend(tables.into_iter().filter(|c| !known.contains(&matching::base_stem(&c.micrograph))));
+    let has_own = |c: &Coordinates| {
+        own.iter().any(|o: &Coordinates| matching::may_be_same(&o.micrograph, &c.micrograph))
+    };
+    let others: Vec<Coordinates> = tables.into_iter().filter(|c| !has_own(c)).collect();
+    own.extend(others);
     Ok(own)
 }
 

@@ -37,6 +37,14 @@ pub(super) fn read(path: &Path) -> Result<Content> {
             "give a file of particle coordinates",
         ));
     };
+    if let Some(other) = blocks.iter().filter(|other| find(other).is_some()).nth(1) {
+        return Err(Error::malformed(
+            path,
+            other.rows.first().map(|row| row.line),
+            format!("a second table of coordinates, data_{}", other.name),
+            "keep one table a file",
+        ));
+    }
     let merit = block.column(LABELS[2]).or(block.column("rlnParticleScore"));
     let micrograph = block.column("rlnMicrographName");
     let own = micrograph_of(path).to_string_lossy().into_owned();

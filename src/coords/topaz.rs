@@ -1,10 +1,11 @@
 //! Topaz text: tab-separated `image_name  x_coord  y_coord  score`, image names without folder and
 //! extension, centres in whole px.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
+use super::matching::base_stem;
 use super::{Coordinate, Coordinates, number, score, whole};
 use crate::error::{Error, Result};
 use crate::publish::publish_text;
@@ -55,8 +56,18 @@ pub(super) fn read(path: &Path) -> Result<Vec<Coordinates>> {
 /// Writes one table for all micrographs.
 pub fn write(path: &Path, all: &[Coordinates]) -> Result<()> {
     let mut text = String::from("image_name\tx_coord\ty_coord\tscore\n");
+    let mut taken = BTreeSet::new();
     for own in all {
-        let stem = Path::new(&own.micrograph).file_stem().unwrap_or_default().to_string_lossy();
+        let stem = base_stem(&own.micrograph);
+        if !taken.insert(stem.clone()) {
+            return Err(Error::unusable(
+                path,
+                format!(
+                    "two micrographs are called `{stem}`, which a Topaz table cannot tell apart"
+                ),
+                "write CSV, or one table for each folder",
+            ));
+        }
         if stem.contains(char::is_whitespace) {
             return Err(Error::unusable(
                 path,

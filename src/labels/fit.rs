@@ -50,6 +50,7 @@ enum Hypothesis {
     AsGiven,
     FlipY,
     FlipX,
+    HalfTurn,
     Transpose,
     Scale(f64),
 }
@@ -59,8 +60,10 @@ const SCALES: [f64; 10] = [0.125, 0.25, 1.0 / 3.0, 0.5, 1.5, 2.0, 3.0, 4.0, 6.0,
 const BELIEVED: f64 = 8.0;
 /// and the coordinates as given must then be no nearer to fitting than this share of it.
 const OUTDONE: f64 = 0.5;
-/// Coordinates that fit no better than chance would have it.
+/// Coordinates that fit no better than chance would have it,
 const CHANCE: f64 = 3.0;
+/// or than this share of another reading: many coordinates make a few accidental hits count.
+const ACCIDENT: f64 = 0.1;
 /// Fewer coordinates than this in all decide nothing.
 const ENOUGH: usize = 20;
 
@@ -70,6 +73,7 @@ impl Hypothesis {
             Hypothesis::AsGiven => (x, y),
             Hypothesis::FlipY => (x, mic.height as f64 - 1.0 - y),
             Hypothesis::FlipX => (mic.width as f64 - 1.0 - x, y),
+            Hypothesis::HalfTurn => (mic.width as f64 - 1.0 - x, mic.height as f64 - 1.0 - y),
             Hypothesis::Transpose => (y, x),
             Hypothesis::Scale(factor) => (x * factor, y * factor),
         }
@@ -86,6 +90,10 @@ impl Hypothesis {
             Hypothesis::FlipX => (
                 "mirrored left to right".into(),
                 "mirror them in the program they come from: picker has no use for mirrored x".into(),
+            ),
+            Hypothesis::HalfTurn => (
+                "turned by 180°".into(),
+                "export them again for the micrographs as they are".into(),
             ),
             Hypothesis::Transpose => ("with x and y exchanged".into(), "exchange both columns in the file".into()),
             Hypothesis::Scale(factor) => (
@@ -131,7 +139,11 @@ pub fn check(labelled: &[Labelled]) -> Vec<Finding> {
     {
         let (what, hint) = hypothesis.meaning();
         let given = fits.as_given;
-        let severity = if given < CHANCE { Severity::Impossible } else { Severity::Doubtful };
+        let severity = if given < CHANCE.max(ACCIDENT * z) {
+            Severity::Impossible
+        } else {
+            Severity::Doubtful
+        };
         findings.push(Finding {
             severity,
             what: format!(
@@ -139,6 +151,16 @@ pub fn check(labelled: &[Labelled]) -> Vec<Finding> {
                  from chance, as given {given:.1})"
             ),
             hint,
+        });
+    }
+    if findings.is_empty() && count >= ENOUGH && fits.as_given < CHANCE {
+        findings.push(Finding {
+            severity: Severity::Doubtful,
+            what: format!(
+                "the coordinates lie on particles no better than chance ({:.1} standard errors)",
+                fits.as_given
+            ),
+            hint: "do they belong to these micrographs? `picker overlay` shows them".into(),
         });
     }
     findings
@@ -178,7 +200,8 @@ impl Fits {
                 <= labelled.iter().map(|one| one.points.len()).sum::<usize>();
             if enough && sample.count >= ENOUGH as f64 { sample.distance(&chance) } else { 0.0 }
         };
-        let flips = [Hypothesis::FlipY, Hypothesis::FlipX, Hypothesis::Transpose];
+        let flips =
+            [Hypothesis::FlipY, Hypothesis::FlipX, Hypothesis::HalfTurn, Hypothesis::Transpose];
         let scales = SCALES.into_iter().map(Hypothesis::Scale);
         let alternatives = flips.into_iter().chain(scales).map(|h| (h, z(h))).collect();
         Fits { as_given: z(Hypothesis::AsGiven), alternatives }

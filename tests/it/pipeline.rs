@@ -17,7 +17,7 @@ fn macro_f1(folder: &Path, picks: &str) -> f64 {
         .success();
     let report: serde_json::Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
     assert_eq!(report["schema"], 1);
-    report["macro_"]["f1"].as_f64().unwrap()
+    report["macro"]["f1"].as_f64().unwrap()
 }
 
 #[test]
