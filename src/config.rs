@@ -3,12 +3,13 @@
 //! Each section is the `Settings` of a stage, which lives beside the code it steers. Unknown keys
 //! are refused. `configs/default.toml` shows every key.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::model::Architecture;
+use crate::pipeline::self_training;
 use crate::{labels, pick, preprocess, train};
 
 /// All settings of a run.
@@ -27,6 +28,10 @@ pub struct RunConfig {
     pub model: Architecture,
     /// The training.
     pub train: train::Settings,
+    /// Scores → pseudo-labels.
+    pub pseudo_labels: labels::pseudo::Settings,
+    /// Rounds of self-training.
+    pub self_train: self_training::Settings,
     /// Score map → picks.
     pub pick: pick::Settings,
 }
@@ -35,6 +40,14 @@ pub struct RunConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Data {
+    /// Micrographs: folders, files, globs, lists of paths, STAR files.
+    pub micrographs: Vec<PathBuf>,
+    /// Coordinates of the particles on some of them.
+    pub coordinates: Vec<PathBuf>,
+    /// The micrographs to validate on, if not a share of the labelled ones.
+    pub validation: Vec<PathBuf>,
+    /// Coordinates that picks are judged by.
+    pub truth: Vec<PathBuf>,
     /// Particle radius in px of the micrograph.
     pub particle_radius_px: Option<f64>,
     /// Particle radius in Å; needs the pixel size.
@@ -49,6 +62,10 @@ pub struct Data {
 impl Default for Data {
     fn default() -> Data {
         Data {
+            micrographs: Vec::new(),
+            coordinates: Vec::new(),
+            validation: Vec::new(),
+            truth: Vec::new(),
             particle_radius_px: None,
             particle_radius_a: None,
             pixel_size_a: None,
@@ -58,10 +75,23 @@ impl Default for Data {
 }
 
 impl RunConfig {
-    /// Reads a TOML file over the built-in values.
+    /// The settings that a training depends on, everything else at its built-in value; the
+    /// micrographs themselves and the radius are known better than by their settings.
+    pub fn for_training(&self) -> RunConfig {
+        let data = Data { validation_share: self.data.validation_share, ..Data::default() };
+        let (pseudo_labels, self_train) = Default::default();
+        RunConfig { data, pseudo_labels, self_train, ..self.clone() }
+    }
+
+    /// Reads a TOML file over the built-in values; its relative paths are relative to the file.
     pub fn read(path: &Path) -> Result<RunConfig> {
+        RunConfig::read_in(path, path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// As [`RunConfig::read`], with relative paths relative to `folder`.
+    pub fn read_in(path: &Path, folder: &Path) -> Result<RunConfig> {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-        toml::from_str(&text).map_err(|error| {
+        let mut config: RunConfig = toml::from_str(&text).map_err(|error| {
             let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
             Error::malformed(
                 path,
@@ -69,7 +99,14 @@ impl RunConfig {
                 error.message().to_string(),
                 "configs/default.toml shows every key with its meaning",
             )
-        })
+        })?;
+        let data = &mut config.data;
+        for paths in
+            [&mut data.micrographs, &mut data.coordinates, &mut data.validation, &mut data.truth]
+        {
+            paths.iter_mut().for_each(|path| *path = folder.join(&*path));
+        }
+        Ok(config)
     }
 
     /// Refuses values that cannot be worked with, whatever they came from.
@@ -80,6 +117,8 @@ impl RunConfig {
         self.patches.check()?;
         self.model.check()?;
         self.train.check()?;
+        self.pseudo_labels.check()?;
+        self.self_train.check()?;
         self.pick.check()
     }
 }

@@ -12,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 use crate::coords::Coordinate;
+use crate::labels::Completeness;
 
 /// Most points of a precision–recall curve.
 const CURVE_POINTS: usize = 200;
@@ -48,6 +49,20 @@ pub struct Scores {
     pub recall: f64,
     /// Harmonic mean of both.
     pub f1: f64,
+}
+
+impl Scores {
+    /// What decides between two ways of picking the same micrographs: F1 with complete labels.
+    ///
+    /// With partial labels, precision falls short by the same unknown factor everywhere. F1 then
+    /// ranks wrongly; the product of precision and recall does not (Lee and Liu 2003), so its root,
+    /// the geometric mean, decides.
+    pub fn criterion(&self, labels: Completeness) -> f64 {
+        match labels {
+            Completeness::Complete => self.f1,
+            Completeness::Partial => (self.precision * self.recall).sqrt(),
+        }
+    }
 }
 
 impl Counts {
@@ -201,15 +216,18 @@ fn sum(counts: &[Counts]) -> Counts {
 }
 
 /// The threshold to use after looking at these micrographs: the middle of the range around the
-/// best macro F1 in which it hardly changes, so that the choice does not hang on one particle.
+/// best criterion (macro F1; see [`Scores::criterion`] for partial labels) in which it hardly
+/// changes, so that the choice does not hang on one particle.
 ///
 /// Scores are probabilities; hundredths are tried. The figures are those at that threshold.
-pub fn best_threshold(pairs: &[Pair], max_distance_px: f64) -> Point {
+pub fn best_threshold(pairs: &[Pair], max_distance_px: f64, labels: Completeness) -> Point {
     let prepared = prepare(pairs, max_distance_px);
     let points: Vec<Point> = (1..100).map(|i| at(&prepared, i as f32 / 100.0)).collect();
-    let f1 = |i: usize| points[i].macro_.f1;
-    let top = (0..points.len()).max_by(|&a, &b| f1(a).total_cmp(&f1(b))).unwrap_or(0);
-    let as_good = |i: &usize| f1(*i) >= f1(top) - PLATEAU;
+    let value = |i: usize| points[i].macro_.criterion(labels);
+    let top = (0..points.len()).max_by(|&a, &b| value(a).total_cmp(&value(b))).unwrap_or(0);
+    let particles: usize = pairs.iter().map(|pair| pair.truth.len()).sum();
+    let plateau = PLATEAU.max(0.5 * value(top) / particles.max(1) as f64);
+    let as_good = |i: &usize| value(*i) >= value(top) - plateau;
     let first = (0..=top).rev().take_while(as_good).last().unwrap_or(top);
     let last = (top..points.len()).take_while(as_good).last().unwrap_or(top);
     points[usize::midpoint(first, last)]
@@ -325,7 +343,7 @@ mod tests {
         let truth: Vec<Coordinate> = (0..10).map(|i| at(100.0 * f64::from(i), 0.0)).collect();
         let mut picks: Vec<Coordinate> = truth.iter().map(|t| at(t.x_mic_px + 1.0, 0.8)).collect();
         picks.extend((0..10).map(|i| at(100.0 * f64::from(i) + 50.0, 0.4)));
-        let best = best_threshold(&[Pair { picks: &picks, truth: &truth }], 10.0);
+        let best = best_threshold(&[Pair { picks: &picks, truth: &truth }], 10.0, Completeness::Complete);
         assert!((best.threshold - 0.605).abs() < 0.011, "{}", best.threshold);
         let kept: Vec<Coordinate> =
             picks.iter().copied().filter(|p| p.score.unwrap() >= best.threshold).collect();

@@ -11,6 +11,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
+use crate::labels::Completeness;
+use crate::micrograph;
+use crate::pipeline::labelled::Choice;
 use crate::pipeline::manifest::RunDir;
 use crate::pipeline::{Failure, Radius};
 
@@ -22,6 +25,7 @@ mod info;
 mod overlay;
 mod pick;
 mod progress;
+mod self_train;
 mod session;
 mod simulate;
 mod threshold;
@@ -76,6 +80,7 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Train(train::TrainArgs),
+    SelfTrain(self_train::SelfTrainArgs),
     Pick(pick::PickArgs),
     Threshold(threshold::ThresholdArgs),
     Evaluate(evaluate::EvaluateArgs),
@@ -94,6 +99,7 @@ pub fn main() -> ExitCode {
     start_logging(global);
     let ended = match &cli.command {
         Command::Train(args) => train::run(args, global),
+        Command::SelfTrain(args) => self_train::run(args, global),
         Command::Pick(args) => pick::run(args, global),
         Command::Threshold(args) => threshold::run(args, global),
         Command::Evaluate(args) => evaluate::run(args, global),
@@ -192,10 +198,64 @@ impl RunArgs {
     }
 }
 
+/// Labels by hand.
+#[derive(Debug, Clone, Args)]
+struct LabelArgs {
+    /// Particle coordinates: folders or files, STAR, CSV, box, cbox, Topaz [default: coordinates]
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    coordinates: Vec<PathBuf>,
+    /// Micrographs to validate on, or the share of the labelled ones to set aside [default: 0.2]
+    #[arg(long, value_name = "PATH|SHARE", num_args = 1..)]
+    validation: Vec<PathBuf>,
+    /// Whether every particle of the labelled micrographs has a label, or only some
+    #[arg(long, value_name = "complete|partial")]
+    labels: Option<Completeness>,
+}
+
+impl LabelArgs {
+    /// Flags win over the file.
+    fn over(&self, config: &mut RunConfig) -> Result<()> {
+        config.labels.completeness = self.labels.unwrap_or(config.labels.completeness);
+        let data = &mut config.data;
+        if !self.coordinates.is_empty() {
+            data.coordinates.clone_from(&self.coordinates);
+        }
+        match self.validation.as_slice() {
+            [] => {}
+            [only] if let Some(Ok(share)) = only.to_str().map(str::parse::<f64>) => {
+                (data.validation_share, data.validation) = (share, Vec::new());
+            }
+            paths => data.validation = paths.to_vec(),
+        }
+        Ok(())
+    }
+}
+
+/// How validation micrographs are chosen.
+fn validation_choice(config: &RunConfig) -> Result<Choice> {
+    match config.data.validation.as_slice() {
+        [] => Ok(Choice::Share(config.data.validation_share)),
+        paths => Ok(Choice::Named(micrograph::list(paths)?)),
+    }
+}
+
 /// The radius that flags or file give.
 fn radius(config: &RunConfig) -> Option<Radius> {
     let px = config.data.particle_radius_px.map(Radius::Px);
     px.or(config.data.particle_radius_a.map(Radius::Angstrom))
+}
+
+/// Fills in the paths that were given, else leaves those of the file, else the folder that the
+/// literal commands use.
+fn or_default(
+    paths: &mut Vec<PathBuf>,
+    given: &[PathBuf],
+    folder: &str,
+    what: &str,
+) -> Result<()> {
+    let known = if given.is_empty() { paths.clone() } else { given.to_vec() };
+    *paths = given_or(&known, folder, what)?;
+    Ok(())
 }
 
 /// The paths that were given, or the folder that the literal commands use.

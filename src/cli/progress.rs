@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Global;
+use crate::pipeline::labelled;
 
 /// What a long command shows on stderr while it works.
 pub(super) struct Progress {
@@ -50,6 +51,16 @@ impl Progress {
     /// A line that stays, even with --quiet.
     pub(super) fn warn(&self, text: &str) {
         self.bar.suspend(|| eprintln!("warning: {text}"));
+    }
+
+    /// What is told while labelled micrographs are read.
+    pub(super) fn gathering(&self, event: &labelled::Event) {
+        match event {
+            labelled::Event::Warning(warning) => self.warn(warning),
+            labelled::Event::Failed(failure) => {
+                self.warn(&format!("left out: {}", failure.error));
+            }
+        }
     }
 
     pub(super) fn end(&self) {

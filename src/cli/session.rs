@@ -65,6 +65,7 @@ impl Session {
             picker_version: env!("CARGO_PKG_VERSION").to_string(),
             libtorch_version: LIBTORCH_VERSION.to_string(),
             command_line: std::env::args().collect(),
+            working_folder: std::env::current_dir()?,
             seed,
             threads: self.threads,
             device: self.device.to_string(),

@@ -13,7 +13,8 @@ use crate::config::RunConfig;
 use crate::coords;
 use crate::error::Error;
 use crate::micrograph;
-use crate::pipeline::training::{self, Choice, Event};
+use crate::pipeline::labelled::Request;
+use crate::pipeline::training::{self, Event};
 use crate::train::{self, Epoch};
 
 /// Trains the network on labelled micrographs
@@ -25,14 +26,10 @@ pub(super) struct TrainArgs {
     /// Micrographs: folders, files, globs, lists of paths, RELION STAR files [default: micrographs]
     #[arg(value_name = "MICROGRAPHS")]
     micrographs: Vec<PathBuf>,
-    /// Particle coordinates: folders or files, STAR, CSV, box, cbox, Topaz [default: coordinates]
-    #[arg(long, value_name = "PATH", num_args = 1..)]
-    coordinates: Vec<PathBuf>,
+    #[command(flatten)]
+    labels: super::LabelArgs,
     #[command(flatten)]
     scale: super::ScaleArgs,
-    /// Micrographs to validate on, or the share of the labelled ones to set aside [default: 0.2]
-    #[arg(long, value_name = "PATH|SHARE", num_args = 1..)]
-    validation: Vec<PathBuf>,
     #[command(flatten)]
     run: super::RunArgs,
     /// Most epochs
@@ -52,7 +49,11 @@ pub(super) struct TrainArgs {
 pub(super) fn run(args: &TrainArgs, global: &Global) -> Result<Exit> {
     let mut config = args.run.config()?;
     args.scale.over(&mut config);
+    args.labels.over(&mut config)?;
     args.over(&mut config);
+    let data = &mut config.data;
+    super::or_default(&mut data.micrographs, &args.micrographs, "micrographs", "the micrographs")?;
+    super::or_default(&mut data.coordinates, &[], "coordinates", "--coordinates PATH")?;
     config.check()?;
     let radius = super::radius(&config).ok_or_else(|| {
         Error::missing(
@@ -61,11 +62,9 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> Result<Exit> {
         )
     })?;
     let session = Session::start(global)?;
-    let sources =
-        micrograph::list(&super::given_or(&args.micrographs, "micrographs", "the micrographs")?)?;
-    let coordinates = super::given_or(&args.coordinates, "coordinates", "--coordinates PATH")?;
-    let coordinates = coords::read_all(&coordinates)?;
-    let validation = args.validation(&config)?;
+    let sources = micrograph::list(&config.data.micrographs)?;
+    let coordinates = coords::read_all(&config.data.coordinates)?;
+    let validation = super::validation_choice(&config)?;
     let run = args.run.out.open()?;
     // The seed of a training is part of its identity: a run that goes on must find its own again.
     let seed = session.seed_or(|| train::stored(&run.model()).map(|stored| stored.seed));
@@ -73,22 +72,21 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> Result<Exit> {
 
     let mut progress = Progress::new(global);
     let job = training::Job {
-        sources,
-        coordinates,
-        validation,
-        config: &config,
-        radius,
-        seed,
+        request: Request { sources, coordinates, validation, config: &config, radius, seed },
         device: session.device,
         run: &run,
     };
     let steps = config.train.patches_per_epoch / config.train.batch_size;
     let total = config.train.epochs;
     let outcome = training::run(
-        job,
+        &job,
         &mut |event| match event {
-            Event::Warning(warning) => progress.warn(&warning),
-            Event::Failed(failure) => progress.warn(&format!("left out: {}", failure.error)),
+            Event::Gathering(event) => progress.gathering(&event),
+            Event::SetAside(folder) => progress.warn(&format!(
+                "settings or inputs have changed since the last training: starting anew; the earlier \
+                 model is kept in {}",
+                folder.display()
+            )),
             Event::Ready { training, particles, validation } => {
                 progress.say(&format!(
                     "training on {training} micrographs with {particles} particles, validating on {validation}"
@@ -103,9 +101,9 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> Result<Exit> {
                 progress.at(((epoch - 1) * steps + step) as u64);
                 progress.note(&format!("epoch {epoch}/{total} loss {loss:.3}"));
             }
-            Event::Train(train::Event::Epoch(epochs)) => {
+            Event::Train(train::Event::Epoch { epochs, best }) => {
                 if let Some(epoch) = epochs.last() {
-                    progress.say(&describe(epoch, total, train::best(epochs)));
+                    progress.say(&describe(epoch, total, best));
                 }
             }
         },
@@ -146,23 +144,5 @@ impl TrainArgs {
         set(&mut config.train.batch_size, self.batch_size);
         config.train.learning_rate = self.learning_rate.unwrap_or(config.train.learning_rate);
         config.model.base_features = self.base_features.unwrap_or(config.model.base_features);
-    }
-
-    fn validation(&self, config: &RunConfig) -> Result<Choice> {
-        match self.validation.as_slice() {
-            [] => Ok(Choice::Share(config.data.validation_share)),
-            [only] if let Some(Ok(share)) = only.to_str().map(str::parse::<f64>) => {
-                if share <= 0.0 || share >= 1.0 {
-                    return Err(Error::setting(
-                        "--validation",
-                        format!("{share} is not a share between 0 and 1"),
-                        "0.2 sets a fifth aside; or name micrographs",
-                    )
-                    .into());
-                }
-                Ok(Choice::Share(share))
-            }
-            paths => Ok(Choice::Named(micrograph::list(paths)?)),
-        }
     }
 }

@@ -4,9 +4,13 @@
 //! background (0) elsewhere. Its weight is 0, so that the loss ignores it, outside the valid area,
 //! in the margin where the labels show that nobody labelled, and in the ring between the disk and
 //! [`Settings::ignore_radius_fraction`].
+//!
+//! Labels may be *partial*: then a pixel outside the disks is unlabelled, not background, and
+//! training has to know ([`Completeness`]).
 
 pub mod fit;
 pub mod patches;
+pub mod pseudo;
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -14,6 +18,17 @@ use serde::{Deserialize, Serialize};
 use crate::coords::Coordinate;
 use crate::error::{Error, Result};
 use crate::preprocess::Prepared;
+
+/// Whether the labels of a micrograph name every particle on it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Completeness {
+    /// What is not labelled is background.
+    #[default]
+    Complete,
+    /// Some particles are labelled, many are not: what is not labelled may be either.
+    Partial,
+}
 
 /// How coordinates become masks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,11 +39,17 @@ pub struct Settings {
     /// Pixels between the disk and this many particle radii count neither way; not above
     /// `mask_radius_fraction` means no such ring.
     pub ignore_radius_fraction: f64,
+    /// Whether every particle of a labelled micrograph has a label.
+    pub completeness: Completeness,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { mask_radius_fraction: 0.7, ignore_radius_fraction: 0.7 }
+        Settings {
+            mask_radius_fraction: 0.7,
+            ignore_radius_fraction: 0.7,
+            completeness: Completeness::Complete,
+        }
     }
 }
 
@@ -58,8 +79,8 @@ pub struct Labelled {
     pub image: Array2<f32>,
     /// 1 in particle disks, 0 elsewhere.
     pub target: Array2<u8>,
-    /// 1 where the pixel counts, 0 where it is ignored.
-    pub weight: Array2<u8>,
+    /// How much the pixel counts: 1 with a label by hand, 0 where it is ignored.
+    pub weight: Array2<f32>,
     /// Particle centres, (x, y) in working px.
     pub centres: Vec<(f64, f64)>,
 }
@@ -78,7 +99,7 @@ pub fn paint(
     let dim = prepared.image.dim();
     let mut weight = Array2::from_shape_fn(dim, |(y, x)| {
         let depth = prepared.depth_work_px(x as f64, y as f64);
-        u8::from(depth >= 0.0 && depth >= margin_work_px)
+        f32::from(u8::from(depth >= 0.0 && depth >= margin_work_px))
     });
     let mut target = Array2::zeros(dim);
     let centres: Vec<(f64, f64)> = particles
@@ -87,35 +108,47 @@ pub fn paint(
         .collect();
     let mask_radius = settings.mask_radius_fraction * radius_work_px;
     for &centre in &centres {
-        paint_disk(&mut weight, centre, settings.ignore_radius_fraction * radius_work_px, 0);
+        paint_disk(&mut weight, centre, settings.ignore_radius_fraction * radius_work_px, 0.0);
     }
     // Disks last: a particle's own pixels count even inside a neighbour's ring.
     for &centre in &centres {
         paint_disk(&mut target, centre, mask_radius, 1);
-        paint_disk(&mut weight, centre, mask_radius, 1);
+        paint_disk(&mut weight, centre, mask_radius, 1.0);
     }
-    for ((y, x), weight) in weight.indexed_iter_mut() {
-        if !prepared.valid.contains(x, y) {
-            *weight = 0;
-        }
-    }
+    ignore_invalid(&mut weight, &prepared);
     Labelled { image: prepared.image, target, weight, centres }
 }
 
-fn paint_disk(mask: &mut Array2<u8>, (cx, cy): (f64, f64), radius: f64, value: u8) {
-    let (height, width) = mask.dim();
+/// No pixel counts where there is no image.
+fn ignore_invalid(weight: &mut Array2<f32>, prepared: &Prepared) {
+    for ((y, x), weight) in weight.indexed_iter_mut() {
+        if !prepared.valid.contains(x, y) {
+            *weight = 0.0;
+        }
+    }
+}
+
+fn paint_disk<T: Copy>(mask: &mut Array2<T>, centre: (f64, f64), radius: f64, value: T) {
+    for at in disk(mask.dim(), centre, radius) {
+        mask[at] = value;
+    }
+}
+
+/// The pixels of an image, as [row, column], within `radius` of a point.
+fn disk(
+    (height, width): (usize, usize),
+    (cx, cy): (f64, f64),
+    radius: f64,
+) -> impl Iterator<Item = [usize; 2]> {
     let span = |centre: f64, size: usize| {
         let first = (centre - radius).ceil().max(0.0) as usize;
         let last = (centre + radius).floor().min(size as f64 - 1.0);
         first..if last < 0.0 { first } else { (last as usize + 1).max(first) }
     };
-    for y in span(cy, height) {
-        for x in span(cx, width) {
-            if (x as f64 - cx).powi(2) + (y as f64 - cy).powi(2) <= radius * radius {
-                mask[[y, x]] = value;
-            }
-        }
-    }
+    let columns = span(cx, width);
+    span(cy, height)
+        .flat_map(move |y| columns.clone().map(move |x| [y, x]))
+        .filter(move |[y, x]| (*x as f64 - cx).powi(2) + (*y as f64 - cy).powi(2) <= radius * radius)
 }
 
 /// The width of the margin, inside the valid area, in which the labels show that nobody labelled:
@@ -184,8 +217,8 @@ mod tests {
     fn rings_and_margins_are_ignored_but_disks_always_count() {
         let settings = Settings { ignore_radius_fraction: 1.0, ..Settings::default() };
         let labelled = paint(blank(100, 80), &[at(60.0, 40.0), at(4.0, 4.0)], 10.0, 5.0, &settings);
-        assert_eq!((labelled.weight[[20, 30]], labelled.weight[[20, 39]]), (1, 0));
-        assert_eq!((labelled.weight[[2, 2]], labelled.weight[[2, 50]]), (1, 0));
+        assert_eq!((labelled.weight[[20, 30]], labelled.weight[[20, 39]]), (1.0, 0.0));
+        assert_eq!((labelled.weight[[2, 2]], labelled.weight[[2, 50]]), (1.0, 0.0));
     }
 
     #[test]

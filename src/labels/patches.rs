@@ -86,13 +86,34 @@ pub struct Batch {
     pub images: Vec<f32>,
     /// 1 in particle disks, 0 elsewhere.
     pub targets: Vec<f32>,
-    /// 1 where a pixel counts, 0 where not.
+    /// How much a pixel counts, 0 where it is ignored.
     pub weights: Vec<f32>,
+}
+
+/// What patches are drawn from.
+#[derive(Debug, Clone, Copy)]
+pub struct Pool<'a> {
+    /// Micrographs with labels by hand.
+    pub labelled: &'a [Labelled],
+    /// Micrographs with pseudo-labels alone.
+    pub pseudo_labelled: &'a [Labelled],
+}
+
+impl Pool<'_> {
+    /// Every second patch has labels by hand, however many micrographs have none.
+    fn choose(&self, rng: &mut ChaCha8Rng) -> &Labelled {
+        let from = match (self.labelled, self.pseudo_labelled) {
+            (labelled, []) => labelled,
+            ([], pseudo) => pseudo,
+            (labelled, pseudo) => [labelled, pseudo][usize::from(rng.random_bool(0.5))],
+        };
+        &from[rng.random_range(0..from.len())]
+    }
 }
 
 /// Draws the batch of one step.
 pub fn batch(
-    micrographs: &[Labelled],
+    pool: Pool,
     settings: &Settings,
     (seed, epoch, step): (u64, usize, usize),
     len: usize,
@@ -107,7 +128,7 @@ pub fn batch(
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(((epoch as u64) << 32) | step as u64);
     for _ in 0..len {
-        let micrograph = &micrographs[rng.random_range(0..micrographs.len())];
+        let micrograph = pool.choose(&mut rng);
         draw(micrograph, settings, &mut rng, &mut batch);
     }
     batch
@@ -136,7 +157,7 @@ fn draw(micrograph: &Labelled, settings: &Settings, rng: &mut ChaCha8Rng, batch:
             batch.images.push(gain * interpolate(&micrograph.image, x, y) + offset + noise * white);
             let at = nearest(&micrograph.image, x, y);
             batch.targets.push(at.map_or(0.0, |at| f32::from(micrograph.target[at])));
-            batch.weights.push(at.map_or(0.0, |at| f32::from(micrograph.weight[at])));
+            batch.weights.push(at.map_or(0.0, |at| micrograph.weight[at]));
         }
     }
 }
@@ -215,10 +236,14 @@ mod tests {
             Array2::from_shape_fn((height, width), |(y, x)| u8::from((x / 16 + y / 16) % 3 == 0));
         Labelled {
             image: target.mapv(f32::from),
-            weight: target.clone(),
+            weight: target.mapv(f32::from),
             target,
             centres: vec![(60.0, 50.0)],
         }
+    }
+
+    fn only(labelled: &[Labelled]) -> Pool<'_> {
+        Pool { labelled, pseudo_labelled: &[] }
     }
 
     fn plain() -> Settings {
@@ -228,11 +253,11 @@ mod tests {
     #[test]
     fn image_target_and_weight_move_together() {
         let exact =
-            batch(&[pattern(200, 150)], &Settings { warp_share: 0.0, ..plain() }, (1, 0, 0), 8);
+            batch(only(&[pattern(200, 150)]), &Settings { warp_share: 0.0, ..plain() }, (1, 0, 0), 8);
         assert_eq!(exact.images, exact.targets);
         assert_eq!(exact.targets, exact.weights);
         let warped =
-            batch(&[pattern(200, 150)], &Settings { warp_share: 1.0, ..plain() }, (1, 0, 0), 8);
+            batch(only(&[pattern(200, 150)]), &Settings { warp_share: 1.0, ..plain() }, (1, 0, 0), 8);
         let off = warped
             .images
             .iter()
@@ -246,7 +271,7 @@ mod tests {
     fn a_batch_follows_from_seed_epoch_and_step_alone() {
         let micrographs = [pattern(200, 150), pattern(90, 300)];
         let draw =
-            |key| batch(&micrographs, &Settings { patch_px: 64, ..Settings::default() }, key, 4);
+            |key| batch(only(&micrographs), &Settings { patch_px: 64, ..Settings::default() }, key, 4);
         assert_eq!(draw((7, 3, 5)), draw((7, 3, 5)));
         assert_ne!(draw((7, 3, 5)), draw((7, 3, 6)));
         assert_ne!(draw((7, 3, 5)), draw((7, 4, 5)));
@@ -256,7 +281,7 @@ mod tests {
     #[test]
     fn images_smaller_than_a_patch_are_mirrored_and_do_not_count_beyond() {
         let drawn =
-            batch(&[pattern(40, 30)], &Settings { warp_share: 0.0, ..plain() }, (1, 0, 0), 2);
+            batch(only(&[pattern(40, 30)]), &Settings { warp_share: 0.0, ..plain() }, (1, 0, 0), 2);
         assert_eq!(drawn.images.len(), 2 * 64 * 64);
         let counted = drawn.weights.iter().filter(|w| **w > 0.0).count();
         assert!(counted <= 2 * 40 * 30);

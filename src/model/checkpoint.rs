@@ -57,6 +57,18 @@ pub struct Card {
     pub seed: u64,
     /// Epoch whose weights these are, counted from 1.
     pub epoch: usize,
+    /// What self-training made of it, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_training: Option<SelfTraining>,
+}
+
+/// Where a self-trained model comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelfTraining {
+    /// Hash of the model file it started from.
+    pub base: String,
+    /// The round that made it, counted from 1.
+    pub round: usize,
 }
 
 /// Picking quality on the validation micrographs, mean over them.
@@ -82,12 +94,30 @@ pub struct Model {
 }
 
 impl Model {
+    /// File of a trained model in a model folder.
+    pub const TRAINED: &str = "best.safetensors";
+    /// File of what self-training made of it, beside it.
+    pub const SELF_TRAINED: &str = "self_trained.safetensors";
+
     /// The model file that `path` means: a file, a model folder, or a run directory.
+    ///
+    /// A self-trained model counts while the model that it was made from is still there.
     pub fn locate(path: &Path) -> Result<PathBuf> {
+        let trained = Model::locate_trained(path)?;
+        let better = trained.with_file_name(Model::SELF_TRAINED);
+        if path.is_file() || !better.is_file() {
+            return Ok(trained);
+        }
+        let base = Model::card(&better)?.self_training.map(|made| made.base);
+        Ok(if base == Some(hash_of(&trained)?) { better } else { trained })
+    }
+
+    /// As [`Model::locate`], the model before any self-training.
+    pub fn locate_trained(path: &Path) -> Result<PathBuf> {
         let candidates = [
             path.to_path_buf(),
-            path.join("best.safetensors"),
-            path.join("model/best.safetensors"),
+            path.join(Model::TRAINED),
+            path.join("model").join(Model::TRAINED),
         ];
         candidates.into_iter().find(|candidate| candidate.is_file()).ok_or_else(|| {
             Error::missing(
@@ -109,6 +139,12 @@ impl Model {
     pub fn card(path: &Path) -> Result<Card> {
         read::<Card>(path).map(|(card, _, _)| card)
     }
+}
+
+/// The hash of a model file.
+pub fn hash_of(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    Ok(blake3::hash(&bytes).to_hex().to_string())
 }
 
 /// Writes tensors and their description as one file.
@@ -163,6 +199,12 @@ pub(crate) fn read<M: for<'de> Deserialize<'de>>(
         })
         .collect::<Result<_>>()?;
     Ok((description, tensors, blake3::hash(&bytes).to_hex().to_string()))
+}
+
+/// Copies the weights of a model file into a network of the same shape.
+pub(crate) fn load_weights(path: &Path, network: &Network) -> Result<()> {
+    let (_, tensors, _) = read::<serde_json::Value>(path)?;
+    fill(&network.variables(), &tensors, path)
 }
 
 /// Copies `from` into `into`, which must have the very same names and shapes.

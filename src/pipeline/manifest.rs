@@ -58,6 +58,11 @@ impl RunDir {
         self.root.join("report")
     }
 
+    /// One line a round of self-training.
+    pub fn rounds(&self) -> PathBuf {
+        self.report().join("rounds.jsonl")
+    }
+
     fn item_path(&self, source: &Source) -> PathBuf {
         beside(&self.root.join("items"), &source.stem, ".json")
     }
@@ -100,19 +105,45 @@ impl RunDir {
         Ok(items)
     }
 
+    /// What a stage was last run with.
+    pub fn run_of(&self, stage: &str) -> Option<Run> {
+        self.manifest().stages.remove(stage)
+    }
+
+    /// The settings that a stage was last run with, its paths as seen from `here`.
+    pub fn config_of(&self, stage: &str, here: &Path) -> Result<Option<RunConfig>> {
+        let path = self.config_path(stage);
+        match self.run_of(stage) {
+            Some(run) if path.is_file() => {
+                // Names of micrographs come from paths as typed, so they stay so where they can.
+                let same = run.working_folder == here;
+                let folder = if same { Path::new("") } else { run.working_folder.as_path() };
+                RunConfig::read_in(&path, folder).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn config_path(&self, stage: &str) -> PathBuf {
+        self.root.join(format!("config.{stage}.toml"))
+    }
+
+    fn manifest(&self) -> Manifest {
+        let text = std::fs::read_to_string(self.root.join("manifest.json")).ok();
+        text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    }
+
     /// Remembers with what a stage was run: in `manifest.json`, beside the other stages, and as
     /// `config.STAGE.toml`, which can be passed to --config.
     pub fn describe(&self, stage: &str, run: &Run, config: &RunConfig) -> Result<()> {
         let path = self.root.join("manifest.json");
-        let text = std::fs::read_to_string(&path).ok();
-        let mut manifest: Manifest =
-            text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let mut manifest = self.manifest();
         manifest.schema = 1;
         manifest.stages.insert(stage.to_string(), run.clone());
         publish_text(&path, &pretty(&manifest, &path)?)?;
         let text = toml::to_string_pretty(config)
             .map_err(|e| Error::setting("settings", e.to_string(), "use finite numbers"))?;
-        publish_text(&self.root.join(format!("config.{stage}.toml")), &text)
+        publish_text(&self.config_path(stage), &text)
     }
 }
 
@@ -138,6 +169,8 @@ pub struct Run {
     pub libtorch_version: String,
     /// As typed.
     pub command_line: Vec<String>,
+    /// Where it was typed.
+    pub working_folder: PathBuf,
     /// Seed of everything random.
     pub seed: Option<u64>,
     /// Processor threads.

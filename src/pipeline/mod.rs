@@ -3,8 +3,10 @@
 //! One bad micrograph is recorded and named, the others go on. Everything can be stopped at any
 //! moment: finished work is on disk, whole, and the next run takes it up.
 
+pub mod labelled;
 pub mod manifest;
 pub mod picking;
+pub mod self_training;
 pub mod training;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

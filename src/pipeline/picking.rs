@@ -185,7 +185,7 @@ impl Reader<'_> {
 }
 
 /// The particle radius in px of a micrograph, or why the model cannot be used on it.
-fn radius_for(card: &Card, given: Option<Radius>, pixel_size: Option<PixelSize>) -> Result<f64> {
+pub(super) fn radius_for(card: &Card, given: Option<Radius>, pixel_size: Option<PixelSize>) -> Result<f64> {
     let radius = match (given, card.pixel_size_a, pixel_size) {
         (Some(given), _, _) => given.in_px(pixel_size)?,
         (None, Some(trained), Some(here)) if here.differs_from(trained) => {

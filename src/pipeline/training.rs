@@ -1,56 +1,26 @@
 //! Training on labelled micrographs: sources + coordinates → model folder and metrics.
 //!
-//! Micrographs are matched with coordinates, read, checked against each other, divided into
-//! training and validation by micrograph, and given to [`crate::train`].
+//! The micrographs come from [`super::labelled`] and are given to [`crate::train`].
 
 use std::path::Path;
 
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
-
+use super::labelled::{self, Request};
 use super::manifest::RunDir;
-use super::{Cancel, Failure, InputStamp, Loaded, Radius, fingerprint, load};
-use crate::config::RunConfig;
-use crate::coords::{self, Coordinate, Coordinates};
+use super::{Cancel, Failure};
 use crate::error::{Error, Result};
-use crate::labels::fit::{self, Severity};
-use crate::labels::{self, Labelled};
-use crate::micrograph::Source;
+use crate::labels::patches::Pool;
 use crate::model::checkpoint::ValidationScores;
 use crate::model::device::LIBTORCH_VERSION;
 use crate::model::{Card, Device};
-use crate::preprocess::{self, Area, Prepared};
 use crate::publish::{publish, publish_text};
 use crate::report::curves;
-use crate::train::{self, Epoch, Validation};
-use crate::units::PixelSize;
-
-/// Which micrographs decide over the model.
-#[derive(Debug, Clone)]
-pub enum Choice {
-    /// This share of the labelled ones, at least one, drawn with the seed.
-    Share(f64),
-    /// These; their coordinates are among the given ones.
-    Named(Vec<Source>),
-}
+use crate::train::{self, Epoch};
 
 /// All that one training needs.
 #[derive(Debug)]
 pub struct Job<'a> {
-    /// Micrographs to learn from.
-    pub sources: Vec<Source>,
-    /// Coordinates of these and of the validation micrographs.
-    pub coordinates: Vec<Coordinates>,
-    /// The validation micrographs.
-    pub validation: Choice,
-    /// Every setting.
-    pub config: &'a RunConfig,
-    /// Particle radius.
-    pub radius: Radius,
-    /// Seed of everything random.
-    pub seed: u64,
+    /// The labelled micrographs.
+    pub request: Request<'a>,
     /// Where the network runs.
     pub device: Device,
     /// Where everything goes.
@@ -60,10 +30,10 @@ pub struct Job<'a> {
 /// What happens while training goes on.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// Something a user should hear of.
-    Warning(String),
-    /// A micrograph could not be used.
-    Failed(&'a Failure),
+    /// Micrographs are being gathered.
+    Gathering(labelled::Event<'a>),
+    /// A model of another training was moved out of the way.
+    SetAside(&'a Path),
     /// All is read; training begins.
     Ready {
         /// Training micrographs.
@@ -88,48 +58,17 @@ pub struct Outcome {
     pub failures: Vec<Failure>,
 }
 
-/// A labelled micrograph, read and prepared.
-struct Item {
-    source: Source,
-    points: Vec<Coordinate>,
-    input: InputStamp,
-    loaded: Loaded,
-}
-
 /// Trains, or goes on with a training that was interrupted.
-pub fn run(job: Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<Outcome> {
-    let config = job.config;
-    let (named, choice) = match &job.validation {
-        Choice::Share(share) => (Vec::new(), Some(*share)),
-        Choice::Named(sources) => (sources.clone(), None),
+pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<Outcome> {
+    let request = &job.request;
+    let config = request.config;
+    let mut gathering = |event: labelled::Event| observe(Event::Gathering(event));
+    let paired = request.pair(&mut gathering)?;
+    let fingerprint = paired.fingerprint.clone();
+    let mut gathered = request.gather(paired, &mut gathering, cancel)?;
+    let names = |items: &[labelled::Item]| {
+        items.iter().map(|item| item.source.name.clone()).collect::<Vec<_>>()
     };
-    // What is named for validation is never trained on, even if its folder is.
-    let is_named = |source: &Source| named.iter().any(|other| other.path == source.path);
-    let sources = job.sources.into_iter().filter(|source| !is_named(source));
-    let all: Vec<Source> = sources.chain(named.iter().cloned()).collect();
-    let labelled = pair_up(&all, job.coordinates, observe)?;
-    let mut failures = Vec::new();
-    let items = load_all(labelled, config, job.radius, cancel, observe, &mut failures)?;
-    let pixel_size = one_pixel_size(&items)?;
-    if items.is_empty() {
-        return Err(Error::missing(
-            "no labelled micrograph is left to train on",
-            "see the messages above; `picker check` looks into micrographs and coordinates",
-        ));
-    }
-    check_fit(&items, &config.preprocess, observe)?;
-    let radius_mic_px = items[0].loaded.radius_mic_px;
-    let (mut validation, mut training): (Vec<Item>, Vec<Item>) =
-        items.into_iter().partition(|item| is_named(&item.source));
-    if let Some(share) = choice {
-        (training, validation) = draw(training, share, job.seed);
-    }
-    let how = describe_validation(&training, &validation, choice.is_some(), observe)?;
-
-    let radius_work_px = config.preprocess.radius_work_px(radius_mic_px);
-    let shown: Vec<(&Prepared, &[Coordinate])> =
-        training.iter().map(|item| (&item.loaded.prepared, item.points.as_slice())).collect();
-    let margin = labels::unlabelled_margin(&shown, radius_work_px);
     let card = Card {
         schema: 1,
         picker_version: env!("CARGO_PKG_VERSION").to_string(),
@@ -138,37 +77,37 @@ pub fn run(job: Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<
         preprocess: config.preprocess.clone(),
         labels: config.labels.clone(),
         pick: config.pick.clone(),
-        particle_radius_px: radius_mic_px,
-        pixel_size_a: pixel_size,
-        unlabelled_margin_radii: margin,
+        particle_radius_px: gathered.radius_mic_px,
+        pixel_size_a: gathered.pixel_size,
+        unlabelled_margin_radii: gathered.unlabelled_margin,
         threshold: 0.0,
         validation: ValidationScores::default(),
-        validated_how: how.clone(),
-        trained_on: training.iter().map(|item| item.source.name.clone()).collect(),
-        validated_on: validation.iter().map(|item| item.source.name.clone()).collect(),
-        seed: job.seed,
+        validated_how: gathered.how.clone(),
+        trained_on: names(&gathered.training),
+        validated_on: names(&gathered.validation),
+        seed: request.seed,
         epoch: 0,
+        self_training: None,
     };
-    let inputs: Vec<_> = training
-        .iter()
-        .chain(&validation)
-        .map(|item| (&item.source.name, &item.input, places(&item.points)))
-        .collect();
-    let fingerprint = fingerprint(&(config, &card, inputs))?;
     set_aside_other_training(&job.run.model(), &fingerprint, observe)?;
 
-    let (labelled, validation) = split(training, validation, &card, radius_work_px);
+    let radius_work_px = config.preprocess.radius_work_px(gathered.radius_mic_px);
+    let validation = gathered.take_validation();
+    let failures = std::mem::take(&mut gathered.failures);
+    let labelled = gathered.paint(&card.labels, radius_work_px);
     observe(Event::Ready {
         training: labelled.len(),
         particles: labelled.iter().map(|micrograph| micrograph.centres.len()).sum(),
-        validation: &how,
+        validation: &card.validated_how,
     });
     let folder = job.run.model();
     let report = job.run.report();
     let mut unwritten = Ok(());
     let epochs = train::train(
         &train::Job {
-            micrographs: &labelled,
+            pool: Pool { labelled: &labelled, pseudo_labelled: &[] },
+            loss: config.train.loss(card.labels.completeness),
+            base: None,
             validation: &validation,
             settings: &config.train,
             patches: &config.patches,
@@ -178,7 +117,7 @@ pub fn run(job: Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<
             fingerprint: &fingerprint,
         },
         &mut |event| {
-            if let train::Event::Epoch(epochs) = &event {
+            if let train::Event::Epoch { epochs, .. } = &event {
                 unwritten = write_metrics(&report, epochs);
             }
             observe(Event::Train(event));
@@ -188,221 +127,6 @@ pub fn run(job: Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<
     unwritten?;
     let card = crate::model::Model::card(&train::model_path(&folder))?;
     Ok(Outcome { epochs, card, failures })
-}
-
-/// Coordinates and micrographs that belong together; what has no partner is named.
-fn pair_up(
-    sources: &[Source],
-    coordinates: Vec<Coordinates>,
-    observe: &mut dyn FnMut(Event),
-) -> Result<Vec<(Source, Vec<Coordinate>)>> {
-    let matched = coords::match_to(sources, coordinates)?;
-    let name_some = |names: &[String], what: &str| -> Option<String> {
-        let shown = names.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
-        let rest = names.len().saturating_sub(3);
-        let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-        (!names.is_empty()).then(|| format!("{what}: {shown}{more}"))
-    };
-    let warnings = [
-        name_some(&matched.micrographs_without, "micrographs without coordinates, left out"),
-        name_some(&matched.coordinates_without, "coordinates without a micrograph, left out"),
-    ];
-    if matched.pairs.is_empty() {
-        return Err(Error::missing(
-            format!(
-                "no coordinates belong to any of the {} micrographs ({})",
-                sources.len(),
-                warnings.iter().flatten().cloned().collect::<Vec<_>>().join("; ")
-            ),
-            "coordinate files are matched by path and by stem: a.mrc with a.star, a_autopick.star, a.box, …",
-        ));
-    }
-    warnings.into_iter().flatten().for_each(|warning| observe(Event::Warning(warning)));
-    Ok(matched.pairs)
-}
-
-fn load_all(
-    labelled: Vec<(Source, Vec<Coordinate>)>,
-    config: &RunConfig,
-    radius: Radius,
-    cancel: &Cancel,
-    observe: &mut dyn FnMut(Event),
-    failures: &mut Vec<Failure>,
-) -> Result<Vec<Item>> {
-    let flag = config.data.pixel_size_a.map(PixelSize);
-    let read: Vec<(String, Result<Item>)> = labelled
-        .into_par_iter()
-        .map(|(source, points)| {
-            let name = source.name.clone();
-            let item = if cancel.requested() {
-                Err(Error::Interrupted)
-            } else {
-                InputStamp::of(&source.path).and_then(|input| {
-                    let loaded =
-                        load(&source, flag, &config.preprocess, |size| radius.in_px(size))?;
-                    Ok(Item { source, points, input, loaded })
-                })
-            };
-            (name, item)
-        })
-        .collect();
-    if cancel.requested() {
-        return Err(Error::Interrupted);
-    }
-    let mut items = Vec::new();
-    for (name, item) in read {
-        match item {
-            Ok(item) => {
-                item.loaded.warnings.iter().for_each(|w| observe(Event::Warning(w.clone())));
-                items.push(item);
-            }
-            Err(error) => {
-                let failure = Failure::new(&name, &error);
-                observe(Event::Failed(&failure));
-                failures.push(failure);
-            }
-        }
-    }
-    Ok(items)
-}
-
-/// The pixel size of all labelled micrographs, where known: a model is trained at one.
-fn one_pixel_size(items: &[Item]) -> Result<Option<PixelSize>> {
-    let mut known = items.iter().filter_map(|item| Some((item.loaded.pixel_size?, &item.source)));
-    let Some((first, source)) = known.next() else { return Ok(None) };
-    match known.find(|(size, _)| size.differs_from(first)) {
-        None => Ok(Some(first)),
-        Some((other, elsewhere)) => Err(Error::setting(
-            "MICROGRAPHS",
-            format!(
-                "{} has {:.4} Å/px and {} has {:.4} Å/px",
-                source.name, first.0, elsewhere.name, other.0
-            ),
-            "train on one pixel size (a model picks others when given their --particle-radius), \
-             or correct the sizes with --pixel-size",
-        )),
-    }
-}
-
-/// Refuses coordinates that cannot be meant for these images, and tells of the doubtful ones.
-fn check_fit(
-    items: &[Item],
-    settings: &preprocess::Settings,
-    observe: &mut dyn FnMut(Event),
-) -> Result<()> {
-    let labelled: Vec<fit::Labelled> = items
-        .iter()
-        .map(|item| fit::Labelled {
-            prepared: &item.loaded.prepared,
-            points: &item.points,
-            radius_work_px: settings.radius_work_px(item.loaded.radius_mic_px),
-        })
-        .collect();
-    let (impossible, doubtful): (Vec<_>, Vec<_>) =
-        fit::check(&labelled).into_iter().partition(|f| f.severity == Severity::Impossible);
-    for finding in doubtful {
-        observe(Event::Warning(format!("{} ({})", finding.what, finding.hint)));
-    }
-    let what = impossible.iter().map(|f| f.what.as_str()).collect::<Vec<_>>().join("; ");
-    // The last finding knows the most about the cause.
-    impossible.last().map_or(Ok(()), |f| Err(Error::setting("--coordinates", what, f.hint.clone())))
-}
-
-/// Sets a share aside for validation, at least one micrograph, unless there is only one.
-fn draw(mut items: Vec<Item>, share: f64, seed: u64) -> (Vec<Item>, Vec<Item>) {
-    if items.len() < 2 {
-        return (items, Vec::new());
-    }
-    let count = ((items.len() as f64 * share).round() as usize).clamp(1, items.len() - 1);
-    let mut order: Vec<usize> = (0..items.len()).collect();
-    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-    let mut aside = vec![false; items.len()];
-    order.into_iter().take(count).for_each(|i| aside[i] = true);
-    let mut chosen = aside.into_iter();
-    let validation = items.extract_if(.., |_| chosen.next().unwrap_or(false)).collect();
-    (items, validation)
-}
-
-fn describe_validation(
-    training: &[Item],
-    validation: &[Item],
-    drawn: bool,
-    observe: &mut dyn FnMut(Event),
-) -> Result<String> {
-    match (training.len(), validation.len()) {
-        (0, _) => Err(Error::missing(
-            "every labelled micrograph is named for validation, none is left to train on",
-            "name fewer in --validation",
-        )),
-        (1, 0) if drawn => {
-            let how = format!(
-                "the lower quarter of {}, the only labelled micrograph",
-                training[0].source.name
-            );
-            observe(Event::Warning(format!(
-                "only one micrograph has labels: its lower quarter is set aside for validation; \
-                 the threshold is surer with a second labelled micrograph ({how})"
-            )));
-            Ok(how)
-        }
-        (_, 0) => Err(Error::missing(
-            "none of the micrographs named in --validation has coordinates",
-            "give their coordinates along with the others in --coordinates",
-        )),
-        (_, 1) => Ok(validation[0].source.name.clone()),
-        (_, n) => Ok(format!("{n} micrographs")),
-    }
-}
-
-/// Paints the training masks and prepares validation.
-fn split(
-    mut training: Vec<Item>,
-    validation: Vec<Item>,
-    card: &Card,
-    radius_work_px: f64,
-) -> (Vec<Labelled>, Vec<Validation>) {
-    let mut validation: Vec<Validation> = validation
-        .into_iter()
-        .map(|item| validation_part(&item, item.loaded.prepared.valid))
-        .collect();
-    if validation.is_empty()
-        && let Some(only) = training.first_mut()
-    {
-        let valid = only.loaded.prepared.valid;
-        let border = valid.y1 - (valid.y1 - valid.y0) / 4;
-        validation.push(validation_part(only, Area { y0: border, ..valid }));
-        only.loaded.prepared.valid.y1 = border;
-    }
-    let margin_work_px = card.unlabelled_margin_radii * radius_work_px;
-    let labelled = training
-        .into_iter()
-        .map(|item| {
-            labels::paint(
-                item.loaded.prepared,
-                &item.points,
-                radius_work_px,
-                margin_work_px,
-                &card.labels,
-            )
-        })
-        .collect();
-    (labelled, validation)
-}
-
-/// The part of a micrograph inside `area` (working px), with the particles that lie in it.
-fn validation_part(item: &Item, area: Area) -> Validation {
-    let mut prepared = item.loaded.prepared.clone();
-    prepared.valid = area;
-    let inside = |point: &&Coordinate| {
-        let (x, y) = prepared.frame.work_from_mic(point.x_mic_px, point.y_mic_px);
-        area == item.loaded.prepared.valid || area.depth(x, y) >= 0.0
-    };
-    let truth = item.points.iter().filter(inside).copied().collect();
-    Validation { prepared, truth }
-}
-
-fn places(points: &[Coordinate]) -> Vec<(f64, f64)> {
-    points.iter().map(|point| (point.x_mic_px, point.y_mic_px)).collect()
 }
 
 /// Moves a model of another training out of the way: what was computed is never overwritten.
@@ -423,10 +147,7 @@ fn set_aside_other_training(
         aside = folder.with_file_name(format!("model.{number}"));
     }
     std::fs::rename(folder, &aside).map_err(Error::io("move", folder))?;
-    observe(Event::Warning(format!(
-        "settings or inputs have changed since the last training: starting anew; the earlier model is kept in {}",
-        aside.display()
-    )));
+    observe(Event::SetAside(&aside));
     Ok(())
 }
 

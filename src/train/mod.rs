@@ -20,16 +20,17 @@ use tch::Tensor;
 use crate::coords::Coordinate;
 use crate::error::{Error, Result};
 use crate::eval;
-use crate::labels::Labelled;
-use crate::labels::patches::{self, Batch};
+use crate::labels::Completeness;
+use crate::labels::patches::{self, Batch, Pool};
 use crate::model::checkpoint::{self, Card, ValidationScores};
-use crate::model::{Device, Network, Precision, torch};
+use crate::model::{Device, Model, Network, Precision, torch};
 use crate::pick;
 use crate::preprocess::Prepared;
 use crate::score::score;
 
 use optim::AdamW;
 use schedule::Progress;
+pub use loss::{Loss, PartialLoss};
 pub use schedule::Schedule;
 
 /// Differences in F1 that decide nothing.
@@ -62,6 +63,10 @@ pub struct Settings {
     /// Background that the network takes for a particle with a probability above this is left out
     /// of the loss; 1 leaves nothing out.
     pub forgive_above: f64,
+    /// What unlabelled pixels are when labels are partial.
+    pub partial_loss: PartialLoss,
+    /// Share of the unlabelled area that particles' disks cover; for the non-negative estimator.
+    pub particle_share: f64,
     /// Training stops after this many epochs without a better F1 on validation.
     pub patience: usize,
     /// Number format of the computations.
@@ -82,6 +87,8 @@ impl Default for Settings {
             clip_norm: 1.0,
             dice_share: 0.5,
             forgive_above: 1.0,
+            partial_loss: PartialLoss::Balanced,
+            particle_share: 0.15,
             patience: 12,
             precision: Precision::Auto,
         }
@@ -126,6 +133,7 @@ impl Settings {
             ("weight_decay", self.weight_decay, 1.0),
             ("dice_share", self.dice_share, 1.0),
             ("forgive_above", self.forgive_above, 1.0),
+            ("particle_share", self.particle_share, 0.9),
         ] {
             if !(0.0..=most).contains(&value) {
                 return fail(name, format!("{value} is not between 0 and {most}"));
@@ -135,6 +143,17 @@ impl Settings {
             return fail("clip_norm", format!("{} is not a positive number", self.clip_norm));
         }
         Ok(())
+    }
+
+    /// What is minimised with labels of this kind.
+    pub fn loss(&self, labels: Completeness) -> Loss {
+        match labels {
+            Completeness::Complete => Loss::Labelled {
+                dice_share: self.dice_share,
+                forgive_above: self.forgive_above,
+            },
+            Completeness::Partial => Loss::Partial(self.partial_loss, self.particle_share),
+        }
     }
 
     fn steps_per_epoch(&self) -> usize {
@@ -155,7 +174,11 @@ pub struct Validation {
 #[derive(Debug)]
 pub struct Job<'a> {
     /// What is learnt from.
-    pub micrographs: &'a [Labelled],
+    pub pool: Pool<'a>,
+    /// What is minimised.
+    pub loss: Loss,
+    /// The model to start from; without one, weights are drawn from the seed.
+    pub base: Option<&'a Path>,
     /// What decides which epoch is kept.
     pub validation: &'a [Validation],
     /// The training itself.
@@ -189,6 +212,8 @@ pub struct Epoch {
     pub recall: f64,
     /// F1 there.
     pub f1: f64,
+    /// What decides over epochs: F1, or for partial labels the geometric mean of both.
+    pub criterion: f64,
     /// Training speed.
     pub patches_per_second: f64,
     /// Share of the training time spent waiting for patches.
@@ -211,8 +236,13 @@ pub enum Event<'a> {
         /// Loss of the step.
         loss: f64,
     },
-    /// An epoch is done and stored; all epochs so far.
-    Epoch(&'a [Epoch]),
+    /// An epoch is done and stored.
+    Epoch {
+        /// All epochs so far.
+        epochs: &'a [Epoch],
+        /// The one whose weights are the model.
+        best: Option<&'a Epoch>,
+    },
 }
 
 /// What a checkpoint says beside its tensors.
@@ -226,7 +256,7 @@ struct State {
 
 /// The model file in a model folder.
 pub fn model_path(folder: &Path) -> PathBuf {
-    folder.join("best.safetensors")
+    folder.join(Model::TRAINED)
 }
 
 fn checkpoint_path(folder: &Path) -> PathBuf {
@@ -260,20 +290,25 @@ pub fn train(
     let settings = job.settings;
     let network =
         Network::new(job.card.architecture, job.card.seed, job.device, settings.precision)?;
+    if let Some(base) = job.base {
+        checkpoint::load_weights(base, &network)?;
+    }
     let mut optimiser = AdamW::new(&network, settings.weight_decay);
     let mut epochs = resume(job, &network, &mut optimiser)?;
     if !epochs.is_empty() {
         observe(Event::Resumed(&epochs));
     }
-    while epochs.len() < settings.epochs && !exhausted(&epochs, settings.patience) {
+    let tolerance = tolerance(job.validation);
+    while epochs.len() < settings.epochs && !exhausted(&epochs, tolerance, settings.patience) {
         let started = Instant::now();
         let mut epoch = run_epoch(job, &network, &mut optimiser, &epochs, observe, cancelled)?;
-        let result = validate(job, &network)?;
+        let result = judge(&network, job.card, job.validation)?;
         epoch.seconds = started.elapsed().as_secs_f64();
         (epoch.threshold, epoch.precision, epoch.recall, epoch.f1) =
             (result.threshold, result.scores.precision, result.scores.recall, result.scores.f1);
+        epoch.criterion = result.criterion;
         epochs.push(epoch);
-        if best(&epochs).is_some_and(|best| best.epoch == epochs.len()) {
+        if best(&epochs, tolerance).is_some_and(|best| best.epoch == epochs.len()) {
             let card = Card {
                 threshold: result.threshold,
                 validation: result.scores,
@@ -284,29 +319,35 @@ pub fn train(
         }
         // The checkpoint last: it says that the model before it is complete.
         store(job, &network, &optimiser, &epochs)?;
-        observe(Event::Epoch(&epochs));
+        observe(Event::Epoch { epochs: &epochs, best: best(&epochs, tolerance) });
     }
     Ok(epochs)
 }
 
-/// The epoch that [`train`] keeps: the last whose F1 was within 0.005 of all before it.
+/// The differences in what decides on validation that mean nothing: half a particle.
+fn tolerance(validation: &[Validation]) -> f64 {
+    let particles: usize = validation.iter().map(|micrograph| micrograph.truth.len()).sum();
+    (0.5 / particles.max(1) as f64).max(SAME_F1)
+}
+
+/// The epoch that [`train`] keeps: the last whose criterion was within `tolerance` of all before.
 ///
 /// Later epochs have a lower learning rate and a threshold that carries over better; a difference
-/// of half a particle in a hundred on a few validation micrographs says less than that.
-pub fn best(epochs: &[Epoch]) -> Option<&Epoch> {
+/// of half a particle on a few validation micrographs says less than that.
+pub fn best(epochs: &[Epoch], tolerance: f64) -> Option<&Epoch> {
     let mut highest = f64::NEG_INFINITY;
     let mut best = None;
     for epoch in epochs {
-        if epoch.f1 >= highest - SAME_F1 {
+        if epoch.criterion >= highest - tolerance {
             best = Some(epoch);
         }
-        highest = highest.max(epoch.f1);
+        highest = highest.max(epoch.criterion);
     }
     best
 }
 
-fn exhausted(epochs: &[Epoch], patience: usize) -> bool {
-    best(epochs).is_some_and(|best| epochs.len() - best.epoch >= patience)
+fn exhausted(epochs: &[Epoch], tolerance: f64, patience: usize) -> bool {
+    best(epochs, tolerance).is_some_and(|best| epochs.len() - best.epoch >= patience)
 }
 
 fn all_tensors(network: &Network, optimiser: &AdamW) -> BTreeMap<String, Tensor> {
@@ -350,7 +391,7 @@ fn run_epoch(
 ) -> Result<Epoch> {
     let settings = job.settings;
     let (epoch, steps) = (before.len(), settings.steps_per_epoch());
-    let history: Vec<f64> = before.iter().map(|epoch| epoch.f1).collect();
+    let history: Vec<f64> = before.iter().map(|epoch| epoch.criterion).collect();
     let started = Instant::now();
     let (mut waited, mut losses, mut rate) = (0.0, 0.0, 0.0);
     std::thread::scope(|scope| {
@@ -359,7 +400,7 @@ fn run_epoch(
         scope.spawn(move || {
             for step in 0..steps {
                 let key = (job.card.seed, epoch, step);
-                let batch = patches::batch(job.micrographs, job.patches, key, settings.batch_size);
+                let batch = patches::batch(job.pool, job.patches, key, settings.batch_size);
                 if sender.send(batch).is_err() {
                     break;
                 }
@@ -391,6 +432,7 @@ fn run_epoch(
         precision: 0.0,
         recall: 0.0,
         f1: 0.0,
+        criterion: 0.0,
         patches_per_second: (steps * settings.batch_size) as f64 / seconds,
         loader_wait: waited / seconds,
         seconds,
@@ -427,14 +469,7 @@ fn run_step(
         let [images, targets, weights] = [&batch.images, &batch.targets, &batch.weights]
             .map(|values| tensor(values).map_err(torch("preparing patches")));
         let logits = network.forward(&images?, true)?;
-        let loss = loss::masked(
-            &logits,
-            &targets?,
-            &weights?,
-            job.settings.dice_share,
-            job.settings.forgive_above,
-        )
-        .and_then(|loss| {
+        let loss = job.loss.of(&logits, &targets?, &weights?).and_then(|loss| {
             let loss = loss.f_mul_scalar(share)?;
             loss.f_backward()?;
             Ok(loss)
@@ -455,16 +490,21 @@ fn run_step(
 }
 
 /// Picking quality on validation, and the threshold that gives it.
-struct Validated {
-    threshold: f32,
-    scores: ValidationScores,
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Judged {
+    /// The threshold.
+    pub threshold: f32,
+    /// Quality there.
+    pub scores: ValidationScores,
+    /// What decides between two models ([`eval::Scores::criterion`]).
+    pub criterion: f64,
 }
 
-fn validate(job: &Job, network: &Network) -> Result<Validated> {
-    let card = job.card;
+/// Picks the validation micrographs as `card` says, and finds the threshold to use.
+pub fn judge(network: &Network, card: &Card, validation: &[Validation]) -> Result<Judged> {
     let radius_work_px = card.preprocess.radius_work_px(card.particle_radius_px);
-    let mut picked = Vec::with_capacity(job.validation.len());
-    for micrograph in job.validation {
+    let mut picked = Vec::with_capacity(validation.len());
+    for micrograph in validation {
         let prepared = &micrograph.prepared;
         let map = score(network, &prepared.image)?;
         picked.push(pick::pick(
@@ -478,10 +518,15 @@ fn validate(job: &Job, network: &Network) -> Result<Validated> {
     }
     let pairs: Vec<eval::Pair> = picked
         .iter()
-        .zip(job.validation)
+        .zip(validation)
         .map(|(picks, micrograph)| eval::Pair { picks, truth: &micrograph.truth })
         .collect();
-    let best = eval::best_threshold(&pairs, card.particle_radius_px);
+    let labels = card.labels.completeness;
+    let best = eval::best_threshold(&pairs, card.particle_radius_px, labels);
     let eval::Scores { precision, recall, f1 } = best.macro_;
-    Ok(Validated { threshold: best.threshold, scores: ValidationScores { precision, recall, f1 } })
+    Ok(Judged {
+        threshold: best.threshold,
+        scores: ValidationScores { precision, recall, f1 },
+        criterion: best.macro_.criterion(labels),
+    })
 }

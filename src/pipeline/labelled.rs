@@ -1,0 +1,371 @@
+//! Labelled micrographs: sources + coordinates → read, checked against each other, and divided into
+//! training and validation by micrograph.
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+use super::{Cancel, Failure, InputStamp, Loaded, Radius, fingerprint, load};
+use crate::config::RunConfig;
+use crate::coords::{self, Coordinate, Coordinates};
+use crate::error::{Error, Result};
+use crate::labels::fit::{self, Severity};
+use crate::labels::{self, Labelled};
+use crate::micrograph::Source;
+use crate::preprocess::{self, Area, Prepared};
+use crate::train::Validation;
+use crate::units::PixelSize;
+
+/// Which micrographs decide over the model.
+#[derive(Debug, Clone)]
+pub enum Choice {
+    /// This share of the labelled ones, at least one, drawn with the seed.
+    Share(f64),
+    /// These; their coordinates are among the given ones.
+    Named(Vec<Source>),
+}
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Micrographs; those with coordinates are the labelled ones.
+    pub sources: Vec<Source>,
+    /// Coordinates of these and of the validation micrographs.
+    pub coordinates: Vec<Coordinates>,
+    /// The validation micrographs.
+    pub validation: Choice,
+    /// Every setting.
+    pub config: &'a RunConfig,
+    /// Particle radius.
+    pub radius: Radius,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+/// What happens while micrographs are gathered.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Something a user should hear of.
+    Warning(String),
+    /// A micrograph could not be used.
+    Failed(&'a Failure),
+}
+
+/// Labelled micrographs that are known, but not read yet.
+pub(super) struct Paired {
+    /// Each with its particles.
+    pub(super) pairs: Vec<(Source, Vec<Coordinate>)>,
+    /// Micrographs without coordinates.
+    pub(super) unlabelled: Vec<Source>,
+    /// Micrographs that were named for validation.
+    named: Vec<Source>,
+    /// Stands for all of these, their files and every setting that training depends on.
+    pub(super) fingerprint: String,
+}
+
+/// Labelled micrographs, read, checked and divided.
+pub(super) struct Gathered {
+    pub(super) training: Vec<Item>,
+    pub(super) validation: Vec<Item>,
+    /// What validation is done on, in words.
+    pub(super) how: String,
+    pub(super) pixel_size: Option<PixelSize>,
+    pub(super) radius_mic_px: f64,
+    /// In particle radii.
+    pub(super) unlabelled_margin: f64,
+    pub(super) failures: Vec<Failure>,
+}
+
+/// A labelled micrograph, read and prepared.
+pub(super) struct Item {
+    pub(super) source: Source,
+    pub(super) points: Vec<Coordinate>,
+    pub(super) loaded: Loaded,
+}
+
+impl Request<'_> {
+    /// Finds out which micrographs are labelled, and with what, without reading them.
+    pub(super) fn pair(&self, observe: &mut dyn FnMut(Event)) -> Result<Paired> {
+        let named = match &self.validation {
+            Choice::Share(_) => Vec::new(),
+            Choice::Named(sources) => sources.clone(),
+        };
+        // What is named for validation is never trained on, even if its folder is.
+        let is_named = |source: &&Source| named.iter().any(|other| other.path == source.path);
+        let others = self.sources.iter().filter(|source| !is_named(source));
+        let all: Vec<Source> = others.chain(&named).cloned().collect();
+        let (pairs, unlabelled) = pair_up(&all, self.coordinates.clone(), observe)?;
+        let inputs: Vec<_> = pairs
+            .iter()
+            .map(|(source, points)| {
+                Ok((&source.name, InputStamp::of(&source.path).ok(), places(points)))
+            })
+            .collect::<Result<_>>()?;
+        let named_paths: Vec<_> = named.iter().map(|source| &source.path).collect();
+        let settings = self.config.for_training();
+        let fingerprint = fingerprint(&(
+            env!("CARGO_PKG_VERSION"),
+            settings,
+            self.radius,
+            self.seed,
+            inputs,
+            named_paths,
+        ))?;
+        Ok(Paired { pairs, unlabelled, named, fingerprint })
+    }
+
+    /// Reads the labelled micrographs, checks them against each other, and divides them.
+    pub(super) fn gather(
+        &self,
+        paired: Paired,
+        observe: &mut dyn FnMut(Event),
+        cancel: &Cancel,
+    ) -> Result<Gathered> {
+        let config = self.config;
+        let mut failures = Vec::new();
+        let items = load_all(paired.pairs, config, self.radius, cancel, observe, &mut failures)?;
+        let pixel_size = one_pixel_size(&items)?;
+        if items.is_empty() {
+            return Err(Error::missing(
+                "no labelled micrograph is left to train on",
+                "see the messages above; `picker check` looks into micrographs and coordinates",
+            ));
+        }
+        check_fit(&items, &config.preprocess, observe)?;
+        let radius_mic_px = items[0].loaded.radius_mic_px;
+        let is_named = |item: &Item| paired.named.iter().any(|s| s.path == item.source.path);
+        let (mut validation, mut training): (Vec<Item>, Vec<Item>) =
+            items.into_iter().partition(is_named);
+        let drawn = match self.validation {
+            Choice::Share(share) => {
+                (training, validation) = draw(training, share, self.seed);
+                true
+            }
+            Choice::Named(_) => false,
+        };
+        let how = describe_validation(&training, &validation, drawn, observe)?;
+        let radius_work_px = config.preprocess.radius_work_px(radius_mic_px);
+        let shown: Vec<(&Prepared, &[Coordinate])> =
+            training.iter().map(|item| (&item.loaded.prepared, item.points.as_slice())).collect();
+        let unlabelled_margin = labels::unlabelled_margin(&shown, radius_work_px);
+        Ok(Gathered {
+            training,
+            validation,
+            how,
+            pixel_size,
+            radius_mic_px,
+            unlabelled_margin,
+            failures,
+        })
+    }
+}
+
+/// Coordinates and micrographs that belong together; what has no partner is named.
+fn pair_up(
+    sources: &[Source],
+    coordinates: Vec<Coordinates>,
+    observe: &mut dyn FnMut(Event),
+) -> Result<(Vec<(Source, Vec<Coordinate>)>, Vec<Source>)> {
+    let matched = coords::match_to(sources, coordinates)?;
+    let name_some = |names: &[String], what: &str| -> Option<String> {
+        let shown = names.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+        let rest = names.len().saturating_sub(3);
+        let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+        (!names.is_empty()).then(|| format!("{what}: {shown}{more}"))
+    };
+    let warnings = [
+        name_some(&matched.micrographs_without, "micrographs without coordinates, left out"),
+        name_some(&matched.coordinates_without, "coordinates without a micrograph, left out"),
+    ];
+    if matched.pairs.is_empty() {
+        return Err(Error::missing(
+            format!(
+                "no coordinates belong to any of the {} micrographs ({})",
+                sources.len(),
+                warnings.iter().flatten().cloned().collect::<Vec<_>>().join("; ")
+            ),
+            "coordinate files are matched by path and by stem: a.mrc with a.star, a_autopick.star, a.box, …",
+        ));
+    }
+    warnings.into_iter().flatten().for_each(|warning| observe(Event::Warning(warning)));
+    let with: std::collections::BTreeSet<&str> =
+        matched.pairs.iter().map(|(source, _)| source.name.as_str()).collect();
+    let without = |source: &&Source| !with.contains(source.name.as_str());
+    let unlabelled = sources.iter().filter(without).cloned().collect();
+    Ok((matched.pairs, unlabelled))
+}
+
+fn load_all(
+    labelled: Vec<(Source, Vec<Coordinate>)>,
+    config: &RunConfig,
+    radius: Radius,
+    cancel: &Cancel,
+    observe: &mut dyn FnMut(Event),
+    failures: &mut Vec<Failure>,
+) -> Result<Vec<Item>> {
+    let flag = config.data.pixel_size_a.map(PixelSize);
+    let read: Vec<(String, Result<Item>)> = labelled
+        .into_par_iter()
+        .map(|(source, points)| {
+            let name = source.name.clone();
+            let item = if cancel.requested() {
+                Err(Error::Interrupted)
+            } else {
+                load(&source, flag, &config.preprocess, |size| radius.in_px(size))
+                    .map(|loaded| Item { source, points, loaded })
+            };
+            (name, item)
+        })
+        .collect();
+    if cancel.requested() {
+        return Err(Error::Interrupted);
+    }
+    let mut items = Vec::new();
+    for (name, item) in read {
+        match item {
+            Ok(item) => {
+                item.loaded.warnings.iter().for_each(|w| observe(Event::Warning(w.clone())));
+                items.push(item);
+            }
+            Err(error) => {
+                let failure = Failure::new(&name, &error);
+                observe(Event::Failed(&failure));
+                failures.push(failure);
+            }
+        }
+    }
+    Ok(items)
+}
+
+/// The pixel size of all labelled micrographs, where known: a model is trained at one.
+fn one_pixel_size(items: &[Item]) -> Result<Option<PixelSize>> {
+    let mut known = items.iter().filter_map(|item| Some((item.loaded.pixel_size?, &item.source)));
+    let Some((first, source)) = known.next() else { return Ok(None) };
+    match known.find(|(size, _)| size.differs_from(first)) {
+        None => Ok(Some(first)),
+        Some((other, elsewhere)) => Err(Error::setting(
+            "MICROGRAPHS",
+            format!(
+                "{} has {:.4} Å/px and {} has {:.4} Å/px",
+                source.name, first.0, elsewhere.name, other.0
+            ),
+            "train on one pixel size (a model picks others when given their --particle-radius), \
+             or correct the sizes with --pixel-size",
+        )),
+    }
+}
+
+/// Refuses coordinates that cannot be meant for these images, and tells of the doubtful ones.
+fn check_fit(
+    items: &[Item],
+    settings: &preprocess::Settings,
+    observe: &mut dyn FnMut(Event),
+) -> Result<()> {
+    let labelled: Vec<fit::Labelled> = items
+        .iter()
+        .map(|item| fit::Labelled {
+            prepared: &item.loaded.prepared,
+            points: &item.points,
+            radius_work_px: settings.radius_work_px(item.loaded.radius_mic_px),
+        })
+        .collect();
+    let (impossible, doubtful): (Vec<_>, Vec<_>) =
+        fit::check(&labelled).into_iter().partition(|f| f.severity == Severity::Impossible);
+    for finding in doubtful {
+        observe(Event::Warning(format!("{} ({})", finding.what, finding.hint)));
+    }
+    let what = impossible.iter().map(|f| f.what.as_str()).collect::<Vec<_>>().join("; ");
+    // The last finding knows the most about the cause.
+    impossible.last().map_or(Ok(()), |f| Err(Error::setting("--coordinates", what, f.hint.clone())))
+}
+
+/// Sets a share aside for validation, at least one micrograph, unless there is only one.
+fn draw(mut items: Vec<Item>, share: f64, seed: u64) -> (Vec<Item>, Vec<Item>) {
+    if items.len() < 2 {
+        return (items, Vec::new());
+    }
+    let count = ((items.len() as f64 * share).round() as usize).clamp(1, items.len() - 1);
+    let mut order: Vec<usize> = (0..items.len()).collect();
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    let mut aside = vec![false; items.len()];
+    order.into_iter().take(count).for_each(|i| aside[i] = true);
+    let mut chosen = aside.into_iter();
+    let validation = items.extract_if(.., |_| chosen.next().unwrap_or(false)).collect();
+    (items, validation)
+}
+
+fn describe_validation(
+    training: &[Item],
+    validation: &[Item],
+    drawn: bool,
+    observe: &mut dyn FnMut(Event),
+) -> Result<String> {
+    match (training.len(), validation.len()) {
+        (0, _) => Err(Error::missing(
+            "every labelled micrograph is named for validation, none is left to train on",
+            "name fewer in --validation",
+        )),
+        (1, 0) if drawn => {
+            let how = format!(
+                "the lower quarter of {}, the only labelled micrograph",
+                training[0].source.name
+            );
+            observe(Event::Warning(format!(
+                "only one micrograph has labels: its lower quarter is set aside for validation; \
+                 the threshold is surer with a second labelled micrograph ({how})"
+            )));
+            Ok(how)
+        }
+        (_, 0) => Err(Error::missing(
+            "none of the micrographs named in --validation has coordinates",
+            "give their coordinates along with the others in --coordinates",
+        )),
+        (_, 1) => Ok(validation[0].source.name.clone()),
+        (_, n) => Ok(format!("{n} micrographs")),
+    }
+}
+
+impl Gathered {
+    /// The validation micrographs; of a lone one, the lower quarter, which is then no longer valid
+    /// for training.
+    pub(super) fn take_validation(&mut self) -> Vec<Validation> {
+        let whole = |item: Item| validation_part(&item, item.loaded.prepared.valid);
+        let mut validation: Vec<Validation> = self.validation.drain(..).map(whole).collect();
+        if validation.is_empty()
+            && let Some(only) = self.training.first_mut()
+        {
+            let valid = only.loaded.prepared.valid;
+            let border = valid.y1 - (valid.y1 - valid.y0) / 4;
+            validation.push(validation_part(only, Area { y0: border, ..valid }));
+            only.loaded.prepared.valid.y1 = border;
+        }
+        validation
+    }
+
+    /// Paints the training masks.
+    pub(super) fn paint(self, settings: &labels::Settings, radius_work_px: f64) -> Vec<Labelled> {
+        let margin_work_px = self.unlabelled_margin * radius_work_px;
+        let paint = |item: Item| {
+            let prepared = item.loaded.prepared;
+            labels::paint(prepared, &item.points, radius_work_px, margin_work_px, settings)
+        };
+        self.training.into_iter().map(paint).collect()
+    }
+}
+
+/// The part of a micrograph inside `area` (working px), with the particles that lie in it.
+fn validation_part(item: &Item, area: Area) -> Validation {
+    let mut prepared = item.loaded.prepared.clone();
+    prepared.valid = area;
+    let inside = |point: &&Coordinate| {
+        let (x, y) = prepared.frame.work_from_mic(point.x_mic_px, point.y_mic_px);
+        area == item.loaded.prepared.valid || area.depth(x, y) >= 0.0
+    };
+    let truth = item.points.iter().filter(inside).copied().collect();
+    Validation { prepared, truth }
+}
+
+fn places(points: &[Coordinate]) -> Vec<(f64, f64)> {
+    points.iter().map(|point| (point.x_mic_px, point.y_mic_px)).collect()
+}

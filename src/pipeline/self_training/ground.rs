@@ -1,0 +1,194 @@
+//! What self-training stands on: base model + micrographs → what is learnt from, and what rounds
+//! are judged on.
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+use super::gate::Gate;
+use super::{Event, Job};
+use crate::coords::Coordinate;
+use crate::error::{Error, Result};
+use crate::labels::pseudo::Lengths;
+use crate::labels::{Completeness, Labelled};
+use crate::micrograph::Source;
+use crate::model::{Card, Model};
+use crate::pipeline::{Cancel, Failure, InputStamp, fingerprint, labelled, load, picking};
+use crate::preprocess::Prepared;
+use crate::train::Validation;
+use crate::units::PixelSize;
+
+/// Share of the micrographs that are set aside to judge on when there are no labels.
+const ASIDE: f64 = 0.2;
+/// Most micrographs to judge on when there are no labels.
+const MOST_ASIDE: usize = 8;
+
+/// A micrograph that takes pseudo-labels.
+pub(super) struct Open {
+    pub(super) prepared: Prepared,
+    /// Particles labelled by hand, in micrograph px; none on most.
+    pub(super) by_hand: Vec<Coordinate>,
+}
+
+/// What all rounds have in common.
+pub(super) struct Ground {
+    /// Micrographs that are labelled completely by hand.
+    pub(super) painted: Vec<Labelled>,
+    pub(super) open: Vec<Open>,
+    pub(super) validation: Vec<Validation>,
+    pub(super) gate: Gate,
+    /// The base's card with this self-training's seed and labels.
+    pub(super) card: Card,
+    pub(super) lengths: Lengths,
+    pub(super) failures: Vec<Failure>,
+    /// Stands for all of this and every setting of the rounds.
+    pub(super) fingerprint: String,
+}
+
+impl Ground {
+    /// Micrographs with labels by hand.
+    pub(super) fn labelled(&self) -> usize {
+        self.painted.len() + self.open.iter().filter(|open| !open.by_hand.is_empty()).count()
+    }
+
+    /// Micrographs without.
+    pub(super) fn unlabelled(&self) -> usize {
+        self.open.iter().filter(|open| open.by_hand.is_empty()).count()
+    }
+}
+
+/// Reads everything and divides it into what is learnt from and what is judged on.
+pub(super) fn prepare(
+    job: &Job,
+    base: &Model,
+    observe: &mut dyn FnMut(Event),
+    cancel: &Cancel,
+) -> Result<Ground> {
+    let config = job.config;
+    let card = &base.card;
+    let mut failures = Vec::new();
+    let mut unlabelled = job.unlabelled.clone();
+    let mut labelled_stamp = String::new();
+    let mut by_hand = None;
+    if let Some(request) = &job.request {
+        let mut gathering = |event: labelled::Event| observe(Event::Gathering(event));
+        let paired = request.pair(&mut gathering)?;
+        labelled_stamp.clone_from(&paired.fingerprint);
+        unlabelled.extend(paired.unlabelled.iter().cloned());
+        let mut gathered = request.gather(paired, &mut gathering, cancel)?;
+        failures.append(&mut gathered.failures);
+        by_hand = Some(gathered);
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    unlabelled.retain(|source| seen.insert(source.path.clone()));
+    unlabelled.shuffle(&mut ChaCha8Rng::seed_from_u64(job.seed));
+    unlabelled.truncate(config.self_train.most_micrographs);
+    unlabelled.sort_by(|a, b| a.path.cmp(&b.path));
+    let stamps: Vec<_> =
+        unlabelled.iter().map(|s| (&s.name, InputStamp::of(&s.path).ok())).collect();
+    let fingerprint = fingerprint(&(
+        env!("CARGO_PKG_VERSION"),
+        &base.hash,
+        (&config.pseudo_labels, &config.self_train.learning_rate, config.self_train.restart),
+        (config.self_train.retrain_epochs, config.self_train.least_gain),
+        (&config.train, &config.patches),
+        (job.seed, job.radius, config.data.pixel_size_a, &stamps, &labelled_stamp),
+    ))?;
+    let mut open = read_unlabelled(job, card, &unlabelled, observe, cancel, &mut failures)?;
+
+    let radius = card.preprocess.radius_work_px(card.particle_radius_px);
+    let lengths = Lengths {
+        radius,
+        mask: card.labels.mask_radius_fraction * radius,
+        margin: card.unlabelled_margin_radii * radius,
+    };
+    let mut card = Card { seed: job.seed, ..card.clone() };
+    let (painted, validation, gate) = match by_hand {
+        Some(mut gathered) => {
+            card.validated_how.clone_from(&gathered.how);
+            card.labels.completeness = config.labels.completeness;
+            let validation = gathered.take_validation();
+            let painted = if card.labels.completeness == Completeness::Partial {
+                // Unlabelled pixels of a partly labelled micrograph take pseudo-labels.
+                open.splice(
+                    0..0,
+                    gathered.training.into_iter().map(|item| Open {
+                        prepared: item.loaded.prepared,
+                        by_hand: item.points,
+                    }),
+                );
+                Vec::new()
+            } else {
+                gathered.paint(&card.labels, radius)
+            };
+            (painted, validation, Gate::Labels)
+        }
+        None => {
+            card.labels.completeness = Completeness::Complete;
+            let aside = ((open.len() as f64 * ASIDE).round() as usize).clamp(1, MOST_ASIDE);
+            if open.len() < 2 {
+                return Err(Error::missing(
+                    "self-training without labels needs at least two micrographs",
+                    "name more in --micrographs, or give labels with --coordinates",
+                ));
+            }
+            let aside = open.split_off(open.len() - aside);
+            card.validated_how = format!("the base's picks on {} micrographs", aside.len());
+            let validation = aside
+                .into_iter()
+                .map(|open| Validation { prepared: open.prepared, truth: Vec::new() });
+            (Vec::new(), validation.collect(), Gate::Unsupervised)
+        }
+    };
+    if open.is_empty() {
+        return Err(Error::missing(
+            "there is no micrograph without labels to learn from",
+            "name some in --micrographs, or say --labels partial if the labels name only some of the \
+             particles",
+        ));
+    }
+    Ok(Ground { painted, open, validation, gate, card, lengths, failures, fingerprint })
+}
+
+fn read_unlabelled(
+    job: &Job,
+    card: &Card,
+    sources: &[Source],
+    observe: &mut dyn FnMut(Event),
+    cancel: &Cancel,
+    failures: &mut Vec<Failure>,
+) -> Result<Vec<Open>> {
+    let flag = job.config.data.pixel_size_a.map(PixelSize);
+    let read: Vec<_> = sources
+        .par_iter()
+        .map(|source| {
+            if cancel.requested() {
+                return Err(Error::Interrupted);
+            }
+            load(source, flag, &card.preprocess, |size| {
+                picking::radius_for(card, job.radius, size)
+            })
+        })
+        .collect();
+    if cancel.requested() {
+        return Err(Error::Interrupted);
+    }
+    let mut open = Vec::new();
+    for (source, loaded) in sources.iter().zip(read) {
+        match loaded {
+            Ok(loaded) => {
+                let warnings = loaded.warnings.into_iter().map(labelled::Event::Warning);
+                warnings.for_each(|warning| observe(Event::Gathering(warning)));
+                open.push(Open { prepared: loaded.prepared, by_hand: Vec::new() });
+            }
+            Err(error) => {
+                let failure = Failure::new(&source.name, &error);
+                observe(Event::Gathering(labelled::Event::Failed(&failure)));
+                failures.push(failure);
+            }
+        }
+    }
+    Ok(open)
+}
+

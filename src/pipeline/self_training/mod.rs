@@ -1,0 +1,373 @@
+//! Self-training: a trained model + unlabelled micrographs → a better model, or the finding that
+//! there is none.
+//!
+//! Each round labels micrographs with the best model so far ([`crate::labels::pseudo`]), trains
+//! from the base weights on labels by hand and pseudo-labels, and is judged on validation
+//! micrographs with labels by hand ([`gate`]). Only a round that is clearly better than the base
+//! replaces it. The base's own file is never touched.
+
+pub mod gate;
+mod ground;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::labelled::{self, Request};
+use super::manifest::RunDir;
+use super::{Cancel, Failure, Radius, fingerprint};
+use crate::config::RunConfig;
+use crate::error::{Error, Result};
+use crate::labels::Labelled;
+use crate::labels::patches::Pool;
+use crate::labels::pseudo::{self, Census, Scored};
+use crate::micrograph::Source;
+use crate::model::checkpoint::SelfTraining;
+use crate::model::{Card, Device, Model};
+use crate::publish::{publish_at, publish_text};
+use crate::train::{self, Loss};
+
+use gate::{Gate, Judgement};
+use ground::Ground;
+
+/// How self-training goes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Rounds.
+    pub iterations: usize,
+    /// Epochs of a round.
+    pub retrain_epochs: usize,
+    /// Highest learning rate of a round.
+    pub learning_rate: f64,
+    /// The weights that a round starts from.
+    pub restart: Restart,
+    /// Most micrographs without labels that are used, drawn with the seed.
+    pub most_micrographs: usize,
+    /// A round has to be better than the base by this much to replace it, in what decides over
+    /// epochs.
+    pub least_gain: f64,
+}
+
+/// The weights that a round of self-training starts from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Restart {
+    /// Those of the model that self-training began with.
+    #[default]
+    Base,
+    /// Those of the best model so far.
+    Best,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            iterations: 3,
+            retrain_epochs: 10,
+            learning_rate: 1e-3,
+            restart: Restart::Base,
+            most_micrographs: 40,
+            least_gain: 0.005,
+        }
+    }
+}
+
+impl Settings {
+    /// Refuses values that cannot be worked with.
+    pub fn check(&self) -> Result<()> {
+        let fail = |name: &str, what: &str| {
+            Err(Error::setting(
+                format!("self_train.{name}"),
+                what,
+                "see configs/default.toml for its meaning",
+            ))
+        };
+        if self.retrain_epochs == 0 {
+            return fail("retrain_epochs", "must be at least 1");
+        }
+        if self.learning_rate <= 0.0 || !self.learning_rate.is_finite() {
+            return fail("learning_rate", "is not a positive number");
+        }
+        if !(0.0..1.0).contains(&self.least_gain) {
+            return fail("least_gain", "is not between 0 and 1");
+        }
+        Ok(())
+    }
+}
+
+/// All that one self-training needs.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// Labelled micrographs, if there are any, and how the base's validation was chosen.
+    pub request: Option<Request<'a>>,
+    /// Further micrographs without labels.
+    pub unlabelled: Vec<Source>,
+    /// The model to begin with.
+    pub base: &'a Path,
+    /// Every setting.
+    pub config: &'a RunConfig,
+    /// Radius in these micrographs, if it is not the one the model was trained with.
+    pub radius: Option<Radius>,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Where the network runs.
+    pub device: Device,
+    /// Where everything goes.
+    pub run: &'a RunDir,
+}
+
+/// What happens while self-training goes on.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Micrographs are being gathered.
+    Gathering(labelled::Event<'a>),
+    /// All is read.
+    Ready {
+        /// Micrographs with labels by hand.
+        labelled: usize,
+        /// Micrographs without.
+        unlabelled: usize,
+        /// What decides.
+        gate: Gate,
+    },
+    /// A round was done by an earlier run, or is done now; the base is round 0.
+    Round(&'a Round),
+    /// A round is trained.
+    Train(usize, train::Event<'a>),
+}
+
+/// One round: a row of the report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Round {
+    /// Counted from 1; 0 is the base.
+    pub round: usize,
+    /// The round whose model made the pseudo-labels.
+    pub teacher: usize,
+    /// Picks that became pseudo-particles; without any there is nothing to train on.
+    pub pseudo_particles: usize,
+    /// Pixels of particles, labelled by hand or not.
+    pub positive_px: usize,
+    /// Pseudo-labelled background pixels.
+    pub negative_px: usize,
+    /// Share of the pixels of these micrographs that were ignored.
+    pub ignored_share: f64,
+    /// Share of the particles labelled by hand that the teacher was sure of; nothing if none
+    /// stand beside pseudo-labels.
+    pub agreement: Option<f64>,
+    /// How good the round's model is; nothing if it was not trained.
+    pub judgement: Option<Judgement>,
+    /// Whether this round's model is the one that is used from now on.
+    pub kept: bool,
+    /// Labelling, training and judging.
+    pub seconds: f64,
+}
+
+impl Round {
+    fn new(round: usize, teacher: usize, census: Census) -> Round {
+        let pixels = census.positive_px + census.negative_px + census.ignored_px;
+        let share = |part: usize, of: usize| part as f64 / of.max(1) as f64;
+        Round {
+            round,
+            teacher,
+            pseudo_particles: census.pseudo_particles,
+            positive_px: census.positive_px,
+            negative_px: census.negative_px,
+            ignored_share: share(census.ignored_px, pixels),
+            agreement: (census.by_hand > 0).then(|| share(census.by_hand_found, census.by_hand)),
+            judgement: None,
+            kept: false,
+            seconds: 0.0,
+        }
+    }
+}
+
+/// How a self-training ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The base and every round.
+    pub rounds: Vec<Round>,
+    /// What decided.
+    pub gate: Gate,
+    /// The round whose model is used from now on; 0 is the base.
+    pub kept: usize,
+    /// The model file of that round.
+    pub model: PathBuf,
+    /// Micrographs that could not be used.
+    pub failures: Vec<Failure>,
+}
+
+/// Runs every round, or goes on with a self-training that was interrupted.
+pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<Outcome> {
+    let base = Model::load(job.base, job.device, job.config.train.precision)?;
+    let mut ground = ground::prepare(job, &base, observe, cancel)?;
+    observe(Event::Ready {
+        labelled: ground.labelled(),
+        unlabelled: ground.unlabelled(),
+        gate: ground.gate,
+    });
+    let started = Instant::now();
+    let judged = gate::judge_base(&base, &mut ground)?;
+    let mut rounds = vec![Round {
+        judgement: Some(judged),
+        kept: true,
+        seconds: started.elapsed().as_secs_f64(),
+        ..Round::new(0, 0, Census::default())
+    }];
+    observe(Event::Round(&rounds[0]));
+    let (mut best, mut highest) = (0, judged.criterion);
+    for number in 1..=job.config.self_train.iterations {
+        let round = one_round(job, &ground, &base, best, number, observe, cancel)?;
+        observe(Event::Round(&round));
+        if let Some(own) = round.judgement
+            && own.passes(&judged, job.config.self_train.least_gain)
+            && own.criterion > highest
+        {
+            (best, highest) = (number, own.criterion);
+        }
+        rounds.push(round);
+    }
+    rounds.iter_mut().for_each(|round| round.kept = round.round == best);
+    let model = adopt(job, best)?;
+    write_rounds(&job.run.rounds(), &rounds)?;
+    Ok(Outcome { rounds, gate: ground.gate, kept: best, model, failures: ground.failures })
+}
+
+/// Puts the model of the best round where picking looks for it.
+fn adopt(job: &Job, best: usize) -> Result<PathBuf> {
+    let adopted = job.run.model().join(Model::SELF_TRAINED);
+    if best > 0 {
+        let from = model_of(job, best);
+        publish_at(&adopted, |part| std::fs::copy(&from, part).map(drop))?;
+        return Ok(adopted);
+    }
+    // What an earlier self-training had kept is no longer the result.
+    if adopted.exists() {
+        std::fs::remove_file(&adopted).map_err(Error::io("remove", &adopted))?;
+    }
+    Ok(job.base.to_path_buf())
+}
+
+fn round_folder(job: &Job, round: usize) -> PathBuf {
+    job.run.model().join(format!("round{round:02}"))
+}
+
+fn model_of(job: &Job, round: usize) -> PathBuf {
+    match round {
+        0 => job.base.to_path_buf(),
+        round => train::model_path(&round_folder(job, round)),
+    }
+}
+
+/// What a finished round leaves beside its model.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    fingerprint: String,
+    round: Round,
+}
+
+/// Labels, trains and judges, unless an earlier run has done so.
+fn one_round(
+    job: &Job,
+    ground: &Ground,
+    base: &Model,
+    teacher: usize,
+    number: usize,
+    observe: &mut dyn FnMut(Event),
+    cancel: &Cancel,
+) -> Result<Round> {
+    let started = Instant::now();
+    let teacher_model = Model::load(&model_of(job, teacher), job.device, job.config.train.precision)?;
+    let fingerprint = fingerprint(&(&ground.fingerprint, number, &teacher_model.hash))?;
+    let folder = round_folder(job, number);
+    let record_path = folder.join("round.json");
+    let record = std::fs::read_to_string(&record_path).ok();
+    let record: Option<Record> = record.and_then(|text| serde_json::from_str(&text).ok());
+    if let Some(record) = record.filter(|record| record.fingerprint == fingerprint) {
+        return Ok(record.round);
+    }
+    let (by_hand, others, census) =
+        label(job, ground, &teacher_model, number, cancel)?;
+    drop(teacher_model);
+    let mut round = Round::new(number, teacher, census);
+    if census.pseudo_particles > 0 {
+        let start = match job.config.self_train.restart {
+            Restart::Base => job.base.to_path_buf(),
+            Restart::Best => model_of(job, teacher),
+        };
+        let settings = train::Settings {
+            epochs: job.config.self_train.retrain_epochs,
+            patience: job.config.self_train.retrain_epochs,
+            learning_rate: job.config.self_train.learning_rate,
+            ..job.config.train.clone()
+        };
+        let card = Card {
+            self_training: Some(SelfTraining { base: base.hash.clone(), round: number }),
+            ..ground.card.clone()
+        };
+        let labelled: Vec<Labelled> = ground.painted.iter().cloned().chain(by_hand).collect();
+        train::train(
+            &train::Job {
+                pool: Pool { labelled: &labelled, pseudo_labelled: &others },
+                loss: Loss::Labelled {
+                    dice_share: settings.dice_share,
+                    forgive_above: settings.forgive_above,
+                },
+                base: Some(&start),
+                validation: &ground.validation,
+                settings: &settings,
+                patches: &job.config.patches,
+                card: &card,
+                device: job.device,
+                folder: &folder,
+                fingerprint: &fingerprint,
+            },
+            &mut |event| observe(Event::Train(number, event)),
+            &|| cancel.requested(),
+        )?;
+        let path = train::model_path(&folder);
+        let model = Model::load(&path, job.device, job.config.train.precision)?;
+        round.judgement = Some(gate::judge(&model, ground)?);
+    }
+    round.seconds = started.elapsed().as_secs_f64();
+    let record = Record { fingerprint, round };
+    let text = serde_json::to_string_pretty(&record)
+        .map_err(|e| Error::malformed(&record_path, None, e.to_string(), ""))?;
+    publish_text(&record_path, &(text + "\n"))?;
+    Ok(record.round)
+}
+
+/// Pseudo-labels of every micrograph that takes them: those with labels by hand, and the others.
+fn label(
+    job: &Job,
+    ground: &Ground,
+    teacher: &Model,
+    number: usize,
+    cancel: &Cancel,
+) -> Result<(Vec<Labelled>, Vec<Labelled>, Census)> {
+    let settings = &job.config.pseudo_labels;
+    let cuts = settings.cuts(number, teacher.card.threshold);
+    let (mut by_hand, mut others, mut census) = (Vec::new(), Vec::new(), Census::default());
+    for open in &ground.open {
+        if cancel.requested() {
+            return Err(Error::Interrupted);
+        }
+        let (map, picks) = gate::picks(teacher, &open.prepared, teacher.card.threshold)?;
+        let scored = Scored { map: &map, picks: &picks, by_hand: &open.by_hand };
+        let (labelled, own) =
+            pseudo::paint(open.prepared.clone(), scored, cuts, ground.lengths, settings);
+        census.add(own);
+        if open.by_hand.is_empty() { &mut others } else { &mut by_hand }.push(labelled);
+    }
+    let all = by_hand.iter_mut().chain(&mut others);
+    pseudo::keep_quota(all, &mut census, settings.background_quota, job.seed ^ number as u64);
+    Ok((by_hand, others, census))
+}
+
+/// One line a round.
+fn write_rounds(path: &Path, rounds: &[Round]) -> Result<()> {
+    let lines: Result<Vec<String>, _> = rounds.iter().map(serde_json::to_string).collect();
+    let lines = lines.map_err(|e| Error::malformed(path, None, e.to_string(), ""))?;
+    publish_text(path, &(lines.join("\n") + "\n"))
+}
