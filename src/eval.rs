@@ -18,6 +18,8 @@ use crate::labels::Completeness;
 const CURVE_POINTS: usize = 200;
 /// F1 within this of the best counts as the same: about what one particle is worth.
 const PLATEAU: f64 = 0.01;
+/// Relative standard error of a recall of 0.9, for one particle: √(0.1 / 0.9).
+const RECALL_ERROR: f64 = 1.0 / 3.0;
 const BOOTSTRAP_ROUNDS: usize = 2000;
 
 /// Picks and particles of one micrograph.
@@ -56,10 +58,12 @@ impl Scores {
     ///
     /// With partial labels, precision falls short by the same unknown factor everywhere. F1 then
     /// ranks wrongly; the product of precision and recall does not (Lee and Liu 2003), so its root,
-    /// the geometric mean, decides.
+    /// the geometric mean, decides. With few labels a handful of picks can have a high precision by
+    /// luck, so what finds less than half of the labels counts as nothing.
     pub fn criterion(&self, labels: Completeness) -> f64 {
         match labels {
             Completeness::Complete => self.f1,
+            Completeness::Partial if self.recall < 0.5 => 0.0,
             Completeness::Partial => (self.precision * self.recall).sqrt(),
         }
     }
@@ -215,22 +219,48 @@ fn sum(counts: &[Counts]) -> Counts {
     })
 }
 
-/// The threshold to use after looking at these micrographs: the middle of the range around the
-/// best criterion (macro F1; see [`Scores::criterion`] for partial labels) in which it hardly
-/// changes, so that the choice does not hang on one particle.
+/// How a threshold is chosen on labelled micrographs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ThresholdRule {
+    /// With complete labels: the middle of the range around the best macro F1 in which it hardly
+    /// changes, so that the choice does not hang on one particle.
+    Plateau,
+    /// With partial labels, which are few: of all thresholds that are no worse than the best by
+    /// more than one standard error of the criterion ([`Scores::criterion`]), the one nearest to
+    /// the threshold that fits models of this kind in general (after Breiman et al. 1984).
+    OneStandardError {
+        /// That threshold.
+        general: f32,
+    },
+}
+
+/// The threshold to use after looking at these micrographs, by `rule`.
 ///
 /// Scores are probabilities; hundredths are tried. The figures are those at that threshold.
-pub fn best_threshold(pairs: &[Pair], max_distance_px: f64, labels: Completeness) -> Point {
+pub fn best_threshold(pairs: &[Pair], max_distance_px: f64, rule: ThresholdRule) -> Point {
     let prepared = prepare(pairs, max_distance_px);
     let points: Vec<Point> = (1..100).map(|i| at(&prepared, i as f32 / 100.0)).collect();
+    let labels = match rule {
+        ThresholdRule::Plateau => Completeness::Complete,
+        ThresholdRule::OneStandardError { .. } => Completeness::Partial,
+    };
     let value = |i: usize| points[i].macro_.criterion(labels);
     let top = (0..points.len()).max_by(|&a, &b| value(a).total_cmp(&value(b))).unwrap_or(0);
-    let particles: usize = pairs.iter().map(|pair| pair.truth.len()).sum();
-    let plateau = PLATEAU.max(0.5 * value(top) / particles.max(1) as f64);
-    let as_good = |i: &usize| value(*i) >= value(top) - plateau;
-    let first = (0..=top).rev().take_while(as_good).last().unwrap_or(top);
-    let last = (top..points.len()).take_while(as_good).last().unwrap_or(top);
-    points[usize::midpoint(first, last)]
+    match rule {
+        ThresholdRule::Plateau => {
+            let as_good = |i: &usize| value(*i) >= value(top) - PLATEAU;
+            let first = (0..=top).rev().take_while(as_good).last().unwrap_or(top);
+            let last = (top..points.len()).take_while(as_good).last().unwrap_or(top);
+            points[usize::midpoint(first, last)]
+        }
+        ThresholdRule::OneStandardError { general } => {
+            let particles: usize = pairs.iter().map(|pair| pair.truth.len()).sum();
+            let least = value(top) * (1.0 - RECALL_ERROR / (particles.max(1) as f64).sqrt());
+            let off = |point: &Point| (point.threshold - general).abs();
+            let as_good = (0..points.len()).filter(|&i| value(i) >= least).map(|i| points[i]);
+            as_good.min_by(|a, b| off(a).total_cmp(&off(b))).unwrap_or(points[top])
+        }
+    }
 }
 
 /// Judges picks as they are, and what other thresholds would have given.
@@ -343,7 +373,7 @@ mod tests {
         let truth: Vec<Coordinate> = (0..10).map(|i| at(100.0 * f64::from(i), 0.0)).collect();
         let mut picks: Vec<Coordinate> = truth.iter().map(|t| at(t.x_mic_px + 1.0, 0.8)).collect();
         picks.extend((0..10).map(|i| at(100.0 * f64::from(i) + 50.0, 0.4)));
-        let best = best_threshold(&[Pair { picks: &picks, truth: &truth }], 10.0, Completeness::Complete);
+        let best = best_threshold(&[Pair { picks: &picks, truth: &truth }], 10.0, ThresholdRule::Plateau);
         assert!((best.threshold - 0.605).abs() < 0.011, "{}", best.threshold);
         let kept: Vec<Coordinate> =
             picks.iter().copied().filter(|p| p.score.unwrap() >= best.threshold).collect();

@@ -1,9 +1,7 @@
 //! Pseudo-labels: a model's scores of a micrograph → targets and weights for another training.
 //!
-//! Scores are read against the model's own threshold: a pixel counts as positive (negative) when
-//! its log-odds lie above (below) those of the threshold by as much as the settings' probability
-//! lies above (below) one half. So models whose scores run low, as those of partial labels do, are
-//! read alike. Positive pixels count only as part of a *pick* that has the size of a particle; it
+//! Scores are read against the model's own threshold, which stands for a probability of one half
+//! ([`Reading`]), so that models whose scores run low or high are read alike. Positive pixels count only as part of a *pick* that has the size of a particle; it
 //! becomes a full disk with an ignored ring. Labels by hand always win.
 
 use ndarray::Array2;
@@ -92,7 +90,7 @@ impl Settings {
     }
 
     /// The cuts of a round, counted from 1, for a model with this threshold.
-    pub fn cuts(&self, round: usize, model_threshold: f32) -> Cuts {
+    pub fn cuts(&self, round: usize, model_threshold: f32, reading: Reading) -> Cuts {
         let relaxed = self.relax_step * round.saturating_sub(1) as f64;
         // What was set beyond the floor from the start is not tightened by it.
         let positive =
@@ -101,9 +99,28 @@ impl Settings {
         let negative = (self.negative_threshold + relaxed).min(ceiling);
         let odds = |p: f64| p / (1.0 - p);
         let neutral = odds(f64::from(model_threshold).clamp(0.001, 0.999));
-        let raw = |p: f64| (odds(p) * neutral / (1.0 + odds(p) * neutral)) as f32;
+        let raw = |p: f64| {
+            let times = match reading {
+                Reading::Probability => odds(p),
+                Reading::Ratio => 2.0 * p,
+            };
+            (times * neutral / (1.0 + times * neutral)) as f32
+        };
         Cuts { positive: raw(positive), negative: raw(negative), neutral: model_threshold }
     }
+}
+
+/// What a model's scores mean.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reading {
+    /// Particle against background: the odds of a score are those of the pixel, but for a factor.
+    #[default]
+    Probability,
+    /// Labelled against unlabelled pixels: the odds of a score are
+    /// the density of particles over that of all pixels, which is the pixel's *probability* but for
+    /// a factor (Elkan and Noto 2008).
+    Ratio,
 }
 
 /// Scores that part a model's pixels.
@@ -316,7 +333,7 @@ mod tests {
     fn label(map: &Array2<f32>, picks: &[Coordinate], by_hand: &[Coordinate]) -> (Labelled, Census) {
         let settings = Settings::default();
         let scored = Scored { map, picks, by_hand };
-        paint(blank(), scored, settings.cuts(1, 0.5), LENGTHS, &settings)
+        paint(blank(), scored, settings.cuts(1, 0.5, Reading::Probability), LENGTHS, &settings)
     }
 
     #[test]
@@ -360,12 +377,16 @@ mod tests {
     #[test]
     fn cuts_relax_to_their_floor_and_follow_the_models_threshold() {
         let settings = Settings::default();
-        let at = |round| settings.cuts(round, 0.5);
+        let at = |round| settings.cuts(round, 0.5, Reading::Probability);
         assert!((at(1).positive - 0.95).abs() < 1e-6 && (at(1).negative - 0.05).abs() < 1e-6);
         assert!((at(2).positive - 0.90).abs() < 1e-6 && (at(2).negative - 0.10).abs() < 1e-6);
         assert!((at(9).positive - 0.80).abs() < 1e-6 && (at(9).negative - 0.20).abs() < 1e-6);
-        let low = settings.cuts(1, 0.1);
+        let low = settings.cuts(1, 0.1, Reading::Probability);
         assert!(low.positive < 0.7 && low.positive > 0.6 && low.negative < 0.01, "{low:?}");
+        // Of labelled against unlabelled, odds of 1.9 times those of the threshold mean 95 %.
+        let ratio = settings.cuts(1, 0.5, Reading::Ratio);
+        assert!((ratio.positive - 1.9 / 2.9).abs() < 1e-6, "{ratio:?}");
+        assert!((ratio.negative - 0.1 / 1.1).abs() < 1e-6, "{ratio:?}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tch::{Kind, Tensor};
 
 use super::{Architecture, Device, Network, Precision, torch};
 use crate::error::{Error, Result};
+use crate::labels::pseudo;
 use crate::units::PixelSize;
 use crate::{labels, pick, preprocess, publish};
 
@@ -45,6 +46,11 @@ pub struct Card {
     pub unlabelled_margin_radii: f64,
     /// Score from which on a peak is a pick: the best on the validation micrographs.
     pub threshold: f32,
+    /// The threshold that fits models of this kind in general; with partial labels the chosen one
+    /// stays near it.
+    pub general_threshold: f32,
+    /// What scores mean.
+    pub reading: pseudo::Reading,
     /// Precision, recall and F1 at that threshold on the validation micrographs.
     pub validation: ValidationScores,
     /// What validation was done on, in words.

@@ -69,6 +69,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
     let names = |items: &[labelled::Item]| {
         items.iter().map(|item| item.source.name.clone()).collect::<Vec<_>>()
     };
+    let loss = config.train.loss(config.labels.completeness);
     let card = Card {
         schema: 1,
         picker_version: env!("CARGO_PKG_VERSION").to_string(),
@@ -81,6 +82,8 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
         pixel_size_a: gathered.pixel_size,
         unlabelled_margin_radii: gathered.unlabelled_margin,
         threshold: 0.0,
+        general_threshold: loss.general_threshold(),
+        reading: loss.reading(),
         validation: ValidationScores::default(),
         validated_how: gathered.how.clone(),
         trained_on: names(&gathered.training),
@@ -106,7 +109,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
     let epochs = train::train(
         &train::Job {
             pool: Pool { labelled: &labelled, pseudo_labelled: &[] },
-            loss: config.train.loss(card.labels.completeness),
+            loss,
             base: None,
             validation: &validation,
             settings: &config.train,

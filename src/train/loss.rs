@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor};
 
+use crate::labels::pseudo::Reading;
+
 /// What training minimises.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Loss {
@@ -36,7 +38,37 @@ pub enum PartialLoss {
     NonNegative,
 }
 
+impl PartialLoss {
+    /// The threshold that fits models of this loss in general: from EMPIAR-10017 and 10146 with a
+    /// tenth of their labels.
+    pub fn general_threshold(self) -> f32 {
+        match self {
+            PartialLoss::Balanced => 0.62,
+            PartialLoss::Ignore => 0.75,
+            PartialLoss::NonNegative => 0.4,
+        }
+    }
+}
+
 impl Loss {
+    /// What scores of a model trained with it mean.
+    pub fn reading(self) -> Reading {
+        match self {
+            Loss::Labelled { .. } | Loss::Partial(PartialLoss::NonNegative, _) => {
+                Reading::Probability
+            }
+            Loss::Partial(..) => Reading::Ratio,
+        }
+    }
+
+    /// The threshold that fits models trained with it in general.
+    pub fn general_threshold(self) -> f32 {
+        match self {
+            Loss::Labelled { .. } => 0.4,
+            Loss::Partial(how, _) => how.general_threshold(),
+        }
+    }
+
     /// The loss of one batch.
     pub(super) fn of(
         self,

@@ -19,7 +19,7 @@ use tch::Tensor;
 
 use crate::coords::Coordinate;
 use crate::error::{Error, Result};
-use crate::eval;
+use crate::eval::{self, ThresholdRule};
 use crate::labels::Completeness;
 use crate::labels::patches::{self, Batch, Pool};
 use crate::model::checkpoint::{self, Card, ValidationScores};
@@ -522,7 +522,13 @@ pub fn judge(network: &Network, card: &Card, validation: &[Validation]) -> Resul
         .map(|(picks, micrograph)| eval::Pair { picks, truth: &micrograph.truth })
         .collect();
     let labels = card.labels.completeness;
-    let best = eval::best_threshold(&pairs, card.particle_radius_px, labels);
+    let rule = match labels {
+        Completeness::Complete => ThresholdRule::Plateau,
+        Completeness::Partial => {
+            ThresholdRule::OneStandardError { general: card.general_threshold }
+        }
+    };
+    let best = eval::best_threshold(&pairs, card.particle_radius_px, rule);
     let eval::Scores { precision, recall, f1 } = best.macro_;
     Ok(Judged {
         threshold: best.threshold,

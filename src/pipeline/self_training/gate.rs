@@ -7,7 +7,7 @@ use super::ground::Ground;
 use crate::coords::Coordinate;
 use crate::error::Result;
 use crate::eval::{self, Pair};
-use crate::model::Model;
+use crate::model::{Card, Model};
 use crate::pick;
 use crate::preprocess::Prepared;
 use crate::score::score;
@@ -82,7 +82,9 @@ pub(super) fn judge_base(base: &Model, ground: &mut Ground) -> Result<Judgement>
 
 /// Judges a model.
 pub(super) fn judge(model: &Model, ground: &Ground) -> Result<Judgement> {
-    let judged = train::judge(&model.network, &ground.card, &ground.validation)?;
+    // The base may have been trained with labels of another kind than it is judged by.
+    let card = Card { labels: ground.card.labels.clone(), ..model.card.clone() };
+    let judged = train::judge(&model.network, &card, &ground.validation)?;
     let steadiness = match ground.gate {
         Gate::Labels => None,
         Gate::Unsupervised => Some(steadiness(model, judged.threshold, judged.scores.f1, ground)?),

@@ -302,7 +302,13 @@ fn one_round(
             learning_rate: job.config.self_train.learning_rate,
             ..job.config.train.clone()
         };
+        let loss = Loss::Labelled {
+            dice_share: settings.dice_share,
+            forgive_above: settings.forgive_above,
+        };
         let card = Card {
+            general_threshold: loss.general_threshold(),
+            reading: loss.reading(),
             self_training: Some(SelfTraining { base: base.hash.clone(), round: number }),
             ..ground.card.clone()
         };
@@ -310,10 +316,7 @@ fn one_round(
         train::train(
             &train::Job {
                 pool: Pool { labelled: &labelled, pseudo_labelled: &others },
-                loss: Loss::Labelled {
-                    dice_share: settings.dice_share,
-                    forgive_above: settings.forgive_above,
-                },
+                loss,
                 base: Some(&start),
                 validation: &ground.validation,
                 settings: &settings,
@@ -347,7 +350,7 @@ fn label(
     cancel: &Cancel,
 ) -> Result<(Vec<Labelled>, Vec<Labelled>, Census)> {
     let settings = &job.config.pseudo_labels;
-    let cuts = settings.cuts(number, teacher.card.threshold);
+    let cuts = settings.cuts(number, teacher.card.threshold, teacher.card.reading);
     let (mut by_hand, mut others, mut census) = (Vec::new(), Vec::new(), Census::default());
     for open in &ground.open {
         if cancel.requested() {
