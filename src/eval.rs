@@ -19,7 +19,7 @@ const CURVE_POINTS: usize = 200;
 /// F1 within this of the best counts as the same: about what one particle is worth.
 const PLATEAU: f64 = 0.01;
 /// Relative standard error of a recall of 0.9, for one particle: √(0.1 / 0.9).
-const RECALL_ERROR: f64 = 1.0 / 3.0;
+pub const RECALL_ERROR: f64 = 1.0 / 3.0;
 const BOOTSTRAP_ROUNDS: usize = 2000;
 
 /// Picks and particles of one micrograph.
@@ -263,10 +263,11 @@ pub fn best_threshold(pairs: &[Pair], max_distance_px: f64, rule: ThresholdRule)
     }
 }
 
-/// Judges picks as they are, and what other thresholds would have given.
-pub fn evaluate(pairs: &[Pair], max_distance_px: f64) -> Evaluation {
+/// Judges the picks from `threshold` up, or all, and what other thresholds would have given.
+pub fn evaluate(pairs: &[Pair], max_distance_px: f64, threshold: Option<f32>) -> Evaluation {
     let prepared = prepare(pairs, max_distance_px);
-    let per_micrograph: Vec<Counts> = prepared.iter().map(|one| one.counts(f32::MIN)).collect();
+    let threshold = threshold.unwrap_or(f32::MIN);
+    let per_micrograph: Vec<Counts> = prepared.iter().map(|one| one.counts(threshold)).collect();
     let curve: Vec<Point> = thresholds(pairs).into_iter().map(|t| at(&prepared, t)).collect();
     let mut reached = 0.0;
     let mut average_precision = 0.0;
@@ -343,7 +344,7 @@ mod tests {
     fn the_figures_are_those_of_the_counts() {
         let truth = [at(0.0, 0.0), at(100.0, 0.0), at(200.0, 0.0)];
         let picks = [at(1.0, 0.9), at(101.0, 0.8), at(150.0, 0.7), at(199.0, 0.2)];
-        let result = evaluate(&[Pair { picks: &picks, truth: &truth }], 10.0);
+        let result = evaluate(&[Pair { picks: &picks, truth: &truth }], 10.0, None);
         assert_eq!(result.per_micrograph[0], Counts { hits: 3, false_picks: 1, misses: 0 });
         assert!((result.macro_.precision - 0.75).abs() < 1e-9 && result.macro_.recall == 1.0);
         // 1/3 at P 1, 2/3 at P 1, 3/3 at P 3/4.
@@ -363,9 +364,9 @@ mod tests {
             Pair { picks: &hit, truth: &[] },
         ];
         let f1: Vec<f64> =
-            evaluate(&pairs, 5.0).per_micrograph.iter().map(|counts| counts.scores().f1).collect();
+            evaluate(&pairs, 5.0, None).per_micrograph.iter().map(|counts| counts.scores().f1).collect();
         assert_eq!(f1, [1.0, 0.0, 1.0, 0.0]);
-        assert_eq!(evaluate(&pairs, 5.0).macro_.f1, 0.5);
+        assert_eq!(evaluate(&pairs, 5.0, None).macro_.f1, 0.5);
     }
 
     #[test]
@@ -377,14 +378,14 @@ mod tests {
         assert!((best.threshold - 0.605).abs() < 0.011, "{}", best.threshold);
         let kept: Vec<Coordinate> =
             picks.iter().copied().filter(|p| p.score.unwrap() >= best.threshold).collect();
-        assert_eq!(evaluate(&[Pair { picks: &kept, truth: &truth }], 10.0).macro_, best.macro_);
+        assert_eq!(evaluate(&[Pair { picks: &kept, truth: &truth }], 10.0, None).macro_, best.macro_);
     }
 
     #[test]
     fn picks_without_scores_rank_last() {
         let truth = [at(0.0, 0.0), at(50.0, 0.0)];
         let picks = [at(0.0, 0.5), Coordinate { score: None, ..at(50.0, 0.0) }];
-        let result = evaluate(&[Pair { picks: &picks, truth: &truth }], 5.0);
+        let result = evaluate(&[Pair { picks: &picks, truth: &truth }], 5.0, None);
         assert_eq!(result.curve.len(), 2);
         assert_eq!((result.micro.recall, result.average_precision), (1.0, 1.0));
     }

@@ -36,6 +36,9 @@ pub(super) struct PickArgs {
     /// The same in Å
     #[arg(long, value_name = "Å")]
     min_distance_a: Option<f64>,
+    /// Try micrographs again that failed before and have not changed
+    #[arg(long)]
+    retry_failed: bool,
     #[command(flatten)]
     scale: super::ScaleArgs,
     #[command(flatten)]
@@ -65,15 +68,16 @@ pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
     let mut done = 0;
     let summary = picking::run(
         &picking::Job {
-            sources: &sources,
             model: &model,
             settings: &config.pick,
             radius: super::radius(&config),
             pixel_size: config.data.pixel_size_a.map(PixelSize),
             threshold,
             listed_in: &given[0],
+            retry_failed: args.retry_failed,
             run: &run,
         },
+        &sources,
         &mut |event| {
             done += 1;
             progress.at(done);

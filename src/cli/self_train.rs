@@ -186,6 +186,10 @@ pub(super) fn rounds(job: &Job, cancel: &Cancel, global: &Global) -> Result<Outc
             Event::Ready { labelled, unlabelled, gate } => {
                 let judged = match gate {
                     Gate::Labels => "rounds are judged on validation micrographs",
+                    Gate::PartialLabels => {
+                        "labels are partial, so rounds are judged by how steady their picks are, unless \
+                         the labels speak against them"
+                    }
                     Gate::Unsupervised => {
                         "nothing is labelled, so rounds are judged by how steady their picks are"
                     }
@@ -213,12 +217,13 @@ fn describe(round: &Round) -> String {
         || "not trained: no pick is sure enough".to_string(),
         |j| match j.steadiness {
             None => format!(
-                "precision {:.3}, recall {:.3}, f1 {:.3} (deciding: {:.3})",
-                j.precision, j.recall, j.f1, j.criterion
+                "precision {:.3}, recall {:.3}, f1 {:.3}",
+                j.precision, j.recall, j.f1
             ),
             Some(s) => format!(
-                "picks agree with the given model's to {:.3}, turned over to {:.3}, separation {:.3}",
-                s.agreement, s.turned, s.separation
+                "recall {:.3}, what the labels say {:.3}, picks agree with the given model's to {:.3}, \
+                 turned over to {:.3}, separation {:.3}",
+                j.recall, j.criterion, s.agreement, s.turned, s.separation
             ),
         },
     );
@@ -241,6 +246,7 @@ fn describe(round: &Round) -> String {
 pub(super) fn conclusion(outcome: &Outcome) -> String {
     let by = match outcome.gate {
         Gate::Labels => "judged on validation micrographs",
+        Gate::PartialLabels => "judged by the steadiness of picks; the labels do not contradict",
         Gate::Unsupervised => "judged without labels, by the steadiness of picks alone",
     };
     match outcome.kept {

@@ -71,6 +71,7 @@ impl Session {
             device: self.device.to_string(),
             model: model.map(str::to_string),
             failures: failures.to_vec(),
+            progress: Default::default(),
         };
         Ok(run.describe(stage, &description, config)?)
     }

@@ -4,6 +4,8 @@
 //! A record is written after its outputs, so a record that is there can be believed.
 
 use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -16,19 +18,24 @@ use crate::preprocess::Repairs;
 use crate::publish::publish_text;
 
 /// A run directory.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct RunDir {
     root: PathBuf,
+    /// Held as long as this lives; the operating system lets go of it however a process ends.
+    _lock: Option<File>,
 }
 
 impl RunDir {
-    /// Makes the folder if need be and checks that it can be written to, before any long work.
+    /// Makes the folder if need be, and takes it for this process alone, before any long work.
     pub fn open(root: &Path) -> Result<RunDir> {
         std::fs::create_dir_all(root).map_err(Error::io("create the folder", root))?;
-        let probe = root.join(".write-test.part");
-        std::fs::write(&probe, b"").map_err(Error::io("write into", root))?;
-        std::fs::remove_file(&probe).map_err(Error::io("write into", root))?;
-        Ok(RunDir { root: root.to_path_buf() })
+        let lock = lock(&root.join("lock"))?;
+        Ok(RunDir { root: root.to_path_buf(), _lock: Some(lock) })
+    }
+
+    /// For reading only; another process may be at work in it.
+    pub fn look_into(root: &Path) -> RunDir {
+        RunDir { root: root.to_path_buf(), _lock: None }
     }
 
     /// Where the model and the checkpoint are.
@@ -70,7 +77,8 @@ impl RunDir {
     /// What is known of a micrograph; nothing if there is no readable record.
     pub fn item(&self, source: &Source) -> Option<Item> {
         let text = std::fs::read_to_string(self.item_path(source)).ok()?;
-        serde_json::from_str(&text).ok()
+        // Another file may have had the same stem in an earlier run.
+        serde_json::from_str(&text).ok().filter(|item: &Item| item.micrograph == source.name)
     }
 
     /// Remembers a micrograph; to be called after its outputs are in place.
@@ -147,6 +155,38 @@ impl RunDir {
     }
 }
 
+/// Takes the lock file, and writes into it whose it is.
+fn lock(path: &Path) -> Result<File> {
+    let mut file = File::options()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(Error::io("write", path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let owner = std::fs::read_to_string(path).unwrap_or_default();
+            return Err(Error::unusable(
+                path.parent().unwrap_or(path),
+                format!("another picker is at work in it: {}", owner.trim()),
+                "wait for it or stop it, or name another run directory with --out",
+            ));
+        }
+        // Some network file systems know no locks; that must not keep anybody from working.
+        Err(TryLockError::Error(error)) => {
+            tracing::warn!("{} cannot be locked ({error}): start one picker at a time", path.display());
+        }
+    }
+    let command: Vec<String> = std::env::args().collect();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let owner = format!("process {} on {}: {}", std::process::id(), host.trim(), command.join(" "));
+    let written = file.set_len(0).and_then(|()| writeln!(file, "{owner}"));
+    written.map_err(Error::io("write", path))?;
+    Ok(file)
+}
+
 fn pretty(value: &impl Serialize, path: &Path) -> Result<String> {
     serde_json::to_string_pretty(value)
         .map(|text| text + "\n")
@@ -181,6 +221,19 @@ pub struct Run {
     pub model: Option<String>,
     /// Micrographs that could not be used.
     pub failures: Vec<Failure>,
+    /// How it went.
+    pub progress: Progress,
+}
+
+/// How a stage went.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Stands for all that went in; nothing until it is known.
+    pub fingerprint: Option<String>,
+    /// Whether it came to its end.
+    pub finished: bool,
+    /// Why it failed, if it did.
+    pub error: Option<String>,
 }
 
 /// Whether a micrograph was picked.
@@ -226,27 +279,57 @@ pub struct Item {
     pub seconds: f64,
 }
 
-/// What is to be done with a micrograph.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plan {
-    /// Never picked, or picked from another file, model or settings.
-    Score,
-    /// Scored as asked for; only the threshold may differ.
-    Keep,
+/// Where something stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Never done, or not to its end.
+    New,
+    /// Done as asked for.
+    Done,
+    /// Done, but with other input, model or settings.
+    Outdated,
+    /// Tried as asked for, and failed.
+    Failed,
+}
+
+impl State {
+    /// As people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::New => "new",
+            State::Done => "done",
+            State::Outdated => "outdated",
+            State::Failed => "failed",
+        }
+    }
 }
 
 impl Item {
-    /// Decides from the record and the file what is to be done.
-    pub fn plan(record: Option<&Item>, fingerprint: &str, input: &InputStamp) -> Plan {
+    /// Where a micrograph stands, from its record and its file as it is now.
+    pub fn state(record: Option<&Item>, fingerprint: &str, input: Option<&InputStamp>) -> State {
         match record {
-            Some(item)
-                if item.status == Status::Done
-                    && item.fingerprint == fingerprint
-                    && item.input.as_ref() == Some(input) =>
-            {
-                Plan::Keep
+            None => State::New,
+            Some(item) if item.fingerprint != fingerprint || item.input.as_ref() != input => {
+                State::Outdated
             }
-            _ => Plan::Score,
+            Some(item) => match item.status {
+                Status::Done => State::Done,
+                Status::Failed => State::Failed,
+            },
+        }
+    }
+}
+
+impl Run {
+    /// Where a stage stands, from its record and what would go into it now.
+    pub fn state(record: Option<&Run>, fingerprint: &str) -> State {
+        let Some(Run { progress, .. }) = record else { return State::New };
+        match (&progress.fingerprint, &progress.error) {
+            (Some(before), _) if before != fingerprint => State::Outdated,
+            (_, Some(_)) => State::Failed,
+            (Some(_), None) if progress.finished => State::Done,
+            _ => State::New,
         }
     }
 }
@@ -277,14 +360,24 @@ mod tests {
     #[test]
     fn only_a_done_record_of_this_file_and_these_settings_is_kept() {
         let input = InputStamp { size: 9, modified_ns: 1 };
-        let done = item(Status::Done);
-        assert_eq!(Item::plan(Some(&done), "f", &input), Plan::Keep);
-        assert_eq!(Item::plan(Some(&done), "g", &input), Plan::Score);
-        assert_eq!(
-            Item::plan(Some(&done), "f", &InputStamp { size: 9, modified_ns: 2 }),
-            Plan::Score
-        );
-        assert_eq!(Item::plan(Some(&item(Status::Failed)), "f", &input), Plan::Score);
-        assert_eq!(Item::plan(None, "f", &input), Plan::Score);
+        let later = InputStamp { size: 9, modified_ns: 2 };
+        let (done, failed) = (item(Status::Done), item(Status::Failed));
+        assert_eq!(Item::state(Some(&done), "f", Some(&input)), State::Done);
+        assert_eq!(Item::state(Some(&done), "g", Some(&input)), State::Outdated);
+        assert_eq!(Item::state(Some(&done), "f", Some(&later)), State::Outdated);
+        assert_eq!(Item::state(Some(&failed), "f", Some(&input)), State::Failed);
+        assert_eq!(Item::state(Some(&failed), "f", Some(&later)), State::Outdated);
+        assert_eq!(Item::state(None, "f", Some(&input)), State::New);
+    }
+
+    #[test]
+    fn a_second_run_in_one_directory_is_refused_until_the_first_ends() {
+        let root = std::env::temp_dir().join(format!("picker-lock-{}", std::process::id()));
+        let first = RunDir::open(&root).unwrap();
+        let refused = RunDir::open(&root).unwrap_err().to_string();
+        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        drop(first);
+        drop(RunDir::open(&root).unwrap());
+        std::fs::remove_dir_all(root).unwrap();
     }
 }

@@ -5,30 +5,32 @@
 //! the floor are stored (`picks.all/`), and the picks (`picks/`) are cut from them, so that
 //! another threshold needs no network.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
-use super::manifest::{Item, Plan, RunDir, Status};
+use super::manifest::{Item, RunDir, State, Status};
 use super::{Cancel, Failure, InputStamp, Loaded, Radius, beside, fingerprint, load};
 use crate::coords::{self, Coordinate, Coordinates};
 use crate::error::{Error, Result};
 use crate::micrograph::Source;
-use crate::model::{Card, Model};
+use crate::model::{Card, Model, Precision};
 use crate::pick;
 use crate::preprocess::Repairs;
 use crate::publish::publish;
 use crate::score::score;
 use crate::units::PixelSize;
 
+/// A file that nobody has touched for so long is taken at the first look.
+const SETTLED: Duration = Duration::from_secs(60);
+
 /// All that one picking needs.
 #[derive(Debug)]
 pub struct Job<'a> {
-    /// The micrographs, in the order of the output.
-    pub sources: &'a [Source],
     /// The model.
     pub model: &'a Model,
     /// Peaks and their suppression.
@@ -41,8 +43,34 @@ pub struct Job<'a> {
     pub threshold: f32,
     /// The list of micrographs that RELION is to be pointed to.
     pub listed_in: &'a Path,
+    /// Whether micrographs that failed before, and have not changed, are tried again.
+    pub retry_failed: bool,
     /// Where everything goes.
     pub run: &'a RunDir,
+}
+
+impl Job<'_> {
+    /// Stands for all that a micrograph's scores depend on beside itself.
+    pub fn fingerprint(&self) -> Result<String> {
+        let computes_in = self.model.network.computes_in();
+        scoring_fingerprint(
+            (&self.model.hash, computes_in),
+            self.settings,
+            self.radius,
+            self.pixel_size,
+        )
+    }
+}
+
+/// As [`Job::fingerprint`], for who has no job yet: of the model, its hash and the number format
+/// it computes in.
+pub fn scoring_fingerprint(
+    model: (&str, Precision),
+    settings: &pick::Settings,
+    radius: Option<Radius>,
+    pixel_size: Option<PixelSize>,
+) -> Result<String> {
+    fingerprint(&(model, settings, radius, pixel_size, env!("CARGO_PKG_VERSION")))
 }
 
 /// What happens while picking goes on.
@@ -80,33 +108,107 @@ pub struct Summary {
     pub failures: Vec<Failure>,
 }
 
-/// Picks every micrograph and writes coordinates and lists.
+/// Picks every micrograph and writes coordinates and lists, both in the order given.
 ///
 /// Stops with [`Error::Interrupted`] after the micrograph in hand once `cancel` is requested.
-pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<Summary> {
-    let model = job.model;
-    let fingerprint = fingerprint(&(
-        &model.hash,
-        job.settings,
-        job.radius,
-        job.pixel_size,
-        model.network.computes_in(),
-        env!("CARGO_PKG_VERSION"),
-    ))?;
-    let mut summary = Summary::default();
-    let mut lists = Lists::default();
+pub fn run(
+    job: &Job,
+    sources: &[Source],
+    observe: &mut dyn FnMut(Event),
+    cancel: &Cancel,
+) -> Result<Summary> {
+    let (mut summary, mut lists) = (Summary::default(), Lists::default());
+    pick_into(job, sources, (&mut summary, &mut lists), observe, cancel)?;
+    lists.write(job.run, job.threshold, job.listed_in)?;
+    Ok(summary)
+}
+
+/// Picks micrographs as they arrive, until `cancel` is requested, which is the way to end it.
+///
+/// `look` tells which micrographs there are. The lists are kept up to date whenever nothing waits;
+/// in the end they are those of a run over all micrographs.
+pub fn watch(
+    job: &Job,
+    every: Duration,
+    look: &dyn Fn() -> Result<Vec<Source>>,
+    observe: &mut dyn FnMut(Event),
+    cancel: &Cancel,
+) -> Result<Summary> {
+    let (mut summary, mut lists) = (Summary::default(), Lists::default());
+    let mut arrivals = Arrivals::default();
+    let mut listed = None;
+    while !cancel.requested() {
+        let stamp = |source: Source| Some((InputStamp::of(&source.path).ok()?, source));
+        let ready = arrivals.ready(look()?.into_iter().filter_map(stamp), SystemTime::now());
+        if !ready.is_empty() {
+            match pick_into(job, &ready, (&mut summary, &mut lists), observe, cancel) {
+                Err(Error::Interrupted) => {}
+                ended => ended?,
+            }
+        }
+        if listed != Some(lists.0.len()) {
+            lists.0.sort();
+            lists.0.dedup();
+            lists.write(job.run, job.threshold, job.listed_in)?;
+            listed = Some(lists.0.len());
+        }
+        let waiting = Instant::now();
+        while waiting.elapsed() < every && !cancel.requested() {
+            std::thread::sleep(Duration::from_millis(100).min(every));
+        }
+    }
+    Ok(summary)
+}
+
+/// Files that are being written, and files that have been taken.
+#[derive(Default)]
+struct Arrivals {
+    before: BTreeMap<PathBuf, InputStamp>,
+    taken: BTreeMap<PathBuf, InputStamp>,
+}
+
+impl Arrivals {
+    /// What can be taken now: files that are as they were at the last look, or untouched for a
+    /// minute, and were not taken as they are.
+    fn ready(
+        &mut self,
+        found: impl IntoIterator<Item = (InputStamp, Source)>,
+        now: SystemTime,
+    ) -> Vec<Source> {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let mut ready = Vec::new();
+        for (stamp, source) in found {
+            let settled = now.saturating_sub(stamp.modified_ns) > SETTLED.as_nanos();
+            let same = self.before.insert(source.path.clone(), stamp.clone()) == Some(stamp.clone());
+            if (settled || same) && self.taken.get(&source.path) != Some(&stamp) {
+                self.taken.insert(source.path.clone(), stamp);
+                ready.push(source);
+            }
+        }
+        ready
+    }
+}
+
+fn pick_into(
+    job: &Job,
+    sources: &[Source],
+    (summary, lists): (&mut Summary, &mut Lists),
+    observe: &mut dyn FnMut(Event),
+    cancel: &Cancel,
+) -> Result<()> {
+    let fingerprint = job.fingerprint()?;
     std::thread::scope(|scope| -> Result<()> {
         // One prepared micrograph waits while one is scored and one is read.
         let (sender, prepared) = sync_channel(1);
         let fingerprint = &fingerprint;
         let reader = Reader {
-            card: &model.card,
+            card: &job.model.card,
             radius: job.radius,
             pixel_size: job.pixel_size,
             run: job.run,
             fingerprint,
+            retry_failed: job.retry_failed,
         };
-        let sources = job.sources;
         scope.spawn(move || {
             for source in sources {
                 let next = reader.next(source);
@@ -119,7 +221,15 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
             if cancel.requested() {
                 return Err(Error::Interrupted);
             }
-            let picked = next.and_then(|next| finish(job, source, order, fingerprint, next));
+            let picked = match next {
+                Ok(Next::Failed(error)) => {
+                    let failure = Failure { micrograph: source.name.clone(), error };
+                    observe(Event::Failed(&failure));
+                    summary.failures.push(failure);
+                    continue;
+                }
+                next => next.and_then(|next| finish(job, source, order, fingerprint, next)),
+            };
             match picked {
                 Ok(picked) => {
                     summary.add(&picked);
@@ -145,14 +255,14 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
             }
         }
         if cancel.requested() { Err(Error::Interrupted) } else { Ok(()) }
-    })?;
-    lists.write(job.run, job.threshold, job.listed_in)?;
-    Ok(summary)
+    })
 }
 
 /// A micrograph on its way to the network.
 enum Next {
     Kept(Item),
+    /// It failed before and has not changed.
+    Failed(String),
     Prepared(Box<Loaded>, InputStamp, Instant),
 }
 
@@ -163,19 +273,22 @@ struct Reader<'a> {
     pixel_size: Option<PixelSize>,
     run: &'a RunDir,
     fingerprint: &'a str,
+    retry_failed: bool,
 }
 
 impl Reader<'_> {
     fn next(&self, source: &Source) -> Result<Next> {
         let started = Instant::now();
         let input = InputStamp::of(&source.path)?;
-        if let Some(item) = self.run.item(source) {
-            let stored = all_picks_path(self.run, &source.stem).is_file();
-            // Another file may have had the same stem in an earlier run.
-            let same = stored && item.micrograph == source.name;
-            if same && Item::plan(Some(&item), self.fingerprint, &input) == Plan::Keep {
+        let item = self.run.item(source);
+        match (Item::state(item.as_ref(), self.fingerprint, Some(&input)), item) {
+            (State::Done, Some(item)) if all_picks_path(self.run, &source.stem).is_file() => {
                 return Ok(Next::Kept(item));
             }
+            (State::Failed, Some(Item { error: Some(error), .. })) if !self.retry_failed => {
+                return Ok(Next::Failed(format!("{error} (as before; --retry-failed tries it again)")));
+            }
+            _ => {}
         }
         let loaded = load(source, self.pixel_size, &self.card.preprocess, |pixel_size| {
             radius_for(self.card, self.radius, pixel_size)
@@ -235,6 +348,7 @@ fn finish(
     next: Next,
 ) -> Result<Picked> {
     let (item, mut peaks, kept) = match next {
+        Next::Failed(error) => return Err(Error::unusable(&source.path, error, "")),
         Next::Kept(item) => {
             let peaks = read_all_picks(job.run, &source.stem)?;
             (Item { order, ..item }, peaks, true)
@@ -328,7 +442,7 @@ fn write_all_picks(run: &RunDir, stem: &Path, peaks: &[Coordinate]) -> Result<()
     coords::csv::write(&all_picks_path(run, stem), std::slice::from_ref(&own))
 }
 
-fn read_all_picks(run: &RunDir, stem: &Path) -> Result<Vec<Coordinate>> {
+pub(super) fn read_all_picks(run: &RunDir, stem: &Path) -> Result<Vec<Coordinate>> {
     let read = coords::read(&all_picks_path(run, stem))?;
     Ok(read.into_iter().flat_map(|coordinates| coordinates.points).collect())
 }

@@ -18,12 +18,14 @@ const LEAST_AGREEMENT: f64 = 0.6;
 
 /// What decides whether a round is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Gate {
-    /// Picks of validation micrographs that are labelled by hand.
+    /// Picks of validation micrographs that are labelled completely by hand.
     Labels,
-    /// Nothing is labelled: agreement of the picks with the base's, their steadiness when the
-    /// micrograph is turned over, and how far picks and other peaks lie apart in score.
+    /// Labels are partial, and too few to tell a better model from a lucky one: steadiness decides,
+    /// unless the labels speak against it.
+    PartialLabels,
+    /// Nothing is labelled: steadiness decides.
     Unsupervised,
 }
 
@@ -39,10 +41,9 @@ pub struct Judgement {
     pub recall: f64,
     /// F1 there, with the same reservations.
     pub f1: f64,
-    /// What decides: F1, its counterpart for partial labels, or without labels how steady the picks
-    /// are.
+    /// What the labels say: F1, or for partial labels its counterpart.
     pub criterion: f64,
-    /// Figures of the gate without labels.
+    /// Where labels are partial or missing.
     pub steadiness: Option<Steadiness>,
 }
 
@@ -58,23 +59,35 @@ pub struct Steadiness {
 }
 
 impl Judgement {
-    /// Whether this round is clearly better than the base.
-    pub fn passes(&self, base: &Judgement, least_gain: f64) -> bool {
-        let sound = match (self.steadiness, base.steadiness) {
+    /// Whether this round is better than another model; `error` is the relative standard error of
+    /// the criterion.
+    pub(super) fn passes(&self, other: &Judgement, gate: Gate, least_gain: f64, error: f64) -> bool {
+        let steadier = match (self.steadiness, other.steadiness) {
             (Some(own), Some(before)) => {
-                own.agreement >= LEAST_AGREEMENT && own.separation >= before.separation
+                own.agreement >= LEAST_AGREEMENT
+                    && own.separation >= before.separation
+                    && own.turned >= before.turned
             }
             _ => true,
         };
-        sound && self.criterion >= base.criterion + least_gain
+        steadier
+            && match gate {
+                Gate::Labels => self.criterion >= other.criterion + least_gain,
+                Gate::PartialLabels => self.criterion >= other.criterion * (1.0 - error),
+                Gate::Unsupervised => true,
+            }
     }
 }
 
-/// Judges the base; without labels its picks become what others are held against.
+/// Judges the base; its picks become what others must not stray from.
 pub(super) fn judge_base(base: &Model, ground: &mut Ground) -> Result<Judgement> {
-    if ground.gate == Gate::Unsupervised {
+    if ground.gate != Gate::Labels {
         for micrograph in &mut ground.validation {
-            micrograph.truth = picks(base, &micrograph.prepared, base.card.threshold)?.1;
+            let picks = picks(base, &micrograph.prepared, base.card.threshold)?.1;
+            if ground.gate == Gate::Unsupervised {
+                micrograph.truth.clone_from(&picks);
+            }
+            ground.base_picks.push(picks);
         }
     }
     judge(base, ground)
@@ -87,14 +100,16 @@ pub(super) fn judge(model: &Model, ground: &Ground) -> Result<Judgement> {
     let judged = train::judge(&model.network, &card, &ground.validation)?;
     let steadiness = match ground.gate {
         Gate::Labels => None,
-        Gate::Unsupervised => Some(steadiness(model, judged.threshold, judged.scores.f1, ground)?),
+        Gate::PartialLabels | Gate::Unsupervised => {
+            Some(steadiness(model, judged.threshold, ground)?)
+        }
     };
     Ok(Judgement {
         threshold: judged.threshold,
         precision: judged.scores.precision,
         recall: judged.scores.recall,
         f1: judged.scores.f1,
-        criterion: steadiness.map_or(judged.criterion, |s| s.turned),
+        criterion: judged.criterion,
         steadiness,
     })
 }
@@ -118,38 +133,37 @@ fn peaks(model: &Model, prepared: &Prepared, map: &Array2<f32>) -> Vec<Coordinat
     pick::pick(map, valid, frame, radius, card.unlabelled_margin_radii, &card.pick)
 }
 
-fn steadiness(
-    model: &Model,
-    threshold: f32,
-    agreement: f64,
-    ground: &Ground,
-) -> Result<Steadiness> {
+fn steadiness(model: &Model, threshold: f32, ground: &Ground) -> Result<Steadiness> {
     let (mut here, mut turned) = (Vec::new(), Vec::new());
     let (mut above, mut below) = (Vec::new(), Vec::new());
     for micrograph in &ground.validation {
         let prepared = &micrograph.prepared;
         let map = score(&model.network, &prepared.image)?;
-        for peak in peaks(model, prepared, &map) {
-            let score = peak.score.unwrap_or(0.0);
-            if score >= threshold {
-                above.push(f64::from(score));
-                here.push(peak);
-            } else {
-                below.push(f64::from(score));
-            }
-        }
+        let (picks, others): (Vec<_>, Vec<_>) = peaks(model, prepared, &map)
+            .into_iter()
+            .partition(|peak| peak.score.is_some_and(|score| score >= threshold));
+        let scores = |peaks: &[Coordinate]| {
+            peaks.iter().filter_map(|p| p.score).map(f64::from).collect::<Vec<_>>()
+        };
+        above.extend(scores(&picks));
+        below.extend(scores(&others));
+        here.push(picks);
         // Transposed, so that rows and columns change places as well.
         let over = prepared.image.t().as_standard_layout().to_owned();
         let map = score(&model.network, &over)?.t().as_standard_layout().to_owned();
-        let own = peaks(model, prepared, &map);
-        turned.extend(own.into_iter().filter(|p| p.score.is_some_and(|s| s >= threshold)));
+        let mut picks = peaks(model, prepared, &map);
+        picks.retain(|peak| peak.score.is_some_and(|score| score >= threshold));
+        turned.push(picks);
     }
     let mean = |scores: &[f64]| scores.iter().sum::<f64>() / scores.len().max(1) as f64;
-    let pair = Pair { picks: &turned, truth: &here };
-    let radius = model.card.particle_radius_px;
+    let f1 = |picks: &[Vec<Coordinate>], truth: &[Vec<Coordinate>]| {
+        let pairs = picks.iter().zip(truth).map(|(picks, truth)| Pair { picks, truth });
+        let pairs: Vec<Pair> = pairs.collect();
+        eval::evaluate(&pairs, model.card.particle_radius_px, None).macro_.f1
+    };
     Ok(Steadiness {
-        agreement,
-        turned: eval::evaluate(&[pair], radius).macro_.f1,
+        agreement: f1(&here, &ground.base_picks),
+        turned: f1(&turned, &here),
         separation: mean(&above) - mean(&below),
     })
 }
@@ -162,22 +176,39 @@ mod tests {
         Judgement { threshold: 0.4, precision: 0.0, recall: 0.0, f1: 0.0, criterion, steadiness }
     }
 
+    fn steady(agreement: f64, turned: f64, separation: f64) -> Option<Steadiness> {
+        Some(Steadiness { agreement, turned, separation })
+    }
+
     #[test]
-    fn a_round_must_be_clearly_better() {
-        let base = judged(0.80, None);
-        assert!(judged(0.81, None).passes(&base, 0.005));
-        assert!(!judged(0.802, None).passes(&base, 0.005));
-        assert!(!judged(0.70, None).passes(&base, 0.005));
+    fn with_complete_labels_a_round_must_be_clearly_better() {
+        let passes = |f1: f64| {
+            judged(f1, None).passes(&judged(0.80, None), Gate::Labels, 0.005, 0.01)
+        };
+        assert!(passes(0.81));
+        assert!(!passes(0.802) && !passes(0.70));
     }
 
     #[test]
     fn without_labels_other_picks_are_no_progress_however_steady() {
-        let steady = |agreement, separation| {
-            Some(Steadiness { agreement, turned: 0.9, separation })
+        let base = judged(0.0, steady(1.0, 0.85, 0.3));
+        let passes = |steadiness| {
+            judged(0.0, steadiness).passes(&base, Gate::Unsupervised, 0.005, 0.01)
         };
-        let base = judged(0.8, steady(1.0, 0.3));
-        assert!(judged(0.9, steady(0.9, 0.4)).passes(&base, 0.005));
-        assert!(!judged(0.9, steady(0.3, 0.4)).passes(&base, 0.005));
-        assert!(!judged(0.9, steady(0.9, 0.2)).passes(&base, 0.005));
+        assert!(passes(steady(0.9, 0.9, 0.4)));
+        assert!(!passes(steady(0.3, 0.9, 0.4)));
+        assert!(!passes(steady(0.9, 0.8, 0.4)));
+        assert!(!passes(steady(0.9, 0.9, 0.2)));
+    }
+
+    #[test]
+    fn partial_labels_can_speak_against_a_steadier_model() {
+        let base = judged(0.30, steady(1.0, 0.85, 0.3));
+        let passes = |criterion| {
+            let round = judged(criterion, steady(0.9, 0.9, 0.4));
+            round.passes(&base, Gate::PartialLabels, 0.005, 0.1)
+        };
+        assert!(passes(0.29) && passes(0.35));
+        assert!(!passes(0.20));
     }
 }

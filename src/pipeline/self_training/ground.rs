@@ -38,6 +38,8 @@ pub(super) struct Ground {
     pub(super) open: Vec<Open>,
     pub(super) validation: Vec<Validation>,
     pub(super) gate: Gate,
+    /// Picks of the base on the validation micrographs, where they are needed.
+    pub(super) base_picks: Vec<Vec<Coordinate>>,
     /// The base's card with this self-training's seed and labels.
     pub(super) card: Card,
     pub(super) lengths: Lengths,
@@ -109,7 +111,9 @@ pub(super) fn prepare(
             card.validated_how.clone_from(&gathered.how);
             card.labels.completeness = config.labels.completeness;
             let validation = gathered.take_validation();
-            let painted = if card.labels.completeness == Completeness::Partial {
+            let partial = card.labels.completeness == Completeness::Partial;
+            let gate = if partial { Gate::PartialLabels } else { Gate::Labels };
+            let painted = if partial {
                 // Unlabelled pixels of a partly labelled micrograph take pseudo-labels.
                 open.splice(
                     0..0,
@@ -122,7 +126,7 @@ pub(super) fn prepare(
             } else {
                 gathered.paint(&card.labels, radius)
             };
-            (painted, validation, Gate::Labels)
+            (painted, validation, gate)
         }
         None => {
             card.labels.completeness = Completeness::Complete;
@@ -148,7 +152,8 @@ pub(super) fn prepare(
              particles",
         ));
     }
-    Ok(Ground { painted, open, validation, gate, card, lengths, failures, fingerprint })
+    let base_picks = Vec::new();
+    Ok(Ground { painted, open, validation, gate, base_picks, card, lengths, failures, fingerprint })
 }
 
 fn read_unlabelled(

@@ -19,6 +19,7 @@ use super::manifest::RunDir;
 use super::{Cancel, Failure, Radius, fingerprint};
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
+use crate::eval;
 use crate::labels::Labelled;
 use crate::labels::patches::Pool;
 use crate::labels::pseudo::{self, Census, Scored};
@@ -45,8 +46,7 @@ pub struct Settings {
     pub restart: Restart,
     /// Most micrographs without labels that are used, drawn with the seed.
     pub most_micrographs: usize,
-    /// A round has to be better than the base by this much to replace it, in what decides over
-    /// epochs.
+    /// With complete labels, a round has to have an F1 better by this much to be kept.
     pub least_gain: f64,
 }
 
@@ -216,15 +216,17 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
         ..Round::new(0, 0, Census::default())
     }];
     observe(Event::Round(&rounds[0]));
-    let (mut best, mut highest) = (0, judged.criterion);
+    let (mut best, mut highest) = (0, judged);
+    let labels: usize = ground.validation.iter().map(|micrograph| micrograph.truth.len()).sum();
+    let error = eval::RECALL_ERROR / (labels.max(1) as f64).sqrt();
+    let least_gain = job.config.self_train.least_gain;
     for number in 1..=job.config.self_train.iterations {
         let round = one_round(job, &ground, &base, best, number, observe, cancel)?;
         observe(Event::Round(&round));
         if let Some(own) = round.judgement
-            && own.passes(&judged, job.config.self_train.least_gain)
-            && own.criterion > highest
+            && own.passes(&highest, ground.gate, least_gain, error)
         {
-            (best, highest) = (number, own.criterion);
+            (best, highest) = (number, own);
         }
         rounds.push(round);
     }

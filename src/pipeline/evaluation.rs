@@ -1,0 +1,185 @@
+//! Evaluation: picks and truth from files → figures, brought together by micrograph.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::manifest::{RunDir, Status};
+use super::picking;
+use crate::coords::{self, Coordinate, Coordinates};
+use crate::error::{Error, Result};
+use crate::eval::{self, Evaluation, Pair, Scores};
+use crate::micrograph::Source;
+use crate::model::Card;
+use crate::publish::publish_text;
+use crate::report::curves;
+
+/// Picks and particles of the same micrographs.
+#[derive(Debug, Default)]
+pub struct Joined {
+    /// The micrographs that are judged.
+    pub names: Vec<String>,
+    /// Picks of each.
+    pub picks: Vec<Vec<Coordinate>>,
+    /// Particles of each.
+    pub truth: Vec<Vec<Coordinate>>,
+    /// Micrographs with truth and without picks.
+    pub truth_without_picks: Vec<String>,
+    /// Micrographs with picks and without truth.
+    pub picks_without_truth: Vec<String>,
+}
+
+/// What `summary.json` holds.
+#[derive(Serialize)]
+pub struct Summary<'a> {
+    schema: u32,
+    micrographs: &'a [String],
+    threshold: Option<f32>,
+    truth_without_picks: &'a [String],
+    picks_without_truth: &'a [String],
+    #[serde(flatten)]
+    evaluation: &'a Evaluation,
+}
+
+impl Joined {
+    /// Brings picks and truth together: of the named micrographs, or of all that have both.
+    pub fn of(
+        truth: Vec<Coordinates>,
+        picks: Vec<Coordinates>,
+        named: Option<&[Source]>,
+    ) -> Result<Joined> {
+        let known: Vec<Source>;
+        let sources = match named {
+            Some(sources) => sources,
+            None => {
+                known = truth.iter().map(as_source).collect();
+                &known
+            }
+        };
+        let truth = coords::match_to(sources, truth)?;
+        let judged: Vec<Source> = truth.pairs.iter().map(|(source, _)| source.clone()).collect();
+        let picks = coords::match_to(&judged, picks)?;
+        let mut joined = Joined {
+            truth_without_picks: picks.micrographs_without,
+            picks_without_truth: picks.coordinates_without,
+            ..Joined::default()
+        };
+        let mut picked = picks.pairs.into_iter().peekable();
+        for (source, particles) in truth.pairs {
+            let own =
+                picked.next_if(|(other, _)| other.name == source.name).map(|(_, points)| points);
+            // Named micrographs are all judged; otherwise those that somebody picked.
+            if own.is_some() || named.is_some() {
+                joined.push(source.name, own.unwrap_or_default(), particles);
+            }
+        }
+        if joined.names.is_empty() {
+            return Err(Error::missing(
+                "no micrograph has both picks and truth",
+                "both are matched by path and stem: a_autopick.star with a.star, a.box, …",
+            ));
+        }
+        Ok(joined)
+    }
+
+    /// All stored peaks of a run on micrographs that its model has not seen, with their truth.
+    ///
+    /// Nothing if the model has learnt from, or was validated on, every micrograph with truth.
+    pub fn of_run(run: &RunDir, card: &Card, truth: Vec<Coordinates>) -> Result<Option<Joined>> {
+        let items: Vec<_> =
+            run.items()?.into_iter().filter(|item| item.status == Status::Done).collect();
+        let source = |name: &String, stem: &Path| Source {
+            path: PathBuf::from(name),
+            name: name.clone(),
+            stem: stem.to_path_buf(),
+            pixel_size: None,
+        };
+        let sources: Vec<Source> =
+            items.iter().map(|item| source(&item.micrograph, &item.stem)).collect();
+        let mut joined = Joined::default();
+        for (source, particles) in coords::match_to(&sources, truth)?.pairs {
+            if card.trained_on.contains(&source.name) || card.validated_on.contains(&source.name) {
+                continue;
+            }
+            let peaks = picking::read_all_picks(run, &source.stem)?;
+            joined.push(source.name, peaks, particles);
+        }
+        Ok((!joined.names.is_empty()).then_some(joined))
+    }
+
+    fn push(&mut self, name: String, picks: Vec<Coordinate>, truth: Vec<Coordinate>) {
+        self.names.push(name);
+        self.picks.push(picks);
+        self.truth.push(truth);
+    }
+
+    /// Judges the picks from `threshold` up, or all.
+    pub fn evaluate(&self, particle_radius_px: f64, threshold: Option<f32>) -> Evaluation {
+        let both = self.picks.iter().zip(&self.truth);
+        let pairs: Vec<Pair> = both.map(|(picks, truth)| Pair { picks, truth }).collect();
+        eval::evaluate(&pairs, particle_radius_px, threshold)
+    }
+
+    /// The figures with all that is needed to understand them.
+    pub fn summary<'a>(
+        &'a self,
+        evaluation: &'a Evaluation,
+        threshold: Option<f32>,
+    ) -> Summary<'a> {
+        Summary {
+            schema: 1,
+            micrographs: &self.names,
+            threshold,
+            truth_without_picks: &self.truth_without_picks,
+            picks_without_truth: &self.picks_without_truth,
+            evaluation,
+        }
+    }
+}
+
+impl Summary<'_> {
+    /// As JSON.
+    pub fn to_json(&self) -> Result<String> {
+        serde_json::to_string_pretty(self)
+            .map_err(|e| Error::setting("evaluation", e.to_string(), "use finite scores"))
+    }
+
+    /// Writes the summary, a table of the micrographs and the precision-recall curve.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        publish_text(&folder.join("summary.json"), &(self.to_json()? + "\n"))?;
+        publish_text(&folder.join("per_micrograph.csv"), &self.per_micrograph())?;
+        curves::precision_recall(&folder.join("precision_recall.svg"), self.evaluation)
+    }
+
+    fn per_micrograph(&self) -> String {
+        let mut table = String::from("micrograph,truth,picks,hits,precision,recall,f1\n");
+        for (name, counts) in self.micrographs.iter().zip(&self.evaluation.per_micrograph) {
+            let Scores { precision, recall, f1 } = counts.scores();
+            let name = if name.contains([',', '"']) {
+                format!("\"{}\"", name.replace('"', "\"\""))
+            } else {
+                name.clone()
+            };
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                table,
+                "{name},{},{},{},{precision},{recall},{f1}",
+                counts.hits + counts.misses,
+                counts.hits + counts.false_picks,
+                counts.hits
+            );
+        }
+        table
+    }
+}
+
+/// A micrograph known only by the coordinates of its particles.
+fn as_source(coordinates: &Coordinates) -> Source {
+    Source {
+        path: PathBuf::from(&coordinates.micrograph),
+        name: coordinates.micrograph.clone(),
+        stem: PathBuf::from(&coordinates.micrograph),
+        pixel_size: None,
+    }
+}
