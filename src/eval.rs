@@ -9,7 +9,7 @@ use kdtree::KdTree;
 use kdtree::distance::squared_euclidean;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::coords::Coordinate;
 use crate::labels::Completeness;
@@ -32,7 +32,7 @@ pub struct Pair<'a> {
 }
 
 /// How picks and particles of one micrograph, or of several, fall together.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Picks that are particles.
     pub hits: usize,
@@ -43,7 +43,7 @@ pub struct Counts {
 }
 
 /// Precision, recall and F1.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
     /// Share of picks that are particles.
     pub precision: f64,
@@ -86,7 +86,7 @@ impl Counts {
 }
 
 /// The figures of a set of picks from one threshold up.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     /// Picks with at least this score count.
     pub threshold: f32,
@@ -98,7 +98,7 @@ pub struct Point {
 }
 
 /// All that can be said of a set of picks.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Largest distance between a pick and its particle, in micrograph px.
     pub max_distance_px: f64,

@@ -25,6 +25,7 @@ mod info;
 mod overlay;
 mod pick;
 mod progress;
+mod run;
 mod self_train;
 mod session;
 mod simulate;
@@ -82,6 +83,9 @@ enum Command {
     Train(train::TrainArgs),
     SelfTrain(self_train::SelfTrainArgs),
     Pick(pick::PickArgs),
+    Run(run::PipelineArgs),
+    Status(run::StatusArgs),
+    Report(run::ReportArgs),
     Threshold(threshold::ThresholdArgs),
     Evaluate(evaluate::EvaluateArgs),
     Overlay(overlay::OverlayArgs),
@@ -101,6 +105,9 @@ pub fn main() -> ExitCode {
         Command::Train(args) => train::run(args, global),
         Command::SelfTrain(args) => self_train::run(args, global),
         Command::Pick(args) => pick::run(args, global),
+        Command::Run(args) => run::run(args, global),
+        Command::Status(args) => run::status(args, global),
+        Command::Report(args) => run::report(args, global),
         Command::Threshold(args) => threshold::run(args, global),
         Command::Evaluate(args) => evaluate::run(args, global),
         Command::Overlay(args) => overlay::run(args, global),

@@ -1,17 +1,22 @@
 //! `picker pick`.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
 
 use super::progress::Progress;
-use super::session::Session;
+use super::session::{MadeWith, Session};
 use super::{Exit, Global};
+use crate::config::RunConfig;
+use crate::error::Error;
 use crate::micrograph;
 use crate::model::Model;
-use crate::pipeline::picking::{self, Event, Summary};
+use crate::pipeline::Radius;
+use crate::pipeline::manifest::RunDir;
+use crate::pipeline::picking::{self, Event, Job, Summary};
 use crate::units::PixelSize;
 
 /// Picks particles in micrographs with a trained model
@@ -40,14 +45,50 @@ pub(super) struct PickArgs {
     #[arg(long)]
     retry_failed: bool,
     #[command(flatten)]
+    watch: WatchArgs,
+    #[command(flatten)]
     scale: super::ScaleArgs,
     #[command(flatten)]
     run: super::RunArgs,
 }
 
+/// Waiting for files.
+#[derive(Debug, Args)]
+pub(super) struct WatchArgs {
+    /// Go on picking as files arrive, until stopped; a file is taken once it no longer changes
+    #[arg(long)]
+    watch: bool,
+    /// Seconds between two looks for new files
+    #[arg(long, value_name = "S", default_value_t = 5.0, requires = "watch")]
+    watch_interval: f64,
+}
+
+impl WatchArgs {
+    pub(super) fn interval(&self) -> Result<Option<Duration>> {
+        if !self.watch {
+            return Ok(None);
+        }
+        match Duration::try_from_secs_f64(self.watch_interval) {
+            Ok(interval) if !interval.is_zero() => Ok(Some(interval)),
+            _ => Err(Error::setting(
+                "--watch-interval",
+                format!("{} is no time to wait", self.watch_interval),
+                "5 seconds suit most file systems",
+            )
+            .into()),
+        }
+    }
+}
+
 pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
     let mut config = args.run.config()?;
     args.scale.over(&mut config);
+    super::or_default(
+        &mut config.data.micrographs,
+        &args.micrographs,
+        "micrographs",
+        "the micrographs",
+    )?;
     let session = Session::start(global)?;
     let model_path = Model::locate(args.model.as_deref().unwrap_or(&args.run.out.out))?;
     let model = Model::load(&model_path, session.device, config.train.precision)?;
@@ -57,32 +98,81 @@ pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
     }
     args.set_min_distance(&mut config, &model)?;
     config.check()?;
-    let threshold = super::check_threshold(args.threshold)?.unwrap_or(model.card.threshold);
-    let given = super::given_or(&args.micrographs, "micrographs", "the micrographs")?;
-    let sources = micrograph::list(&given)?;
+    super::check_threshold(args.threshold)?;
     let run = args.run.out.open()?;
-    session.describe(&run, "pick", &config, global.seed, Some(&model.hash), &[])?;
+    let radius = super::radius(&config);
+    let how = How {
+        config: &config,
+        radius,
+        threshold: args.threshold.unwrap_or(model.card.threshold),
+        retry_failed: args.retry_failed,
+        watch: args.watch.interval()?,
+    };
+    let summary = pick(&session, &run, &model, &how, global)?;
+    writeln!(io::stdout(), "{}", describe(&summary, how.threshold, &run.picks()))?;
+    Ok(conclude(&summary, how.threshold))
+}
 
+/// How micrographs are picked.
+pub(super) struct How<'a> {
+    pub(super) config: &'a RunConfig,
+    /// If it is not the model's own.
+    pub(super) radius: Option<Radius>,
+    pub(super) threshold: f32,
+    pub(super) retry_failed: bool,
+    /// Seconds between two looks for new files, if files are to be waited for.
+    pub(super) watch: Option<Duration>,
+}
+
+impl How<'_> {
+    /// Everything that picking with this model needs.
+    pub(super) fn job<'a>(&'a self, run: &'a RunDir, model: &'a Model) -> Job<'a> {
+        Job {
+            model,
+            settings: &self.config.pick,
+            radius: self.radius,
+            pixel_size: self.config.data.pixel_size_a.map(PixelSize),
+            threshold: self.threshold,
+            listed_in: self.config.data.micrographs.first().map_or(Path::new(""), PathBuf::as_path),
+            retry_failed: self.retry_failed,
+            run,
+        }
+    }
+}
+
+/// Picks and tells of it.
+pub(super) fn pick(
+    session: &Session,
+    run: &RunDir,
+    model: &Model,
+    how: &How,
+    global: &Global,
+) -> Result<Summary> {
+    let job = how.job(run, model);
+    let list = || micrograph::list(&how.config.data.micrographs);
+    // Who waits for files may start before the first has come.
+    let look = || match list() {
+        Err(Error::Missing { .. } | Error::Io { .. }) => Ok(Vec::new()),
+        found => found,
+    };
+    let sources = if how.watch.is_some() { Vec::new() } else { list()? };
+    let made_with = MadeWith {
+        config: how.config,
+        seed: None,
+        model: Some(model.hash.clone()),
+        fingerprint: job.list_fingerprint(&sources)?,
+    };
     let mut progress = Progress::new(global);
-    progress.begin(sources.len() as u64, "picking");
-    let mut done = 0;
-    let summary = picking::run(
-        &picking::Job {
-            model: &model,
-            settings: &config.pick,
-            radius: super::radius(&config),
-            pixel_size: config.data.pixel_size_a.map(PixelSize),
-            threshold,
-            listed_in: &given[0],
-            retry_failed: args.retry_failed,
-            run: &run,
-        },
-        &sources,
-        &mut |event| {
+    let work = || {
+        progress.begin(sources.len() as u64, "picking");
+        let (mut done, mut new) = (0, 0);
+        let started = Instant::now();
+        let mut observe = |event: Event| {
             done += 1;
             progress.at(done);
             match event {
                 Event::Picked { source, picks, kept, warnings } => {
+                    new += u64::from(!kept);
                     warnings.iter().for_each(|warning| progress.warn(warning));
                     tracing::debug!(
                         "{}: {picks} picks{}",
@@ -92,14 +182,22 @@ pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
                 }
                 Event::Failed(failure) => progress.warn(&format!("left out: {}", failure.error)),
             }
-        },
-        &session.cancel,
-    );
-    progress.end();
-    let summary = summary?;
-    session.describe(&run, "pick", &config, global.seed, Some(&model.hash), &summary.failures)?;
-    writeln!(io::stdout(), "{}", describe(&summary, threshold, &run.picks()))?;
-    Ok(conclude(&summary, threshold))
+        };
+        let summary = match how.watch {
+            Some(every) => picking::watch(&job, every, &look, &mut observe, &session.cancel),
+            None => picking::run(&job, &sources, &mut observe, &session.cancel),
+        };
+        progress.end();
+        let summary = summary?;
+        let seconds = started.elapsed().as_secs_f64();
+        progress.say(&format!(
+            "picked {done} micrographs in {seconds:.0} s, {new} of them new ({:.2} s each)",
+            seconds / (new.max(1) as f64)
+        ));
+        let failures = summary.failures.clone();
+        Ok((summary, failures))
+    };
+    session.stage(run, "pick", &made_with, work)
 }
 
 /// One line for stdout.

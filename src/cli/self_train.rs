@@ -7,13 +7,12 @@ use anyhow::Result;
 use clap::Args;
 
 use super::progress::Progress;
-use super::session::Session;
-use super::{Exit, Global};
+use super::session::{MadeWith, Session};
+use super::{Exit, Global, train as training};
 use crate::config::RunConfig;
-use crate::coords;
 use crate::error::Error;
 use crate::micrograph::{self, Source};
-use crate::model::{Card, Model};
+use crate::model::{Card, Model, checkpoint};
 use crate::pipeline::labelled::{Choice, Request};
 use crate::pipeline::manifest::RunDir;
 use crate::pipeline::self_training::gate::Gate;
@@ -83,8 +82,6 @@ pub(super) fn run(args: &SelfTrainArgs, global: &Global) -> Result<Exit> {
     let here = std::env::current_dir()?;
     let trained = if args.run.config.is_none() { run.config_of("train", &here)? } else { None };
     let mut config = trained.map_or_else(|| args.run.config(), Ok)?;
-    // The radius of the training is in its model; one given now may be for other micrographs.
-    (config.data.particle_radius_px, config.data.particle_radius_a) = (None, None);
     args.scale.over(&mut config);
     args.labels.over(&mut config)?;
     args.rounds.over(&mut config);
@@ -92,13 +89,16 @@ pub(super) fn run(args: &SelfTrainArgs, global: &Global) -> Result<Exit> {
     let session = Session::start(global)?;
     let base = base_model(&run, args.model.as_deref())?;
     let card = Model::card(&base)?;
-    let radius = super::radius(&config);
+    // The radius of the training is in its model; one given now may be for other micrographs.
+    let mut given = RunConfig::default();
+    args.scale.over(&mut given);
+    let radius = super::radius(&given);
     let seed = session.seed_or(|| Some(card.seed));
     let unlabelled = match args.micrographs.as_slice() {
         [] => Vec::new(),
         given => micrograph::list(given)?,
     };
-    let request = labels(&config, &card, radius, seed)?;
+    let request = labels(&run, &config, &card, seed)?;
     if request.is_none() && unlabelled.is_empty() {
         return Err(Error::missing(
             "there are no micrographs to learn from",
@@ -107,15 +107,13 @@ pub(super) fn run(args: &SelfTrainArgs, global: &Global) -> Result<Exit> {
         .into());
     }
     let job = Job { request, unlabelled, base: &base, config: &config, radius, seed, device: session.device, run: &run };
-    session.describe(&run, "self-train", &config, Some(seed), None, &[])?;
-    let outcome = rounds(&job, &session.cancel, global)?;
-    session.describe(&run, "self-train", &config, Some(seed), None, &outcome.failures)?;
+    let outcome = rounds(&session, &job, global)?;
     writeln!(io::stdout(), "{}", conclusion(&outcome))?;
     Ok(super::ended_with(&outcome.failures))
 }
 
 /// The model to begin with, in its place in the run.
-fn base_model(run: &RunDir, given: Option<&Path>) -> Result<PathBuf> {
+pub(super) fn base_model(run: &RunDir, given: Option<&Path>) -> Result<PathBuf> {
     let own = run.model().join(Model::TRAINED);
     let Some(given) = given else {
         return Ok(Model::locate_trained(&run.model())?);
@@ -123,7 +121,7 @@ fn base_model(run: &RunDir, given: Option<&Path>) -> Result<PathBuf> {
     let given = Model::locate(given)?;
     if !own.exists() {
         publish_at(&own, |part| std::fs::copy(&given, part).map(drop))?;
-    } else if crate::model::checkpoint::hash_of(&own)? != crate::model::checkpoint::hash_of(&given)? {
+    } else if checkpoint::hash_of(&own)? != checkpoint::hash_of(&given)? {
         return Err(Error::setting(
             "--model",
             format!("{} holds another model already", run.model().display()),
@@ -136,15 +134,21 @@ fn base_model(run: &RunDir, given: Option<&Path>) -> Result<PathBuf> {
 
 /// The labelled micrographs, divided as they were for the training of the base.
 fn labels<'a>(
+    run: &RunDir,
     config: &'a RunConfig,
     card: &Card,
-    radius: Option<Radius>,
     seed: u64,
 ) -> Result<Option<Request<'a>>> {
     if config.data.coordinates.is_empty() {
         return Ok(None);
     }
-    let sources = micrograph::list(&config.data.micrographs)?;
+    let radius = super::radius(config).unwrap_or(Radius::Px(card.particle_radius_px));
+    let same = training::request(config, radius, seed)?;
+    let trained = run.run_of("train").and_then(|train| train.progress.fingerprint);
+    if trained == Some(same.fingerprint()?.0) {
+        return Ok(Some(same));
+    }
+    let sources = same.sources;
     let named = |names: &[String]| -> Vec<Source> {
         sources.iter().filter(|source| names.contains(&source.name)).cloned().collect()
     };
@@ -165,16 +169,30 @@ fn labels<'a>(
     };
     Ok(Some(Request {
         sources,
-        coordinates: coords::read_all(&config.data.coordinates)?,
+        coordinates: same.coordinates,
         validation,
         config,
-        radius: radius.unwrap_or(Radius::Px(card.particle_radius_px)),
+        radius,
         seed,
     }))
 }
 
 /// Runs the rounds and tells of them.
-pub(super) fn rounds(job: &Job, cancel: &Cancel, global: &Global) -> Result<Outcome> {
+pub(super) fn rounds(session: &Session, job: &Job, global: &Global) -> Result<Outcome> {
+    let made_with = MadeWith {
+        config: job.config,
+        seed: Some(job.seed),
+        model: Some(checkpoint::hash_of(job.base)?),
+        fingerprint: job.fingerprint()?,
+    };
+    session.stage(job.run, "self-train", &made_with, || {
+        let outcome = show_rounds(job, &session.cancel, global)?;
+        let failures = outcome.failures.clone();
+        Ok((outcome, failures))
+    })
+}
+
+fn show_rounds(job: &Job, cancel: &Cancel, global: &Global) -> Result<Outcome> {
     let mut progress = Progress::new(global);
     let steps = job.config.train.patches_per_epoch / job.config.train.batch_size;
     let epochs = job.config.self_train.retrain_epochs;

@@ -6,7 +6,7 @@ use super::Global;
 use crate::config::RunConfig;
 use crate::error::Error;
 use crate::model::device::{self, Device, LIBTORCH_VERSION};
-use crate::pipeline::manifest::{Run, RunDir};
+use crate::pipeline::manifest::{Progress, Run, RunDir};
 use crate::pipeline::{Cancel, Failure};
 
 /// One long command in progress.
@@ -51,30 +51,61 @@ impl Session {
         self.seed.or_else(found).unwrap_or_else(drawn_seed)
     }
 
-    /// Writes the manifest of the run.
-    pub(super) fn describe(
+    /// Does the work of a stage; the run directory remembers with what, and how it went.
+    ///
+    /// `work` gives its result and the micrographs that could not be used.
+    pub(super) fn stage<T>(
         &self,
         run: &RunDir,
         stage: &str,
-        config: &RunConfig,
-        seed: Option<u64>,
-        model: Option<&str>,
-        failures: &[Failure],
-    ) -> Result<()> {
-        let description = Run {
-            picker_version: env!("CARGO_PKG_VERSION").to_string(),
-            libtorch_version: LIBTORCH_VERSION.to_string(),
-            command_line: std::env::args().collect(),
-            working_folder: std::env::current_dir()?,
-            seed,
-            threads: self.threads,
-            device: self.device.to_string(),
-            model: model.map(str::to_string),
-            failures: failures.to_vec(),
-            progress: Default::default(),
+        made_with: &MadeWith,
+        work: impl FnOnce() -> Result<(T, Vec<Failure>)>,
+    ) -> Result<T> {
+        let describe = |progress: Progress, failures: Vec<Failure>| -> Result<()> {
+            let description = Run {
+                picker_version: env!("CARGO_PKG_VERSION").to_string(),
+                libtorch_version: LIBTORCH_VERSION.to_string(),
+                command_line: std::env::args().collect(),
+                working_folder: std::env::current_dir()?,
+                seed: made_with.seed,
+                threads: self.threads,
+                device: self.device.to_string(),
+                model: made_with.model.clone(),
+                failures,
+                progress,
+            };
+            Ok(run.describe(stage, &description, made_with.config)?)
         };
-        Ok(run.describe(stage, &description, config)?)
+        let fingerprint = Some(made_with.fingerprint.clone());
+        let begun = Progress { fingerprint, ..Progress::default() };
+        describe(begun.clone(), Vec::new())?;
+        match work() {
+            Ok((result, failures)) => {
+                describe(Progress { finished: true, ..begun }, failures)?;
+                Ok(result)
+            }
+            Err(error) => {
+                if !matches!(error.downcast_ref(), Some(Error::Interrupted)) {
+                    // The stage's own error is the one to tell, even if this cannot be written.
+                    let _ = describe(
+                        Progress { error: Some(error.to_string()), ..begun },
+                        Vec::new(),
+                    );
+                }
+                Err(error)
+            }
+        }
     }
+}
+
+/// What a stage is made with, as the run directory remembers it.
+pub(super) struct MadeWith<'a> {
+    pub(super) config: &'a RunConfig,
+    pub(super) seed: Option<u64>,
+    /// Hash of the model that is used.
+    pub(super) model: Option<String>,
+    /// Stands for all that goes in.
+    pub(super) fingerprint: String,
 }
 
 /// A seed for a run that was given none; logged, so that the run can be repeated.

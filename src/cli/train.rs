@@ -7,14 +7,17 @@ use anyhow::Result;
 use clap::Args;
 
 use super::progress::Progress;
-use super::session::Session;
+use super::session::{MadeWith, Session};
 use super::{Exit, Global};
 use crate::config::RunConfig;
 use crate::coords;
 use crate::error::Error;
+use crate::labels::Completeness;
 use crate::micrograph;
 use crate::pipeline::labelled::Request;
-use crate::pipeline::training::{self, Event};
+use crate::pipeline::Radius;
+use crate::pipeline::manifest::RunDir;
+use crate::pipeline::training::{self, Event, Outcome};
 use crate::train::{self, Epoch};
 
 /// Trains the network on labelled micrographs
@@ -55,77 +58,118 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> Result<Exit> {
     super::or_default(&mut data.micrographs, &args.micrographs, "micrographs", "the micrographs")?;
     super::or_default(&mut data.coordinates, &[], "coordinates", "--coordinates PATH")?;
     config.check()?;
-    let radius = super::radius(&config).ok_or_else(|| {
-        Error::missing(
-            "the particle radius is not given",
-            "add --particle-radius PX (px of the full micrograph) or --particle-radius-a Å",
-        )
-    })?;
+    let radius = super::radius(&config).ok_or_else(no_radius)?;
     let session = Session::start(global)?;
-    let sources = micrograph::list(&config.data.micrographs)?;
-    let coordinates = coords::read_all(&config.data.coordinates)?;
-    let validation = super::validation_choice(&config)?;
     let run = args.run.out.open()?;
-    // The seed of a training is part of its identity: a run that goes on must find its own again.
-    let seed = session.seed_or(|| train::stored(&run.model()).map(|stored| stored.seed));
-    session.describe(&run, "train", &config, Some(seed), None, &[])?;
+    let seed = seed(&session, &run);
+    let request = request(&config, radius, seed)?;
+    let outcome = train(&session, &run, request, global)?;
+    writeln!(io::stdout(), "{}", conclusion(&outcome, &run))?;
+    Ok(super::ended_with(&outcome.failures))
+}
 
-    let mut progress = Progress::new(global);
-    let job = training::Job {
-        request: Request { sources, coordinates, validation, config: &config, radius, seed },
-        device: session.device,
-        run: &run,
+/// What a training cannot do without.
+pub(super) fn no_radius() -> Error {
+    Error::missing(
+        "the particle radius is not given",
+        "add --particle-radius PX (px of the full micrograph) or --particle-radius-a Å",
+    )
+}
+
+/// The seed of a training is part of its identity: one that goes on must find its own again.
+pub(super) fn seed(session: &Session, run: &RunDir) -> u64 {
+    session.seed_or(|| run.run_of("train").and_then(|train| train.seed))
+}
+
+/// What is to be trained on.
+pub(super) fn request(config: &RunConfig, radius: Radius, seed: u64) -> Result<Request<'_>> {
+    Ok(Request {
+        sources: micrograph::list(&config.data.micrographs)?,
+        coordinates: coords::read_all(&config.data.coordinates)?,
+        validation: super::validation_choice(config)?,
+        config,
+        radius,
+        seed,
+    })
+}
+
+/// Trains and tells of it.
+pub(super) fn train(
+    session: &Session,
+    run: &RunDir,
+    request: Request,
+    global: &Global,
+) -> Result<Outcome> {
+    let config = request.config;
+    let made_with = MadeWith {
+        config,
+        seed: Some(request.seed),
+        model: None,
+        fingerprint: request.fingerprint()?.0,
     };
+    let mut progress = Progress::new(global);
+    let job = training::Job { request, device: session.device, run };
     let steps = config.train.patches_per_epoch / config.train.batch_size;
     let total = config.train.epochs;
-    let outcome = training::run(
-        &job,
-        &mut |event| match event {
-            Event::Gathering(event) => progress.gathering(&event),
-            Event::SetAside(folder) => progress.warn(&format!(
-                "settings or inputs have changed since the last training: starting anew; the earlier \
-                 model is kept in {}",
-                folder.display()
-            )),
-            Event::Ready { training, particles, validation } => {
-                progress.say(&format!(
-                    "training on {training} micrographs with {particles} particles, validating on {validation}"
-                ));
-                progress.begin((total * steps) as u64, "training");
-            }
-            Event::Train(train::Event::Resumed(epochs)) => {
-                progress.say(&format!("going on after epoch {}", epochs.len()));
-                progress.at((epochs.len() * steps) as u64);
-            }
-            Event::Train(train::Event::Step { epoch, step, loss }) => {
-                progress.at(((epoch - 1) * steps + step) as u64);
-                progress.note(&format!("epoch {epoch}/{total} loss {loss:.3}"));
-            }
-            Event::Train(train::Event::Epoch { epochs, best }) => {
-                if let Some(epoch) = epochs.last() {
-                    progress.say(&describe(epoch, total, best));
+    let work = || {
+        let outcome = training::run(
+            &job,
+            &mut |event| match event {
+                Event::Gathering(event) => progress.gathering(&event),
+                Event::SetAside(folder) => progress.warn(&format!(
+                    "settings or inputs have changed since the last training: starting anew; the \
+                     earlier model is kept in {}",
+                    folder.display()
+                )),
+                Event::Ready { training, particles, validation } => {
+                    progress.say(&format!(
+                        "training on {training} micrographs with {particles} particles, validating \
+                         on {validation}"
+                    ));
+                    progress.begin((total * steps) as u64, "training");
                 }
-            }
-        },
-        &session.cancel,
-    );
-    progress.end();
-    let outcome = outcome?;
-    session.describe(&run, "train", &config, Some(seed), None, &outcome.failures)?;
+                Event::Train(train::Event::Resumed(epochs)) => {
+                    progress.say(&format!("going on after epoch {}", epochs.len()));
+                    progress.at((epochs.len() * steps) as u64);
+                }
+                Event::Train(train::Event::Step { epoch, step, loss }) => {
+                    progress.at(((epoch - 1) * steps + step) as u64);
+                    progress.note(&format!("epoch {epoch}/{total} loss {loss:.3}"));
+                }
+                Event::Train(train::Event::Epoch { epochs, best }) => {
+                    if let Some(epoch) = epochs.last() {
+                        progress.say(&describe(epoch, total, best));
+                    }
+                }
+            },
+            &session.cancel,
+        );
+        progress.end();
+        let outcome = outcome?;
+        let failures = outcome.failures.clone();
+        Ok((outcome, failures))
+    };
+    session.stage(run, "train", &made_with, work)
+}
 
+/// The last word on a training, for stdout.
+pub(super) fn conclusion(outcome: &Outcome, run: &RunDir) -> String {
     let card = &outcome.card;
-    writeln!(io::stdout(), "model: {}", train::model_path(&run.model()).display())?;
-    writeln!(
-        io::stdout(),
-        "validation on {}: precision={:.3} recall={:.3} f1={:.3} at threshold {:.3} (epoch {})",
+    let partial = match card.labels.completeness {
+        Completeness::Complete => "",
+        Completeness::Partial => " (labels are partial: precision and f1 are lower bounds)",
+    };
+    format!(
+        "model: {}\nvalidation on {}: precision={:.3} recall={:.3} f1={:.3} at threshold {:.3} \
+         (epoch {}){partial}",
+        train::model_path(&run.model()).display(),
         card.validated_how,
         card.validation.precision,
         card.validation.recall,
         card.validation.f1,
         card.threshold,
         card.epoch
-    )?;
-    Ok(super::ended_with(&outcome.failures))
+    )
 }
 
 fn describe(epoch: &Epoch, total: usize, best: Option<&Epoch>) -> String {

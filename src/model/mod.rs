@@ -33,6 +33,11 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// What it comes to on a device.
+    pub fn on(self, device: Device) -> Precision {
+        if self.kind(device) == Kind::BFloat16 { Precision::Bf16 } else { Precision::F32 }
+    }
+
     fn kind(self, device: Device) -> Kind {
         match self {
             Precision::Auto if device.is_cpu() && device::has_fast_bf16() => Kind::BFloat16,

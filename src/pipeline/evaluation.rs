@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::manifest::{RunDir, Status};
 use super::picking;
 use crate::coords::{self, Coordinate, Coordinates};
 use crate::error::{Error, Result};
-use crate::eval::{self, Evaluation, Pair, Scores};
+use crate::eval::{self, Counts, Evaluation, Pair, Scores};
 use crate::micrograph::Source;
 use crate::model::Card;
 use crate::publish::publish_text;
@@ -149,7 +149,8 @@ impl Summary<'_> {
     pub fn write(&self, folder: &Path) -> Result<()> {
         publish_text(&folder.join("summary.json"), &(self.to_json()? + "\n"))?;
         publish_text(&folder.join("per_micrograph.csv"), &self.per_micrograph())?;
-        curves::precision_recall(&folder.join("precision_recall.svg"), self.evaluation)
+        let curve = curves::precision_recall(self.evaluation)?;
+        publish_text(&folder.join("precision_recall.svg"), &curve)
     }
 
     fn per_micrograph(&self) -> String {
@@ -171,6 +172,39 @@ impl Summary<'_> {
             );
         }
         table
+    }
+}
+
+/// What an evaluation left in a report folder.
+#[derive(Debug, Deserialize)]
+pub struct Stored {
+    /// The micrographs that were judged.
+    pub micrographs: Vec<String>,
+    threshold: Option<f32>,
+    /// The figures.
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
+}
+
+impl Stored {
+    /// Reads it; nothing if there is none.
+    pub fn read(folder: &Path) -> Result<Option<Stored>> {
+        let path = folder.join("summary.json");
+        let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
+        serde_json::from_str(&text).map(Some).map_err(|e| {
+            Error::malformed(&path, e.line(), e.to_string(), "delete it and evaluate again")
+        })
+    }
+
+    /// Whether it speaks of picks cut at this threshold.
+    pub fn fits(&self, threshold: f32) -> bool {
+        self.threshold.is_none_or(|own| own == threshold)
+    }
+
+    /// Hits, misses and false picks of a micrograph.
+    pub fn counts_of(&self, name: &str) -> Option<Counts> {
+        let at = self.micrographs.iter().position(|other| other == name)?;
+        self.evaluation.per_micrograph.get(at).copied()
     }
 }
 

@@ -27,7 +27,7 @@ pub enum Choice {
 }
 
 /// What is asked for.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Request<'a> {
     /// Micrographs; those with coordinates are the labelled ones.
     pub sources: Vec<Source>,
@@ -85,6 +85,13 @@ pub(super) struct Item {
 }
 
 impl Request<'_> {
+    /// Stands for the labelled micrographs, their files and every setting that training depends
+    /// on; and whether any micrograph is left without labels.
+    pub fn fingerprint(&self) -> Result<(String, bool)> {
+        let paired = self.pair(&mut |_| ())?;
+        Ok((paired.fingerprint, !paired.unlabelled.is_empty()))
+    }
+
     /// Finds out which micrographs are labelled, and with what, without reading them.
     pub(super) fn pair(&self, observe: &mut dyn FnMut(Event)) -> Result<Paired> {
         let named = match &self.validation {

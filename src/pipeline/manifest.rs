@@ -65,6 +65,36 @@ impl RunDir {
         self.root.join("report")
     }
 
+    /// The report as a page.
+    pub fn page(&self) -> PathBuf {
+        self.report().join("report.html")
+    }
+
+    /// Every stage with what it was last run with.
+    pub fn runs(&self) -> Vec<(String, Run)> {
+        self.manifest().stages.into_iter().collect()
+    }
+
+    /// The threshold at which the picks were last cut.
+    pub fn threshold(&self) -> Option<f32> {
+        self.manifest().threshold
+    }
+
+    /// Remembers the threshold at which the picks are cut.
+    pub fn remember_threshold(&self, threshold: f32) -> Result<()> {
+        self.write_manifest(&Manifest { threshold: Some(threshold), ..self.manifest() })
+    }
+
+    /// Micrographs that could not be picked.
+    pub fn failures(&self) -> Result<Vec<Failure>> {
+        let failed = self.items()?.into_iter().filter(|item| item.status == Status::Failed);
+        let failure = |item: Item| Failure {
+            micrograph: item.micrograph,
+            error: item.error.unwrap_or_default(),
+        };
+        Ok(failed.map(failure).collect())
+    }
+
     /// One line a round of self-training.
     pub fn rounds(&self) -> PathBuf {
         self.report().join("rounds.jsonl")
@@ -138,17 +168,21 @@ impl RunDir {
 
     fn manifest(&self) -> Manifest {
         let text = std::fs::read_to_string(self.root.join("manifest.json")).ok();
-        text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+        let read = text.and_then(|text| serde_json::from_str(&text).ok());
+        read.unwrap_or(Manifest { schema: 1, threshold: None, stages: BTreeMap::new() })
+    }
+
+    fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
+        let path = self.root.join("manifest.json");
+        publish_text(&path, &pretty(manifest, &path)?)
     }
 
     /// Remembers with what a stage was run: in `manifest.json`, beside the other stages, and as
     /// `config.STAGE.toml`, which can be passed to --config.
     pub fn describe(&self, stage: &str, run: &Run, config: &RunConfig) -> Result<()> {
-        let path = self.root.join("manifest.json");
         let mut manifest = self.manifest();
-        manifest.schema = 1;
         manifest.stages.insert(stage.to_string(), run.clone());
-        publish_text(&path, &pretty(&manifest, &path)?)?;
+        self.write_manifest(&manifest)?;
         let text = toml::to_string_pretty(config)
             .map_err(|e| Error::setting("settings", e.to_string(), "use finite numbers"))?;
         publish_text(&self.config_path(stage), &text)
@@ -194,9 +228,10 @@ fn pretty(value: &impl Serialize, path: &Path) -> Result<String> {
 }
 
 /// The content of `manifest.json`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Manifest {
     schema: u32,
+    threshold: Option<f32>,
     stages: BTreeMap<String, Run>,
 }
 
@@ -253,6 +288,8 @@ pub struct Item {
     pub schema: u32,
     /// Name as listed.
     pub micrograph: String,
+    /// The file as it was opened.
+    pub path: PathBuf,
     /// Tree and stem under which its outputs stand.
     pub stem: PathBuf,
     /// Place in the list that was picked.
@@ -342,6 +379,7 @@ mod tests {
         Item {
             schema: 1,
             micrograph: "a/m.mrc".into(),
+            path: "a/m.mrc".into(),
             stem: "a/m".into(),
             order: 0,
             status,

@@ -7,6 +7,8 @@ pub mod evaluation;
 pub mod labelled;
 pub mod manifest;
 pub mod picking;
+pub mod plan;
+pub mod reporting;
 pub mod self_training;
 pub mod training;
 

@@ -62,6 +62,14 @@ impl Job<'_> {
     }
 }
 
+impl Job<'_> {
+    /// Stands for what a picking of these micrographs writes beside what each of them holds.
+    pub fn list_fingerprint(&self, sources: &[Source]) -> Result<String> {
+        let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+        fingerprint(&(self.fingerprint()?, self.threshold, self.listed_in, names))
+    }
+}
+
 /// As [`Job::fingerprint`], for who has no job yet: of the model, its hash and the number format
 /// it computes in.
 pub fn scoring_fingerprint(
@@ -369,6 +377,7 @@ fn finish(
             let item = Item {
                 schema: 1,
                 micrograph: source.name.clone(),
+                path: source.path.clone(),
                 stem: source.stem.clone(),
                 order,
                 status: Status::Done,
@@ -398,6 +407,7 @@ fn failed_item(source: &Source, fingerprint: &str, failure: &Failure) -> Item {
     Item {
         schema: 1,
         micrograph: source.name.clone(),
+        path: source.path.clone(),
         stem: source.stem.clone(),
         order: 0,
         status: Status::Failed,
@@ -479,7 +489,8 @@ impl Lists {
                 file.write_all(coords::star::particles_rows(name, &picks(stem)?).as_bytes())?;
             }
             file.write_all(b" \n")
-        })
+        })?;
+        run.remember_threshold(threshold)
     }
 }
 

@@ -172,5 +172,5 @@ fn write_metrics(folder: &Path, epochs: &[Epoch]) -> Result<()> {
             .map_err(std::io::Error::other)?;
         table.flush()
     })?;
-    curves::learning(&folder.join("learning.svg"), epochs)
+    publish_text(&folder.join("learning.svg"), &curves::learning(epochs)?)
 }

@@ -1,43 +1,39 @@
-//! Curves as SVG: precision against recall, and training against epochs.
-
-use std::path::Path;
+//! Plots as SVG: training, precision against recall, scores, picks of micrographs.
 
 use plotters::prelude::*;
+use plotters::style::Color;
 
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, Point};
-use crate::publish::publish_text;
 use crate::train::Epoch;
 
-const SIZE: (u32, u32) = (640, 480);
-/// Okabe and Ito's blue, vermillion and green, which colour-blind readers can tell apart.
+const SIZE: (u32, u32) = (520, 360);
+const TEXT: (&str, u32) = ("sans-serif", 15);
+/// Okabe and Ito's blue, vermillion and green, which colour-blind readers can tell apart, and a
+/// grey that stands out from dark and from light ground.
 const BLUE: RGBColor = RGBColor(0, 114, 178);
 const VERMILLION: RGBColor = RGBColor(213, 94, 0);
 const GREEN: RGBColor = RGBColor(0, 158, 115);
+const GREY: RGBColor = RGBColor(140, 140, 140);
 
-/// Writes the precision–recall curve (means over micrographs) with the picks as judged marked.
-pub fn precision_recall(path: &Path, evaluation: &Evaluation) -> Result<()> {
+/// Bins of a histogram of scores.
+pub const SCORE_BINS: usize = 40;
+
+type Painted = std::result::Result<(), Box<dyn std::error::Error>>;
+type Canvas<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+type Chart<'a, 'b> =
+    ChartContext<'a, SVGBackend<'b>, Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>>;
+
+/// Precision against recall (means over micrographs); a dot marks the threshold that is used.
+pub fn precision_recall(evaluation: &Evaluation) -> Result<String> {
     let point = |p: &Point| (p.macro_.recall, p.macro_.precision);
     let used = (evaluation.macro_.recall, evaluation.macro_.precision);
-    draw(path, |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(16)
-            .caption(
-                format!(
-                    "F1 {:.3}, average precision {:.3}",
-                    evaluation.macro_.f1, evaluation.average_precision
-                ),
-                ("sans-serif", 18),
-            )
-            .x_label_area_size(40)
-            .y_label_area_size(50)
-            .build_cartesian_2d(0.0..1.0, 0.0..1.0)?;
-        chart
-            .configure_mesh()
-            .x_desc("recall")
-            .y_desc("precision")
-            .light_line_style(WHITE)
-            .draw()?;
+    let title = format!(
+        "F1 {:.3}, average precision {:.3}",
+        evaluation.macro_.f1, evaluation.average_precision
+    );
+    draw(|area| {
+        let mut chart = axes(area, &title, (0.0..1.0, "recall"), (0.0..1.0, "precision"))?;
         chart.draw_series(LineSeries::new(
             evaluation.curve.iter().map(point),
             BLUE.stroke_width(2),
@@ -47,20 +43,14 @@ pub fn precision_recall(path: &Path, evaluation: &Evaluation) -> Result<()> {
     })
 }
 
-/// Writes training loss and validation precision, recall and F1 against epochs.
-pub fn learning(path: &Path, epochs: &[Epoch]) -> Result<()> {
+/// Training loss, and precision, recall and F1 on validation, against epochs.
+pub fn learning(epochs: &[Epoch]) -> Result<String> {
     let last = epochs.len().max(2) as f64;
     let top = epochs.iter().map(|epoch| epoch.loss).fold(1.0, f64::max);
-    draw(path, |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(16)
-            .caption("training", ("sans-serif", 18))
-            .x_label_area_size(40)
-            .y_label_area_size(50)
-            .build_cartesian_2d(1.0..last, 0.0..top)?;
-        chart.configure_mesh().x_desc("epoch").light_line_style(WHITE).draw()?;
-        let lines: [(&str, RGBColor, Figure); 4] = [
-            ("loss", BLACK, |epoch| epoch.loss),
+    draw(|area| {
+        let mut chart = axes(area, "training", (1.0..last, "epoch"), (0.0..top, ""))?;
+        let lines: [(&str, RGBColor, fn(&Epoch) -> f64); 4] = [
+            ("loss", GREY, |epoch| epoch.loss),
             ("precision", BLUE, |epoch| epoch.precision),
             ("recall", GREEN, |epoch| epoch.recall),
             ("F1", VERMILLION, |epoch| epoch.f1),
@@ -71,23 +61,86 @@ pub fn learning(path: &Path, epochs: &[Epoch]) -> Result<()> {
                 move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)),
             );
         }
-        chart.configure_series_labels().background_style(WHITE).border_style(BLACK).draw()?;
+        chart
+            .configure_series_labels()
+            .label_font(TEXT.into_text_style(area).color(&BLACK))
+            .background_style(WHITE)
+            .border_style(GREY)
+            .draw()?;
         Ok(())
     })
 }
 
-type Figure = fn(&Epoch) -> f64;
-type Canvas<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+/// How many stored peaks have which score; those from the threshold up are picks.
+pub fn scores(bins: &[u64; SCORE_BINS], threshold: f32) -> Result<String> {
+    let top = bins.iter().copied().max().unwrap_or(1).max(1) as f64;
+    let width = 1.0 / SCORE_BINS as f64;
+    draw(|area| {
+        let mut chart = axes(area, "scores of peaks", (0.0..1.0, "score"), (0.0..top, "peaks"))?;
+        chart.draw_series(bins.iter().enumerate().map(|(bin, count)| {
+            let left = bin as f64 * width;
+            let color = if left + width / 2.0 >= f64::from(threshold) { BLUE } else { GREY };
+            Rectangle::new([(left, 0.0), (left + 0.9 * width, *count as f64)], color.filled())
+        }))?;
+        let cut = f64::from(threshold);
+        chart.draw_series(LineSeries::new([(cut, 0.0), (cut, top)], VERMILLION.stroke_width(2)))?;
+        Ok(())
+    })
+}
 
-fn draw(
-    path: &Path,
-    paint: impl FnOnce(&Canvas) -> std::result::Result<(), Box<dyn std::error::Error>>,
-) -> Result<()> {
+/// Picks of each micrograph in their order, with the median as a line.
+pub fn picks_each(counts: &[usize], median: f64) -> Result<String> {
+    let last = counts.len().max(2) as f64;
+    let top = counts.iter().copied().max().unwrap_or(1).max(1) as f64;
+    draw(|area| {
+        let title = "picks of each micrograph";
+        let mut chart = axes(area, title, (1.0..last, "micrograph"), (0.0..top * 1.05, "picks"))?;
+        let dots = counts.iter().enumerate();
+        chart.draw_series(dots.map(|(i, count)| {
+            Circle::new(((i + 1) as f64, *count as f64), 2, BLUE.filled())
+        }))?;
+        let line = [(1.0, median), (last, median)];
+        chart.draw_series(LineSeries::new(line, VERMILLION.stroke_width(1)))?;
+        Ok(())
+    })
+}
+
+fn axes<'a, 'b>(
+    area: &'a Canvas<'b>,
+    title: &str,
+    (x, x_name): (std::ops::Range<f64>, &str),
+    (y, y_name): (std::ops::Range<f64>, &str),
+) -> std::result::Result<Chart<'a, 'b>, Box<dyn std::error::Error>> {
+    let text = TEXT.into_text_style(area).color(&BLACK);
+    let mut chart = ChartBuilder::on(area)
+        .margin(10)
+        .caption(title, text.clone())
+        .x_label_area_size(44)
+        .y_label_area_size(58)
+        .build_cartesian_2d(x, y)?;
+    chart
+        .configure_mesh()
+        .x_desc(x_name)
+        .y_desc(y_name)
+        .x_labels(6)
+        .y_labels(6)
+        .label_style(text.clone())
+        .axis_desc_style(text)
+        .axis_style(GREY)
+        .bold_line_style(GREY.mix(0.3))
+        .light_line_style(TRANSPARENT)
+        .draw()?;
+    Ok(chart)
+}
+
+fn draw(paint: impl FnOnce(&Canvas) -> Painted) -> Result<String> {
     let mut svg = String::new();
     let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
     let painted = area.fill(&WHITE).map_err(Into::into).and_then(|()| paint(&area));
     let painted = painted.and_then(|()| area.present().map_err(Into::into));
     drop(area);
-    painted.map_err(|e| Error::unusable(path, format!("the curve cannot be drawn: {e}"), ""))?;
-    publish_text(path, &svg)
+    painted.map_err(|error| {
+        Error::missing(format!("a plot cannot be drawn: {error}"), "report this as a defect")
+    })?;
+    Ok(svg)
 }

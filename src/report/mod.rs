@@ -2,3 +2,4 @@
 
 pub mod curves;
 pub mod overlay;
+pub mod page;

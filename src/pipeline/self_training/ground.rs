@@ -1,6 +1,8 @@
 //! What self-training stands on: base model + micrographs → what is learnt from, and what rounds
 //! are judged on.
 
+use std::collections::BTreeSet;
+
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -60,6 +62,44 @@ impl Ground {
     }
 }
 
+/// What self-training will work on, before anything is read.
+pub(super) struct Survey {
+    paired: Option<labelled::Paired>,
+    /// At most so many as the settings want.
+    unlabelled: Vec<Source>,
+    /// Stands for all of this, the base and every setting of the rounds.
+    pub(super) fingerprint: String,
+}
+
+/// Finds out what there is.
+pub(super) fn survey(job: &Job, base_hash: &str, observe: &mut dyn FnMut(Event)) -> Result<Survey> {
+    let config = job.config;
+    let mut gathering = |event: labelled::Event| observe(Event::Gathering(event));
+    let paired = match &job.request {
+        Some(request) => Some(request.pair(&mut gathering)?),
+        None => None,
+    };
+    let mut unlabelled = job.unlabelled.clone();
+    unlabelled.extend(paired.iter().flat_map(|paired| paired.unlabelled.iter().cloned()));
+    let mut seen = BTreeSet::new();
+    unlabelled.retain(|source| seen.insert(source.path.clone()));
+    unlabelled.shuffle(&mut ChaCha8Rng::seed_from_u64(job.seed));
+    unlabelled.truncate(config.self_train.most_micrographs);
+    unlabelled.sort_by(|a, b| a.path.cmp(&b.path));
+    let stamps: Vec<_> =
+        unlabelled.iter().map(|s| (&s.name, InputStamp::of(&s.path).ok())).collect();
+    let rounds = &config.self_train;
+    let fingerprint = fingerprint(&(
+        env!("CARGO_PKG_VERSION"),
+        base_hash,
+        (&config.pseudo_labels, rounds.learning_rate, rounds.restart, rounds.retrain_epochs),
+        (&config.train, &config.patches, &config.labels),
+        (job.seed, job.radius, config.data.pixel_size_a, &stamps),
+        paired.as_ref().map(|paired| &paired.fingerprint),
+    ))?;
+    Ok(Survey { paired, unlabelled, fingerprint })
+}
+
 /// Reads everything and divides it into what is learnt from and what is judged on.
 pub(super) fn prepare(
     job: &Job,
@@ -69,34 +109,15 @@ pub(super) fn prepare(
 ) -> Result<Ground> {
     let config = job.config;
     let card = &base.card;
+    let Survey { paired, unlabelled, fingerprint } = survey(job, &base.hash, observe)?;
     let mut failures = Vec::new();
-    let mut unlabelled = job.unlabelled.clone();
-    let mut labelled_stamp = String::new();
     let mut by_hand = None;
-    if let Some(request) = &job.request {
+    if let (Some(request), Some(paired)) = (&job.request, paired) {
         let mut gathering = |event: labelled::Event| observe(Event::Gathering(event));
-        let paired = request.pair(&mut gathering)?;
-        labelled_stamp.clone_from(&paired.fingerprint);
-        unlabelled.extend(paired.unlabelled.iter().cloned());
         let mut gathered = request.gather(paired, &mut gathering, cancel)?;
         failures.append(&mut gathered.failures);
         by_hand = Some(gathered);
     }
-    let mut seen = std::collections::BTreeSet::new();
-    unlabelled.retain(|source| seen.insert(source.path.clone()));
-    unlabelled.shuffle(&mut ChaCha8Rng::seed_from_u64(job.seed));
-    unlabelled.truncate(config.self_train.most_micrographs);
-    unlabelled.sort_by(|a, b| a.path.cmp(&b.path));
-    let stamps: Vec<_> =
-        unlabelled.iter().map(|s| (&s.name, InputStamp::of(&s.path).ok())).collect();
-    let fingerprint = fingerprint(&(
-        env!("CARGO_PKG_VERSION"),
-        &base.hash,
-        (&config.pseudo_labels, &config.self_train.learning_rate, config.self_train.restart),
-        (config.self_train.retrain_epochs, config.self_train.least_gain),
-        (&config.train, &config.patches),
-        (job.seed, job.radius, config.data.pixel_size_a, &stamps, &labelled_stamp),
-    ))?;
     let mut open = read_unlabelled(job, card, &unlabelled, observe, cancel, &mut failures)?;
 
     let radius = card.preprocess.radius_work_px(card.particle_radius_px);

@@ -24,7 +24,7 @@ use crate::labels::Labelled;
 use crate::labels::patches::Pool;
 use crate::labels::pseudo::{self, Census, Scored};
 use crate::micrograph::Source;
-use crate::model::checkpoint::SelfTraining;
+use crate::model::checkpoint::{self, SelfTraining};
 use crate::model::{Card, Device, Model};
 use crate::publish::{publish_at, publish_text};
 use crate::train::{self, Loss};
@@ -196,6 +196,16 @@ pub struct Outcome {
     pub model: PathBuf,
     /// Micrographs that could not be used.
     pub failures: Vec<Failure>,
+}
+
+impl Job<'_> {
+    /// Stands for the base, all micrographs and labels, and every setting of the rounds.
+    pub fn fingerprint(&self) -> Result<String> {
+        let base = checkpoint::hash_of(self.base)?;
+        let ground = ground::survey(self, &base, &mut |_| ())?.fingerprint;
+        let rounds = &self.config.self_train;
+        fingerprint(&(ground, rounds.iterations, rounds.least_gain))
+    }
 }
 
 /// Runs every round, or goes on with a self-training that was interrupted.

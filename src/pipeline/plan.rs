@@ -1,0 +1,266 @@
+//! What a pipeline run would do: run directory + inputs → the state of each stage, and why.
+//!
+//! Looks only at records, file stamps and settings; no micrograph is read.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::labelled::Request;
+use super::manifest::{Item, Run, RunDir, State};
+use super::{InputStamp, Radius, fingerprint, picking, self_training};
+use crate::config::RunConfig;
+use crate::error::Result;
+use crate::micrograph::Source;
+use crate::model::{Device, Model, Precision, checkpoint};
+use crate::train;
+use crate::units::PixelSize;
+
+/// One stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// Its name.
+    pub stage: Stage,
+    /// Where it stands.
+    pub state: State,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// The stages in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Labelled micrographs → model.
+    Train,
+    /// Model and unlabelled micrographs → perhaps a better model.
+    SelfTrain,
+    /// Model and micrographs → picks.
+    Pick,
+    /// Picks and truth → figures.
+    Evaluate,
+    /// All of it → one page.
+    Report,
+}
+
+impl Stage {
+    /// As typed, and as the run directory remembers it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Train => "train",
+            Stage::SelfTrain => "self-train",
+            Stage::Pick => "pick",
+            Stage::Evaluate => "evaluate",
+            Stage::Report => "report",
+        }
+    }
+}
+
+/// What a pipeline run is given.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    /// The run directory.
+    pub run: &'a RunDir,
+    /// Every setting.
+    pub config: &'a RunConfig,
+    /// The labelled micrographs; none if a model was given.
+    pub request: Option<Request<'a>>,
+    /// All micrographs, to be picked.
+    pub sources: &'a [Source],
+    /// Particle radius for picking, if it is not the model's own.
+    pub radius: Option<Radius>,
+    /// Score from which on a peak is a pick, if it is not the model's own.
+    pub threshold: Option<f32>,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Where the network runs.
+    pub device: Device,
+}
+
+impl<'a> Inputs<'a> {
+    /// What self-training would be given.
+    pub fn self_training(&'a self, base: &'a Path) -> self_training::Job<'a> {
+        let unlabelled = match &self.request {
+            // Those without labels are found among the request's.
+            Some(_) => Vec::new(),
+            None => self.sources.to_vec(),
+        };
+        self_training::Job {
+            request: self.request.clone(),
+            unlabelled,
+            base,
+            config: self.config,
+            radius: self.radius,
+            seed: self.seed,
+            device: self.device,
+            run: self.run,
+        }
+    }
+
+    /// The state of every stage.
+    pub fn plan(&self) -> Result<Vec<Step>> {
+        let train = self.train()?;
+        let self_train = self.self_train(&train)?;
+        let pick = self.pick(&[&train, &self_train])?;
+        let mut steps = vec![train, self_train, pick];
+        if !self.config.data.truth.is_empty() {
+            steps.push(self.evaluate(&steps)?);
+        }
+        let settled = |step: &Step| {
+            step.state == State::Done
+                || (step.stage == Stage::Pick && step.state == State::Failed)
+        };
+        let before = steps.iter().all(settled);
+        steps.push(match (before, self.run.page().is_file()) {
+            (true, true) => step(Stage::Report, State::Done, self.run.page().display()),
+            (_, false) => step(Stage::Report, State::New, "there is none yet"),
+            (false, true) => step(Stage::Report, State::Outdated, "an earlier stage is not done"),
+        });
+        Ok(steps)
+    }
+
+    fn train(&self) -> Result<Step> {
+        let own = self.run.model().join(Model::TRAINED);
+        let Some(request) = &self.request else {
+            return Ok(step(Stage::Train, State::Done, "the model was given"));
+        };
+        let (fingerprint, _) = request.fingerprint()?;
+        let record = self.run.run_of("train");
+        let stored = train::stored(&self.run.model()).map(|stored| stored.fingerprint);
+        let lost = !own.is_file() || stored.as_ref() != Some(&fingerprint);
+        Ok(match Run::state(record.as_ref(), &fingerprint) {
+            State::Done if lost => step(Stage::Train, State::New, "its model is gone"),
+            State::Done => {
+                let card = Model::card(&own)?;
+                let what = format!(
+                    "f1 {:.3} on validation, threshold {:.3}",
+                    card.validation.f1, card.threshold
+                );
+                step(Stage::Train, State::Done, what)
+            }
+            State::New if record.is_some() => step(Stage::Train, State::New, "was interrupted"),
+            State::New => step(Stage::Train, State::New, "not trained yet"),
+            State::Outdated => step(
+                Stage::Train,
+                State::Outdated,
+                "labelled micrographs, coordinates, seed or settings have changed",
+            ),
+            State::Failed => step(Stage::Train, State::Failed, error_of(record)),
+        })
+    }
+
+    fn self_train(&self, train: &Step) -> Result<Step> {
+        let own = Stage::SelfTrain;
+        if self.config.self_train.iterations == 0 {
+            return Ok(step(own, State::Done, "not asked for"));
+        }
+        if let Some(request) = &self.request
+            && self.config.labels.completeness == crate::labels::Completeness::Complete
+            && !request.fingerprint()?.1
+        {
+            return Ok(step(own, State::Done, "nothing to learn from: every micrograph is labelled"));
+        }
+        let record = self.run.run_of("self-train");
+        if train.state != State::Done {
+            let state = if record.is_some() { State::Outdated } else { State::New };
+            return Ok(step(own, state, "follows training"));
+        }
+        let base = self.run.model().join(Model::TRAINED);
+        let fingerprint = self.self_training(&base).fingerprint()?;
+        Ok(match Run::state(record.as_ref(), &fingerprint) {
+            State::Done => step(own, State::Done, "every round is judged"),
+            State::New if record.is_some() => step(own, State::New, "was interrupted"),
+            State::New => step(own, State::New, "not done yet"),
+            State::Outdated => step(
+                own,
+                State::Outdated,
+                "the model, unlabelled micrographs or settings have changed",
+            ),
+            State::Failed => step(own, State::Failed, error_of(record)),
+        })
+    }
+
+    fn pick(&self, before: &[&Step]) -> Result<Step> {
+        let pending = before.iter().find(|step| step.state != State::Done);
+        let scoring = match pending {
+            Some(_) => None,
+            None => {
+                let path = Model::locate(&self.run.model())?;
+                let hash = checkpoint::hash_of(&path)?;
+                let computes_in = self.config.train.precision.on(self.device);
+                Some((self.scoring(&hash, computes_in)?, Model::card(&path)?.threshold))
+            }
+        };
+        let mut counts = [0; 4];
+        for source in self.sources {
+            let input = InputStamp::of(&source.path).ok();
+            let item = self.run.item(source);
+            let fingerprint = scoring.as_ref().map_or("", |(fingerprint, _)| fingerprint);
+            counts[Item::state(item.as_ref(), fingerprint, input.as_ref()) as usize] += 1;
+        }
+        let [new, done, outdated, failed] = counts;
+        let what = format!("{done} done, {new} new, {outdated} outdated, {failed} failed");
+        let own = Stage::Pick;
+        let threshold = scoring.map(|(_, of_model)| self.threshold.unwrap_or(of_model));
+        let record = self.run.run_of("pick");
+        let cut_alike = record.is_some_and(|run| run.progress.finished)
+            && self.run.threshold() == threshold;
+        Ok(if let Some(pending) = pending {
+            let state = if done + outdated > 0 { State::Outdated } else { State::New };
+            step(own, state, format!("follows {}; {what}", pending.stage.name()))
+        } else if new + outdated == 0 && cut_alike {
+            let state = if failed > 0 { State::Failed } else { State::Done };
+            step(own, state, what)
+        } else if new + outdated == 0 {
+            step(own, State::Outdated, format!("to be cut at another threshold; {what}"))
+        } else {
+            step(own, if outdated > 0 { State::Outdated } else { State::New }, what)
+        })
+    }
+
+    fn scoring(&self, hash: &str, computes_in: Precision) -> Result<String> {
+        picking::scoring_fingerprint(
+            (hash, computes_in),
+            &self.config.pick,
+            self.radius,
+            self.config.data.pixel_size_a.map(PixelSize),
+        )
+    }
+
+    fn evaluate(&self, before: &[Step]) -> Result<Step> {
+        let own = Stage::Evaluate;
+        let record = self.run.run_of("evaluate");
+        let state = Run::state(record.as_ref(), &self.evaluation_fingerprint()?);
+        let picked = before.iter().all(|step| matches!(step.state, State::Done | State::Failed));
+        Ok(match (picked, state) {
+            (true, State::Done) => step(own, State::Done, "picks are judged"),
+            (_, State::New) => step(own, State::New, "not done yet"),
+            (_, State::Failed) => step(own, State::Failed, error_of(record)),
+            _ => step(own, State::Outdated, "picks or truth have changed"),
+        })
+    }
+
+    /// Stands for the picks and the truth.
+    pub fn evaluation_fingerprint(&self) -> Result<String> {
+        let picks = std::fs::read(self.run.picks().join("picks.csv")).unwrap_or_default();
+        let truth: Vec<_> = self
+            .config
+            .data
+            .truth
+            .iter()
+            .flat_map(|path| walkdir::WalkDir::new(path).sort_by_file_name())
+            .filter_map(std::result::Result::ok)
+            .filter(|entry| entry.file_type().is_file())
+            .map(|entry| (entry.path().to_path_buf(), InputStamp::of(entry.path()).ok()))
+            .collect();
+        fingerprint(&(blake3::hash(&picks).to_hex().to_string(), truth, self.radius))
+    }
+}
+
+fn step(stage: Stage, state: State, why: impl std::fmt::Display) -> Step {
+    Step { stage, state, why: why.to_string() }
+}
+
+fn error_of(record: Option<Run>) -> String {
+    record.and_then(|run| run.progress.error).unwrap_or_default()
+}
