@@ -363,8 +363,11 @@ mod tests {
             Pair { picks: &[], truth: &[] },
             Pair { picks: &hit, truth: &[] },
         ];
-        let f1: Vec<f64> =
-            evaluate(&pairs, 5.0, None).per_micrograph.iter().map(|counts| counts.scores().f1).collect();
+        let f1: Vec<f64> = evaluate(&pairs, 5.0, None)
+            .per_micrograph
+            .iter()
+            .map(|counts| counts.scores().f1)
+            .collect();
         assert_eq!(f1, [1.0, 0.0, 1.0, 0.0]);
         assert_eq!(evaluate(&pairs, 5.0, None).macro_.f1, 0.5);
     }
@@ -374,11 +377,15 @@ mod tests {
         let truth: Vec<Coordinate> = (0..10).map(|i| at(100.0 * f64::from(i), 0.0)).collect();
         let mut picks: Vec<Coordinate> = truth.iter().map(|t| at(t.x_mic_px + 1.0, 0.8)).collect();
         picks.extend((0..10).map(|i| at(100.0 * f64::from(i) + 50.0, 0.4)));
-        let best = best_threshold(&[Pair { picks: &picks, truth: &truth }], 10.0, ThresholdRule::Plateau);
+        let best =
+            best_threshold(&[Pair { picks: &picks, truth: &truth }], 10.0, ThresholdRule::Plateau);
         assert!((best.threshold - 0.605).abs() < 0.011, "{}", best.threshold);
         let kept: Vec<Coordinate> =
             picks.iter().copied().filter(|p| p.score.unwrap() >= best.threshold).collect();
-        assert_eq!(evaluate(&[Pair { picks: &kept, truth: &truth }], 10.0, None).macro_, best.macro_);
+        assert_eq!(
+            evaluate(&[Pair { picks: &kept, truth: &truth }], 10.0, None).macro_,
+            best.macro_
+        );
     }
 
     #[test]

@@ -79,7 +79,11 @@ pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-pub(super) fn print_table(out: &mut impl Write, joined: &Joined, evaluation: &Evaluation) -> io::Result<()> {
+pub(super) fn print_table(
+    out: &mut impl Write,
+    joined: &Joined,
+    evaluation: &Evaluation,
+) -> io::Result<()> {
     let width = joined.names.iter().map(std::string::String::len).max().unwrap_or(0).clamp(10, 60);
     writeln!(
         out,

@@ -254,12 +254,7 @@ fn radius(config: &RunConfig) -> Option<Radius> {
 
 /// Fills in the paths that were given, else leaves those of the file, else the folder that the
 /// literal commands use.
-fn or_default(
-    paths: &mut Vec<PathBuf>,
-    given: &[PathBuf],
-    folder: &str,
-    what: &str,
-) -> Result<()> {
+fn or_default(paths: &mut Vec<PathBuf>, given: &[PathBuf], folder: &str, what: &str) -> Result<()> {
     let known = if given.is_empty() { paths.clone() } else { given.to_vec() };
     *paths = given_or(&known, folder, what)?;
     Ok(())

@@ -89,7 +89,8 @@ impl InputArgs {
         if !self.truth.is_empty() {
             data.truth.clone_from(&self.truth);
         }
-        if data.coordinates.is_empty() && self.model.is_none() && Path::new("coordinates").is_dir() {
+        if data.coordinates.is_empty() && self.model.is_none() && Path::new("coordinates").is_dir()
+        {
             data.coordinates.push("coordinates".into());
         }
         Ok(config)
@@ -158,9 +159,8 @@ pub(super) fn run(args: &PipelineArgs, global: &Global) -> Result<Exit> {
     }
     let made_with =
         MadeWith { config: &config, seed: Some(seed), model: None, fingerprint: String::new() };
-    session.stage(&run, "run", &made_with, || {
-        Ok((work(args, &inputs, &session, global)?, Vec::new()))
-    })
+    session
+        .stage(&run, "run", &made_with, || Ok((work(args, &inputs, &session, global)?, Vec::new())))
 }
 
 /// Does what the plan says, stage by stage; each stage changes what the next one's state is.

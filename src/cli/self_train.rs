@@ -106,7 +106,16 @@ pub(super) fn run(args: &SelfTrainArgs, global: &Global) -> Result<Exit> {
         )
         .into());
     }
-    let job = Job { request, unlabelled, base: &base, config: &config, radius, seed, device: session.device, run: &run };
+    let job = Job {
+        request,
+        unlabelled,
+        base: &base,
+        config: &config,
+        radius,
+        seed,
+        device: session.device,
+        run: &run,
+    };
     let outcome = rounds(&session, &job, global)?;
     writeln!(io::stdout(), "{}", conclusion(&outcome))?;
     Ok(super::ended_with(&outcome.failures))
@@ -155,7 +164,10 @@ fn labels<'a>(
     let (trained_on, validated_on) = (named(&card.trained_on), named(&card.validated_on));
     let validation = if validated_on.len() == card.validated_on.len() && !validated_on.is_empty() {
         Choice::Named(validated_on)
-    } else if trained_on.is_empty() || card.validated_on.is_empty() || !config.data.validation.is_empty() {
+    } else if trained_on.is_empty()
+        || card.validated_on.is_empty()
+        || !config.data.validation.is_empty()
+    {
         super::validation_choice(config)?
     } else {
         return Err(Error::missing(
@@ -167,14 +179,7 @@ fn labels<'a>(
         )
         .into());
     };
-    Ok(Some(Request {
-        sources,
-        coordinates: same.coordinates,
-        validation,
-        config,
-        radius,
-        seed,
-    }))
+    Ok(Some(Request { sources, coordinates: same.coordinates, validation, config, radius, seed }))
 }
 
 /// Runs the rounds and tells of them.

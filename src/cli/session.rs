@@ -87,10 +87,8 @@ impl Session {
             Err(error) => {
                 if !matches!(error.downcast_ref(), Some(Error::Interrupted)) {
                     // The stage's own error is the one to tell, even if this cannot be written.
-                    let _ = describe(
-                        Progress { error: Some(error.to_string()), ..begun },
-                        Vec::new(),
-                    );
+                    let _ =
+                        describe(Progress { error: Some(error.to_string()), ..begun }, Vec::new());
                 }
                 Err(error)
             }

@@ -146,9 +146,9 @@ fn disk(
         first..if last < 0.0 { first } else { (last as usize + 1).max(first) }
     };
     let columns = span(cx, width);
-    span(cy, height)
-        .flat_map(move |y| columns.clone().map(move |x| [y, x]))
-        .filter(move |[y, x]| (*x as f64 - cx).powi(2) + (*y as f64 - cy).powi(2) <= radius * radius)
+    span(cy, height).flat_map(move |y| columns.clone().map(move |x| [y, x])).filter(
+        move |[y, x]| (*x as f64 - cx).powi(2) + (*y as f64 - cy).powi(2) <= radius * radius,
+    )
 }
 
 /// The width of the margin, inside the valid area, in which the labels show that nobody labelled:

@@ -252,12 +252,20 @@ mod tests {
 
     #[test]
     fn image_target_and_weight_move_together() {
-        let exact =
-            batch(only(&[pattern(200, 150)]), &Settings { warp_share: 0.0, ..plain() }, (1, 0, 0), 8);
+        let exact = batch(
+            only(&[pattern(200, 150)]),
+            &Settings { warp_share: 0.0, ..plain() },
+            (1, 0, 0),
+            8,
+        );
         assert_eq!(exact.images, exact.targets);
         assert_eq!(exact.targets, exact.weights);
-        let warped =
-            batch(only(&[pattern(200, 150)]), &Settings { warp_share: 1.0, ..plain() }, (1, 0, 0), 8);
+        let warped = batch(
+            only(&[pattern(200, 150)]),
+            &Settings { warp_share: 1.0, ..plain() },
+            (1, 0, 0),
+            8,
+        );
         let off = warped
             .images
             .iter()
@@ -270,8 +278,9 @@ mod tests {
     #[test]
     fn a_batch_follows_from_seed_epoch_and_step_alone() {
         let micrographs = [pattern(200, 150), pattern(90, 300)];
-        let draw =
-            |key| batch(only(&micrographs), &Settings { patch_px: 64, ..Settings::default() }, key, 4);
+        let draw = |key| {
+            batch(only(&micrographs), &Settings { patch_px: 64, ..Settings::default() }, key, 4)
+        };
         assert_eq!(draw((7, 3, 5)), draw((7, 3, 5)));
         assert_ne!(draw((7, 3, 5)), draw((7, 3, 6)));
         assert_ne!(draw((7, 3, 5)), draw((7, 4, 5)));

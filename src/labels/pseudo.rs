@@ -202,7 +202,9 @@ pub fn paint(
     }
     let believed: Vec<(f64, f64)> = picks
         .into_iter()
-        .filter(|&centre| is_particle(scored.map, &taken, centre, cuts, lengths.radius, lengths.mask))
+        .filter(|&centre| {
+            is_particle(scored.map, &taken, centre, cuts, lengths.radius, lengths.mask)
+        })
         .collect();
     let near = |a: (f64, f64), b: (f64, f64)| (a.0 - b.0).hypot(a.1 - b.1) <= lengths.radius;
     let found = by_hand.iter().filter(|hand| believed.iter().any(|pick| near(*pick, **hand)));
@@ -330,7 +332,11 @@ mod tests {
         map
     }
 
-    fn label(map: &Array2<f32>, picks: &[Coordinate], by_hand: &[Coordinate]) -> (Labelled, Census) {
+    fn label(
+        map: &Array2<f32>,
+        picks: &[Coordinate],
+        by_hand: &[Coordinate],
+    ) -> (Labelled, Census) {
         let settings = Settings::default();
         let scored = Scored { map, picks, by_hand };
         paint(blank(), scored, settings.cuts(1, 0.5, Reading::Probability), LENGTHS, &settings)

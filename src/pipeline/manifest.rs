@@ -210,7 +210,10 @@ fn lock(path: &Path) -> Result<File> {
         }
         // Some network file systems know no locks; that must not keep anybody from working.
         Err(TryLockError::Error(error)) => {
-            tracing::warn!("{} cannot be locked ({error}): start one picker at a time", path.display());
+            tracing::warn!(
+                "{} cannot be locked ({error}): start one picker at a time",
+                path.display()
+            );
         }
     }
     let command: Vec<String> = std::env::args().collect();

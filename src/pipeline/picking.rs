@@ -187,7 +187,8 @@ impl Arrivals {
         let mut ready = Vec::new();
         for (stamp, source) in found {
             let settled = now.saturating_sub(stamp.modified_ns) > SETTLED.as_nanos();
-            let same = self.before.insert(source.path.clone(), stamp.clone()) == Some(stamp.clone());
+            let same =
+                self.before.insert(source.path.clone(), stamp.clone()) == Some(stamp.clone());
             if (settled || same) && self.taken.get(&source.path) != Some(&stamp) {
                 self.taken.insert(source.path.clone(), stamp);
                 ready.push(source);
@@ -294,7 +295,9 @@ impl Reader<'_> {
                 return Ok(Next::Kept(item));
             }
             (State::Failed, Some(Item { error: Some(error), .. })) if !self.retry_failed => {
-                return Ok(Next::Failed(format!("{error} (as before; --retry-failed tries it again)")));
+                return Ok(Next::Failed(format!(
+                    "{error} (as before; --retry-failed tries it again)"
+                )));
             }
             _ => {}
         }
@@ -306,7 +309,11 @@ impl Reader<'_> {
 }
 
 /// The particle radius in px of a micrograph, or why the model cannot be used on it.
-pub(super) fn radius_for(card: &Card, given: Option<Radius>, pixel_size: Option<PixelSize>) -> Result<f64> {
+pub(super) fn radius_for(
+    card: &Card,
+    given: Option<Radius>,
+    pixel_size: Option<PixelSize>,
+) -> Result<f64> {
     let radius = match (given, card.pixel_size_a, pixel_size) {
         (Some(given), _, _) => given.in_px(pixel_size)?,
         (None, Some(trained), Some(here)) if here.differs_from(trained) => {

@@ -107,8 +107,7 @@ impl<'a> Inputs<'a> {
             steps.push(self.evaluate(&steps)?);
         }
         let settled = |step: &Step| {
-            step.state == State::Done
-                || (step.stage == Stage::Pick && step.state == State::Failed)
+            step.state == State::Done || (step.stage == Stage::Pick && step.state == State::Failed)
         };
         let before = steps.iter().all(settled);
         steps.push(match (before, self.run.page().is_file()) {
@@ -158,7 +157,11 @@ impl<'a> Inputs<'a> {
             && self.config.labels.completeness == crate::labels::Completeness::Complete
             && !request.fingerprint()?.1
         {
-            return Ok(step(own, State::Done, "nothing to learn from: every micrograph is labelled"));
+            return Ok(step(
+                own,
+                State::Done,
+                "nothing to learn from: every micrograph is labelled",
+            ));
         }
         let record = self.run.run_of("self-train");
         if train.state != State::Done {
@@ -203,8 +206,8 @@ impl<'a> Inputs<'a> {
         let own = Stage::Pick;
         let threshold = scoring.map(|(_, of_model)| self.threshold.unwrap_or(of_model));
         let record = self.run.run_of("pick");
-        let cut_alike = record.is_some_and(|run| run.progress.finished)
-            && self.run.threshold() == threshold;
+        let cut_alike =
+            record.is_some_and(|run| run.progress.finished) && self.run.threshold() == threshold;
         Ok(if let Some(pending) = pending {
             let state = if done + outdated > 0 { State::Outdated } else { State::New };
             step(own, state, format!("follows {}; {what}", pending.stage.name()))

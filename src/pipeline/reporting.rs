@@ -18,7 +18,7 @@ use crate::micrograph::{self, Source};
 use crate::model::Card;
 use crate::publish::publish_text;
 use crate::report::curves::{self, SCORE_BINS};
-use crate::report::overlay::{self, Mark};
+use crate::report::overlay::{self, Kind, Mark};
 use crate::report::page::{Page, Picture, Section, Table};
 use crate::train::Epoch;
 
@@ -148,6 +148,10 @@ impl Picking {
     }
 }
 
+fn how_many(micrographs: usize) -> String {
+    if micrographs == 1 { "1 micrograph".into() } else { format!("{micrographs} micrographs") }
+}
+
 fn texts<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(String::from).to_vec()
 }
@@ -157,14 +161,16 @@ fn failures(failed: &[Item]) -> Section {
         return Section::default();
     }
     let rows = failed.iter().take(MOST_ROWS).map(|item| {
-        vec![item.micrograph.clone(), item.error.clone().unwrap_or_default()]
+        let error = item.error.clone().unwrap_or_default();
+        let own = format!("{}: ", item.micrograph);
+        vec![item.micrograph.clone(), error.strip_prefix(&own).unwrap_or(&error).to_string()]
     });
     Section {
         heading: "Micrographs that failed".into(),
         text: format!(
-            "{} micrographs have no picks; items/ in the run directory has them all. Mended or \
-             replaced files are picked by the next run, others with --retry-failed.",
-            failed.len()
+            "{} could not be picked. Mended or replaced files are picked by the next run, others \
+             with --retry-failed.",
+            how_many(failed.len())
         ),
         table: Some(Table { head: texts(["micrograph", "error"]), rows: rows.collect() }),
         ..Section::default()
@@ -176,12 +182,15 @@ fn picks_section(picking: &Picking, bins: &[u64; SCORE_BINS]) -> Result<Section>
         return Ok(Section::default());
     }
     let far = picking.remarkable();
-    let rows = far.iter().take(MOST_ROWS).map(|(name, count)| vec![(*name).into(), count.to_string()]);
+    let rows =
+        far.iter().take(MOST_ROWS).map(|(name, count)| vec![(*name).into(), count.to_string()]);
     let text = match far.len() {
-        0 => "Peaks from the line up are picks. No micrograph stands out by its number of picks.".into(),
+        0 => "Peaks from the line up are picks. No micrograph stands out by its number of picks."
+            .into(),
         n => format!(
-            "Peaks from the line up are picks. {n} micrographs have far more or far fewer picks than \
-             the others: look at them before using their picks."
+            "Peaks from the line up are picks. Far more or far fewer picks than usual: {}; look at \
+             them before using their picks.",
+            how_many(n)
         ),
     };
     Ok(Section {
@@ -236,7 +245,16 @@ fn gallery(
             Err(error) => unread.push(error.to_string()),
         }
     }
-    let mut text = "Circles have the particle's radius.".to_string();
+    let mut text = match judged {
+        None => "Circles have the particle's radius.".to_string(),
+        Some(_) => format!(
+            "Circles have the particle's radius: hits are {}, misses {}, picks without a known \
+             particle {}; the bars compare their numbers.",
+            Kind::Hit.look(),
+            Kind::Miss.look(),
+            Kind::False.look()
+        ),
+    };
     if !unread.is_empty() {
         text = format!("{text} Not shown: {}.", unread.join("; "));
     }
@@ -313,10 +331,10 @@ fn evaluation_section(judged: Option<&evaluation::Stored>) -> Result<Section> {
     Ok(Section {
         heading: "Against known particles".into(),
         text: format!(
-            "{} micrographs that the model has not seen. A pick is a hit within one particle radius, \
+            "{} that the model has not seen. A pick is a hit within one particle radius, \
              one-to-one. Mean F1 {:.3} (95 % interval {low:.3} to {high:.3}); the dot is the \
              threshold that is used; the best one for these very micrographs would give {:.3}.",
-            judged.micrographs.len(),
+            how_many(judged.micrographs.len()),
             evaluation.macro_.f1,
             evaluation.oracle.macro_.f1
         ),
@@ -342,8 +360,8 @@ fn training(card: &Card, epochs: &[Epoch]) -> Result<Section> {
     Ok(Section {
         heading: "Training".into(),
         text: format!(
-            "{} micrographs, validated on {}.{partial}",
-            card.trained_on.len(),
+            "On {}, validated on {}.{partial}",
+            how_many(card.trained_on.len()),
             card.validated_how
         ),
         plots: vec![curves::learning(epochs)?],
@@ -383,8 +401,18 @@ fn self_training(rounds: &[Round]) -> Section {
         text,
         table: Some(Table {
             head: texts([
-                "round", "pseudo-particles", "positive px", "negative px", "ignored", "agreement",
-                "precision", "recall", "F1", "steadiness", "", "time",
+                "round",
+                "pseudo-particles",
+                "positive px",
+                "negative px",
+                "ignored",
+                "agreement",
+                "precision",
+                "recall",
+                "F1",
+                "steadiness",
+                "",
+                "time",
             ]),
             rows,
         }),

@@ -1,7 +1,7 @@
 //! Plots as SVG: training, precision against recall, scores, picks of micrographs.
 
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
-use plotters::style::Color;
 
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, Point};
@@ -21,8 +21,7 @@ pub const SCORE_BINS: usize = 40;
 
 type Painted = std::result::Result<(), Box<dyn std::error::Error>>;
 type Canvas<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
-type Chart<'a, 'b> =
-    ChartContext<'a, SVGBackend<'b>, Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>>;
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 /// Precision against recall (means over micrographs); a dot marks the threshold that is used.
 pub fn precision_recall(evaluation: &Evaluation) -> Result<String> {
@@ -92,12 +91,13 @@ pub fn scores(bins: &[u64; SCORE_BINS], threshold: f32) -> Result<String> {
 pub fn picks_each(counts: &[usize], median: f64) -> Result<String> {
     let last = counts.len().max(2) as f64;
     let top = counts.iter().copied().max().unwrap_or(1).max(1) as f64;
+    let radius = if counts.len() < 100 { 4 } else { 2 };
     draw(|area| {
         let title = "picks of each micrograph";
         let mut chart = axes(area, title, (1.0..last, "micrograph"), (0.0..top * 1.05, "picks"))?;
         let dots = counts.iter().enumerate();
         chart.draw_series(dots.map(|(i, count)| {
-            Circle::new(((i + 1) as f64, *count as f64), 2, BLUE.filled())
+            Circle::new(((i + 1) as f64, *count as f64), radius, BLUE.filled())
         }))?;
         let line = [(1.0, median), (last, median)];
         chart.draw_series(LineSeries::new(line, VERMILLION.stroke_width(1)))?;
@@ -112,6 +112,9 @@ fn axes<'a, 'b>(
     (y, y_name): (std::ops::Range<f64>, &str),
 ) -> std::result::Result<Chart<'a, 'b>, Box<dyn std::error::Error>> {
     let text = TEXT.into_text_style(area).color(&BLACK);
+    // Shares want decimals, counts do not.
+    let digits = |range: &std::ops::Range<f64>| usize::from(range.end <= 5.0);
+    let (x_digits, y_digits) = (digits(&x), digits(&y));
     let mut chart = ChartBuilder::on(area)
         .margin(10)
         .caption(title, text.clone())
@@ -120,6 +123,8 @@ fn axes<'a, 'b>(
         .build_cartesian_2d(x, y)?;
     chart
         .configure_mesh()
+        .x_label_formatter(&|v| format!("{v:.x_digits$}"))
+        .y_label_formatter(&|v| format!("{v:.y_digits$}"))
         .x_desc(x_name)
         .y_desc(y_name)
         .x_labels(6)

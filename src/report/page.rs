@@ -66,7 +66,7 @@ dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(130px, 1fr));
 dl div { background: var(--tile); border-radius: 8px; padding: .6rem .8rem; }
 dt { color: var(--soft); font-size: .85rem; }
 dd { margin: 0; font-size: 1.35rem; font-variant-numeric: tabular-nums; }
-.row { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 1rem; }
+.row { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 420px), 1fr)); gap: 1rem; }
 svg, img { width: 100%; height: auto; display: block; }
 figure { margin: 0; }
 figcaption { color: var(--soft); font-size: .9rem; margin-top: .3rem; }

@@ -28,9 +28,9 @@ use crate::pick;
 use crate::preprocess::Prepared;
 use crate::score::score;
 
+pub use loss::{Loss, PartialLoss};
 use optim::AdamW;
 use schedule::Progress;
-pub use loss::{Loss, PartialLoss};
 pub use schedule::Schedule;
 
 /// Differences in F1 that decide nothing.
@@ -148,10 +148,9 @@ impl Settings {
     /// What is minimised with labels of this kind.
     pub fn loss(&self, labels: Completeness) -> Loss {
         match labels {
-            Completeness::Complete => Loss::Labelled {
-                dice_share: self.dice_share,
-                forgive_above: self.forgive_above,
-            },
+            Completeness::Complete => {
+                Loss::Labelled { dice_share: self.dice_share, forgive_above: self.forgive_above }
+            }
             Completeness::Partial => Loss::Partial(self.partial_loss, self.particle_share),
         }
     }
@@ -469,12 +468,15 @@ fn run_step(
         let [images, targets, weights] = [&batch.images, &batch.targets, &batch.weights]
             .map(|values| tensor(values).map_err(torch("preparing patches")));
         let logits = network.forward(&images?, true)?;
-        let loss = job.loss.of(&logits, &targets?, &weights?).and_then(|loss| {
-            let loss = loss.f_mul_scalar(share)?;
-            loss.f_backward()?;
-            Ok(loss)
-        })
-        .map_err(torch("computing gradients"))?;
+        let loss = job
+            .loss
+            .of(&logits, &targets?, &weights?)
+            .and_then(|loss| {
+                let loss = loss.f_mul_scalar(share)?;
+                loss.f_backward()?;
+                Ok(loss)
+            })
+            .map_err(torch("computing gradients"))?;
         total += loss.double_value(&[]);
     }
     if !total.is_finite() {

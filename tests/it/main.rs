@@ -8,5 +8,6 @@ mod pipeline;
 mod readers;
 mod readme;
 mod relion;
+mod run;
 mod simulate;
 mod support;

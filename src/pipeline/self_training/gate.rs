@@ -13,6 +13,10 @@ use crate::preprocess::Prepared;
 use crate::score::score;
 use crate::train;
 
+/// By so much the picks of a round must be steadier than those of the model before. On real
+/// micrographs, rounds that helped were steadier by 0.07 and more, those that did not by less than
+/// 0.01.
+const LEAST_STEADIER: f64 = 0.02;
 /// Least agreement of a round's picks with the base's when there are no labels to judge by.
 const LEAST_AGREEMENT: f64 = 0.6;
 
@@ -61,12 +65,18 @@ pub struct Steadiness {
 impl Judgement {
     /// Whether this round is better than another model; `error` is the relative standard error of
     /// the criterion.
-    pub(super) fn passes(&self, other: &Judgement, gate: Gate, least_gain: f64, error: f64) -> bool {
+    pub(super) fn passes(
+        &self,
+        other: &Judgement,
+        gate: Gate,
+        least_gain: f64,
+        error: f64,
+    ) -> bool {
         let steadier = match (self.steadiness, other.steadiness) {
             (Some(own), Some(before)) => {
                 own.agreement >= LEAST_AGREEMENT
                     && own.separation >= before.separation
-                    && own.turned >= before.turned
+                    && own.turned >= before.turned + LEAST_STEADIER
             }
             _ => true,
         };
@@ -182,9 +192,8 @@ mod tests {
 
     #[test]
     fn with_complete_labels_a_round_must_be_clearly_better() {
-        let passes = |f1: f64| {
-            judged(f1, None).passes(&judged(0.80, None), Gate::Labels, 0.005, 0.01)
-        };
+        let passes =
+            |f1: f64| judged(f1, None).passes(&judged(0.80, None), Gate::Labels, 0.005, 0.01);
         assert!(passes(0.81));
         assert!(!passes(0.802) && !passes(0.70));
     }
@@ -192,12 +201,12 @@ mod tests {
     #[test]
     fn without_labels_other_picks_are_no_progress_however_steady() {
         let base = judged(0.0, steady(1.0, 0.85, 0.3));
-        let passes = |steadiness| {
-            judged(0.0, steadiness).passes(&base, Gate::Unsupervised, 0.005, 0.01)
-        };
+        let passes =
+            |steadiness| judged(0.0, steadiness).passes(&base, Gate::Unsupervised, 0.005, 0.01);
         assert!(passes(steady(0.9, 0.9, 0.4)));
         assert!(!passes(steady(0.3, 0.9, 0.4)));
-        assert!(!passes(steady(0.9, 0.8, 0.4)));
+        // Hardly steadier is not steadier.
+        assert!(!passes(steady(0.9, 0.8, 0.4)) && !passes(steady(0.9, 0.86, 0.4)));
         assert!(!passes(steady(0.9, 0.9, 0.2)));
     }
 

@@ -138,10 +138,10 @@ pub(super) fn prepare(
                 // Unlabelled pixels of a partly labelled micrograph take pseudo-labels.
                 open.splice(
                     0..0,
-                    gathered.training.into_iter().map(|item| Open {
-                        prepared: item.loaded.prepared,
-                        by_hand: item.points,
-                    }),
+                    gathered
+                        .training
+                        .into_iter()
+                        .map(|item| Open { prepared: item.loaded.prepared, by_hand: item.points }),
                 );
                 Vec::new()
             } else {
@@ -192,9 +192,7 @@ fn read_unlabelled(
             if cancel.requested() {
                 return Err(Error::Interrupted);
             }
-            load(source, flag, &card.preprocess, |size| {
-                picking::radius_for(card, job.radius, size)
-            })
+            load(source, flag, &card.preprocess, |size| picking::radius_for(card, job.radius, size))
         })
         .collect();
     if cancel.requested() {
@@ -217,4 +215,3 @@ fn read_unlabelled(
     }
     Ok(open)
 }
-

@@ -290,7 +290,8 @@ fn one_round(
     cancel: &Cancel,
 ) -> Result<Round> {
     let started = Instant::now();
-    let teacher_model = Model::load(&model_of(job, teacher), job.device, job.config.train.precision)?;
+    let teacher_model =
+        Model::load(&model_of(job, teacher), job.device, job.config.train.precision)?;
     let fingerprint = fingerprint(&(&ground.fingerprint, number, &teacher_model.hash))?;
     let folder = round_folder(job, number);
     let record_path = folder.join("round.json");
@@ -299,8 +300,7 @@ fn one_round(
     if let Some(record) = record.filter(|record| record.fingerprint == fingerprint) {
         return Ok(record.round);
     }
-    let (by_hand, others, census) =
-        label(job, ground, &teacher_model, number, cancel)?;
+    let (by_hand, others, census) = label(job, ground, &teacher_model, number, cancel)?;
     drop(teacher_model);
     let mut round = Round::new(number, teacher, census);
     if census.pseudo_particles > 0 {
