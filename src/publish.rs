@@ -42,6 +42,29 @@ pub fn publish_text(path: &Path, text: &str) -> Result<()> {
     publish(path, |file| file.write_all(text.as_bytes()))
 }
 
+/// Removes what a process that was killed left of files that never appeared.
+///
+/// Only for a folder in which no other process writes.
+pub fn sweep(folder: &Path) -> Result<()> {
+    for entry in walkdir::WalkDir::new(folder) {
+        let entry = entry.map_err(|e| Error::io("read", folder)(e.into()))?;
+        let name = entry.file_name().to_string_lossy();
+        if entry.file_type().is_file() && is_part(&name) {
+            fs::remove_file(entry.path()).map_err(Error::io("remove", entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file's name is one that [`publish`] gives to temporaries.
+fn is_part(name: &str) -> bool {
+    let Some((before, after)) = name.split_once(".part") else { return false };
+    let process = before.rsplit('.').next().unwrap_or_default();
+    let ours =
+        before.contains('.') && !process.is_empty() && process.bytes().all(|b| b.is_ascii_digit());
+    ours && (after.is_empty() || (after.starts_with('.') && !after[1..].contains('.')))
+}
+
 fn part_path(path: &Path) -> PathBuf {
     let mut name = path.file_stem().unwrap_or_default().to_os_string();
     name.push(format!(".{}.part", std::process::id()));
@@ -50,4 +73,19 @@ fn part_path(path: &Path) -> PathBuf {
         name.push(extension);
     }
     path.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_temporaries_are_swept() {
+        let own = part_path(Path::new("picks/a.b.star"));
+        assert!(is_part(&own.file_name().unwrap().to_string_lossy()));
+        assert!(is_part(&part_path(Path::new("lock")).file_name().unwrap().to_string_lossy()));
+        for name in ["a.star", "a.part.star", "b.12.star", "x.12.part.y.star", "12.part.mrc"] {
+            assert!(!is_part(name), "{name}");
+        }
+    }
 }

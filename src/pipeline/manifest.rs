@@ -15,7 +15,7 @@ use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::micrograph::Source;
 use crate::preprocess::Repairs;
-use crate::publish::publish_text;
+use crate::publish::{publish_text, sweep};
 
 /// A run directory.
 #[derive(Debug)]
@@ -30,7 +30,10 @@ impl RunDir {
     pub fn open(root: &Path) -> Result<RunDir> {
         std::fs::create_dir_all(root).map_err(Error::io("create the folder", root))?;
         let lock = lock(&root.join("lock"))?;
-        Ok(RunDir { root: root.to_path_buf(), _lock: Some(lock) })
+        if lock.is_some() {
+            sweep(root)?;
+        }
+        Ok(RunDir { root: root.to_path_buf(), _lock: lock })
     }
 
     /// For reading only; another process may be at work in it.
@@ -189,8 +192,8 @@ impl RunDir {
     }
 }
 
-/// Takes the lock file, and writes into it whose it is.
-fn lock(path: &Path) -> Result<File> {
+/// Takes the lock file, and writes into it whose it is; nothing where files cannot be locked.
+fn lock(path: &Path) -> Result<Option<File>> {
     let mut file = File::options()
         .create(true)
         .truncate(false)
@@ -210,10 +213,9 @@ fn lock(path: &Path) -> Result<File> {
         }
         // Some network file systems know no locks; that must not keep anybody from working.
         Err(TryLockError::Error(error)) => {
-            tracing::warn!(
-                "{} cannot be locked ({error}): start one picker at a time",
-                path.display()
-            );
+            let path = path.display();
+            tracing::warn!("{path} cannot be locked ({error}): start one picker at a time");
+            return Ok(None);
         }
     }
     let command: Vec<String> = std::env::args().collect();
@@ -221,7 +223,7 @@ fn lock(path: &Path) -> Result<File> {
     let owner = format!("process {} on {}: {}", std::process::id(), host.trim(), command.join(" "));
     let written = file.set_len(0).and_then(|()| writeln!(file, "{owner}"));
     written.map_err(Error::io("write", path))?;
-    Ok(file)
+    Ok(Some(file))
 }
 
 fn pretty(value: &impl Serialize, path: &Path) -> Result<String> {
