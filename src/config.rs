@@ -77,6 +77,7 @@ impl Default for Data {
 impl RunConfig {
     /// The settings that a training depends on, everything else at its built-in value; the
     /// micrographs themselves and the radius are known better than by their settings.
+    #[must_use]
     pub fn for_training(&self) -> RunConfig {
         let data = Data { validation_share: self.data.validation_share, ..Data::default() };
         let (pseudo_labels, self_train) = Default::default();

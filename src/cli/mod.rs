@@ -221,7 +221,7 @@ struct LabelArgs {
 
 impl LabelArgs {
     /// Flags win over the file.
-    fn over(&self, config: &mut RunConfig) -> Result<()> {
+    fn over(&self, config: &mut RunConfig) {
         config.labels.completeness = self.labels.unwrap_or(config.labels.completeness);
         let data = &mut config.data;
         if !self.coordinates.is_empty() {
@@ -234,7 +234,6 @@ impl LabelArgs {
             }
             paths => data.validation = paths.to_vec(),
         }
-        Ok(())
     }
 }
 

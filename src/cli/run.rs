@@ -83,7 +83,7 @@ impl InputArgs {
         };
         let mut config = last.map_or_else(|| self.run.config(), Ok)?;
         self.scale.over(&mut config);
-        self.labels.over(&mut config)?;
+        self.labels.over(&mut config);
         let data = &mut config.data;
         super::or_default(&mut data.micrographs, &self.micrographs, "micrographs", "them")?;
         if !self.truth.is_empty() {

@@ -16,7 +16,7 @@ use crate::model::{Card, Model, checkpoint};
 use crate::pipeline::labelled::{Choice, Request};
 use crate::pipeline::manifest::RunDir;
 use crate::pipeline::self_training::gate::Gate;
-use crate::pipeline::self_training::{self, Event, Job, Outcome, Restart, Round};
+use crate::pipeline::self_training::{self, CrossValidate, Event, Job, Outcome, Restart, Round};
 use crate::pipeline::{Cancel, Radius};
 use crate::publish::publish_at;
 use crate::train;
@@ -53,6 +53,10 @@ pub(super) struct RoundArgs {
     /// Epochs of a round
     #[arg(long, value_name = "N")]
     retrain_epochs: Option<usize>,
+    /// Judge rounds by leaving out each labelled micrograph in turn (at most five); each costs a
+    /// training and its rounds [default: auto, where a micrograph has too few labels to judge by]
+    #[arg(long, value_name = "auto|always|never")]
+    cross_validate: Option<CrossValidate>,
     /// Pixels at or above this are pseudo-positive
     #[arg(long, value_name = "SCORE")]
     positive_threshold: Option<f64>,
@@ -71,6 +75,7 @@ impl RoundArgs {
         own.iterations = self.iterations.unwrap_or(own.iterations);
         own.retrain_epochs = self.retrain_epochs.unwrap_or(own.retrain_epochs);
         own.restart = self.restart.unwrap_or(own.restart);
+        own.cross_validate = self.cross_validate.unwrap_or(own.cross_validate);
         let own = &mut config.pseudo_labels;
         own.positive_threshold = self.positive_threshold.unwrap_or(own.positive_threshold);
         own.negative_threshold = self.negative_threshold.unwrap_or(own.negative_threshold);
@@ -83,8 +88,13 @@ pub(super) fn run(args: &SelfTrainArgs, global: &Global) -> Result<Exit> {
     let trained = if args.run.config.is_none() { run.config_of("train", &here)? } else { None };
     let mut config = trained.map_or_else(|| args.run.config(), Ok)?;
     args.scale.over(&mut config);
-    args.labels.over(&mut config)?;
+    args.labels.over(&mut config);
     args.rounds.over(&mut config);
+    let data = &mut config.data;
+    if data.coordinates.is_empty() && args.model.is_none() && Path::new("coordinates").is_dir() {
+        data.coordinates.push("coordinates".into());
+        super::or_default(&mut data.micrographs, &[], "micrographs", "them with --config")?;
+    }
     config.check()?;
     let session = Session::start(global)?;
     let base = base_model(&run, args.model.as_deref())?;
@@ -209,6 +219,7 @@ fn show_rounds(job: &Job, cancel: &Cancel, global: &Global) -> Result<Outcome> {
             Event::Ready { labelled, unlabelled, gate } => {
                 let judged = match gate {
                     Gate::Labels => "rounds are judged on validation micrographs",
+                    Gate::CrossValidation => "rounds are judged by cross-validation",
                     Gate::PartialLabels => {
                         "labels are partial, so rounds are judged by how steady their picks are, unless \
                          the labels speak against them"
@@ -221,6 +232,9 @@ fn show_rounds(job: &Job, cancel: &Cancel, global: &Global) -> Result<Outcome> {
                     "self-training on {labelled} labelled and {unlabelled} unlabelled micrographs; {judged}"
                 ));
                 progress.begin(total as u64, "self-training");
+            }
+            Event::Fold { number, of } => {
+                progress.say(&format!("cross-validation: fold {number} of {of}"));
             }
             Event::Round(round) => progress.say(&describe(round)),
             Event::Train(round, train::Event::Step { epoch, step, loss }) => {
@@ -250,14 +264,16 @@ fn describe(round: &Round) -> String {
             ),
         },
     );
+    let folds =
+        round.cross_validated.map_or(String::new(), |mean| format!(", cross-validated {mean:.3}"));
     if round.round == 0 {
-        return format!("round 0, the model as it is: {judged}");
+        return format!("round 0, the model as it is: {judged}{folds}");
     }
     let agreement = round.agreement.map_or(String::new(), |share| {
         format!(", sure of {:.0} % of the particles labelled by hand", 100.0 * share)
     });
     format!(
-        "round {}: {} pseudo-particles, {:.0} % of pixels ignored{agreement}; {judged}, {:.0} s",
+        "round {}: {} pseudo-particles, {:.0} % of pixels ignored{agreement}; {judged}{folds}, {:.0} s",
         round.round,
         round.pseudo_particles,
         100.0 * round.ignored_share,
@@ -269,6 +285,7 @@ fn describe(round: &Round) -> String {
 pub(super) fn conclusion(outcome: &Outcome) -> String {
     let by = match outcome.gate {
         Gate::Labels => "judged on validation micrographs",
+        Gate::CrossValidation => "judged by cross-validation over labelled micrographs",
         Gate::PartialLabels => "judged by the steadiness of picks; the labels do not contradict",
         Gate::Unsupervised => "judged without labels, by the steadiness of picks alone",
     };

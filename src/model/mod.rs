@@ -34,6 +34,7 @@ pub enum Precision {
 
 impl Precision {
     /// What it comes to on a device.
+    #[must_use]
     pub fn on(self, device: Device) -> Precision {
         if self.kind(device) == Kind::BFloat16 { Precision::Bf16 } else { Precision::F32 }
     }

@@ -52,10 +52,13 @@ pub enum Event<'a> {
     Failed(&'a Failure),
 }
 
+/// A micrograph with its particles.
+type LabelledSource = (Source, Vec<Coordinate>);
+
 /// Labelled micrographs that are known, but not read yet.
 pub(super) struct Paired {
     /// Each with its particles.
-    pub(super) pairs: Vec<(Source, Vec<Coordinate>)>,
+    pub(super) pairs: Vec<LabelledSource>,
     /// Micrographs without coordinates.
     pub(super) unlabelled: Vec<Source>,
     /// Micrographs that were named for validation.
@@ -173,7 +176,7 @@ fn pair_up(
     sources: &[Source],
     coordinates: Vec<Coordinates>,
     observe: &mut dyn FnMut(Event),
-) -> Result<(Vec<(Source, Vec<Coordinate>)>, Vec<Source>)> {
+) -> Result<(Vec<LabelledSource>, Vec<Source>)> {
     let matched = coords::match_to(sources, coordinates)?;
     let name_some = |names: &[String], what: &str| -> Option<String> {
         let shown = names.iter().take(3).cloned().collect::<Vec<_>>().join(", ");

@@ -68,6 +68,11 @@ impl RunDir {
         self.root.join("report")
     }
 
+    /// Where a fold of cross-validation has its own run.
+    pub fn fold(&self, number: usize) -> PathBuf {
+        self.root.join("cross_validation").join(format!("fold{number}"))
+    }
+
     /// The report as a page.
     pub fn page(&self) -> PathBuf {
         self.report().join("report.html")

@@ -269,7 +269,7 @@ fn pick_into(
 
 /// A micrograph on its way to the network.
 enum Next {
-    Kept(Item),
+    Kept(Box<Item>),
     /// It failed before and has not changed.
     Failed(String),
     Prepared(Box<Loaded>, InputStamp, Instant),
@@ -292,7 +292,7 @@ impl Reader<'_> {
         let item = self.run.item(source);
         match (Item::state(item.as_ref(), self.fingerprint, Some(&input)), item) {
             (State::Done, Some(item)) if all_picks_path(self.run, &source.stem).is_file() => {
-                return Ok(Next::Kept(item));
+                return Ok(Next::Kept(Box::new(item)));
             }
             (State::Failed, Some(Item { error: Some(error), .. })) if !self.retry_failed => {
                 return Ok(Next::Failed(format!(
@@ -366,7 +366,7 @@ fn finish(
         Next::Failed(error) => return Err(Error::unusable(&source.path, error, "")),
         Next::Kept(item) => {
             let peaks = read_all_picks(job.run, &source.stem)?;
-            (Item { order, ..item }, peaks, true)
+            (Item { order, ..*item }, peaks, true)
         }
         Next::Prepared(loaded, input, started) => {
             let Loaded { prepared, radius_mic_px, warnings, .. } = *loaded;

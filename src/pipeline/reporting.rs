@@ -391,6 +391,7 @@ fn self_training(rounds: &[Round]) -> Section {
             number(judged.map(|judged| judged.recall)),
             number(judged.map(|judged| judged.f1)),
             number(steady.map(|steady| steady.turned)),
+            number(round.cross_validated),
             if round.kept { "kept".into() } else { String::new() },
             format!("{:.0} s", round.seconds),
         ]
@@ -411,6 +412,7 @@ fn self_training(rounds: &[Round]) -> Section {
                 "recall",
                 "F1",
                 "steadiness",
+                "cross-validated",
                 "",
                 "time",
             ]),

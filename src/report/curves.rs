@@ -19,6 +19,8 @@ const GREY: RGBColor = RGBColor(140, 140, 140);
 /// Bins of a histogram of scores.
 pub const SCORE_BINS: usize = 40;
 
+/// One of an epoch's figures.
+type Figure = fn(&Epoch) -> f64;
 type Painted = std::result::Result<(), Box<dyn std::error::Error>>;
 type Canvas<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
@@ -48,7 +50,7 @@ pub fn learning(epochs: &[Epoch]) -> Result<String> {
     let top = epochs.iter().map(|epoch| epoch.loss).fold(1.0, f64::max);
     draw(|area| {
         let mut chart = axes(area, "training", (1.0..last, "epoch"), (0.0..top, ""))?;
-        let lines: [(&str, RGBColor, fn(&Epoch) -> f64); 4] = [
+        let lines: [(&str, RGBColor, Figure); 4] = [
             ("loss", GREY, |epoch| epoch.loss),
             ("precision", BLUE, |epoch| epoch.precision),
             ("recall", GREEN, |epoch| epoch.recall),

@@ -27,7 +27,7 @@ fn the_commands_of_the_readme_work_as_written() {
             "--out",
             ".",
             "--count",
-            "3",
+            "4",
             "--size",
             "512",
             "--particle-radius",
@@ -40,13 +40,15 @@ fn the_commands_of_the_readme_work_as_written() {
         let file = |name: &str| folder.join(kind).join(name).with_extension(extension);
         fs::rename(file("sim_0001"), file("a")).unwrap();
     }
+    // One micrograph without labels, for self-training.
+    fs::remove_file(folder.join("coordinates/sim_0004.star")).unwrap();
     let commands = commands();
     assert!(commands.len() >= 5, "{commands:?}");
     for command in commands {
         let mut words: Vec<&str> = command.split_whitespace().skip(1).collect();
         // The full training would take minutes.
         let config = quick_config(folder);
-        if words[0] == "train" {
+        if ["train", "run"].contains(&words[0]) {
             words.extend(["--seed", "1", "--config", config.to_str().unwrap()]);
         }
         eprintln!("{command}");

@@ -283,6 +283,39 @@ fn self_training_follows_training_in_the_same_folder() {
 }
 
 #[test]
+fn cross_validation_judges_rounds_on_every_labelled_micrograph() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    set_up(folder, 4);
+    train(folder).assert().success();
+    let self_train = || {
+        let mut command = picker(folder);
+        command
+            .args([
+                "self-train",
+                "--iterations",
+                "1",
+                "--retrain-epochs",
+                "1",
+                "--cross-validate",
+                "always",
+            ])
+            .args(["--positive-threshold", "0.55", "--negative-threshold", "0.45"]);
+        command.assert().success().stdout(contains("judged by cross-validation"))
+    };
+    self_train().stderr(contains("fold 2 of 2"));
+    let rounds = || fs::read_to_string(folder.join("picker_run/report/rounds.jsonl")).unwrap();
+    let of_round = |line: &str| {
+        let round: serde_json::Value = serde_json::from_str(line).unwrap();
+        round["cross_validated"].as_f64()
+    };
+    assert!(of_round(rounds().lines().next().unwrap()).is_some(), "{}", rounds());
+    let folds = folder.join("picker_run/cross_validation");
+    let model = |fold: &str| fs::read(folds.join(fold).join("model/best.safetensors")).unwrap();
+    assert!(model("fold1") != model("fold2"));
+}
+
+#[test]
 fn without_labels_self_training_starts_from_a_given_model_and_says_how_it_judges() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();

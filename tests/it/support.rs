@@ -30,7 +30,8 @@ pub(crate) fn simulate(folder: &Path, count: usize) {
 pub(crate) fn quick_config(folder: &Path) -> PathBuf {
     let path = folder.join("quick.toml");
     let text = "[model]\nbase_features = 4\n[patches]\npatch_px = 64\n\
-        [train]\nepochs = 4\npatches_per_epoch = 128\nbatch_size = 8\nprecision = \"f32\"\n";
+        [train]\nepochs = 4\npatches_per_epoch = 128\nbatch_size = 8\nprecision = \"f32\"\n\
+        [self_train]\nretrain_epochs = 2\n";
     std::fs::write(&path, text).unwrap();
     path
 }

@@ -29,6 +29,8 @@ pub enum Gate {
     /// Labels are partial, and too few to tell a better model from a lucky one: steadiness decides,
     /// unless the labels speak against it.
     PartialLabels,
+    /// Each labelled micrograph in turn is left out and judged on.
+    CrossValidation,
     /// Nothing is labelled: steadiness decides.
     Unsupervised,
 }
@@ -82,7 +84,9 @@ impl Judgement {
         };
         steadier
             && match gate {
-                Gate::Labels => self.criterion >= other.criterion + least_gain,
+                Gate::Labels | Gate::CrossValidation => {
+                    self.criterion >= other.criterion + least_gain
+                }
                 Gate::PartialLabels => self.criterion >= other.criterion * (1.0 - error),
                 Gate::Unsupervised => true,
             }
@@ -109,7 +113,7 @@ pub(super) fn judge(model: &Model, ground: &Ground) -> Result<Judgement> {
     let card = Card { labels: ground.card.labels.clone(), ..model.card.clone() };
     let judged = train::judge(&model.network, &card, &ground.validation)?;
     let steadiness = match ground.gate {
-        Gate::Labels => None,
+        Gate::Labels | Gate::CrossValidation => None,
         Gate::PartialLabels | Gate::Unsupervised => {
             Some(steadiness(model, judged.threshold, ground)?)
         }
@@ -182,12 +186,13 @@ fn steadiness(model: &Model, threshold: f32, ground: &Ground) -> Result<Steadine
 mod tests {
     use super::*;
 
-    fn judged(criterion: f64, steadiness: Option<Steadiness>) -> Judgement {
+    fn judged(criterion: f64, steadiness: impl Into<Option<Steadiness>>) -> Judgement {
+        let steadiness = steadiness.into();
         Judgement { threshold: 0.4, precision: 0.0, recall: 0.0, f1: 0.0, criterion, steadiness }
     }
 
-    fn steady(agreement: f64, turned: f64, separation: f64) -> Option<Steadiness> {
-        Some(Steadiness { agreement, turned, separation })
+    fn steady(agreement: f64, turned: f64, separation: f64) -> Steadiness {
+        Steadiness { agreement, turned, separation }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! micrographs with labels by hand ([`gate`]). Only a round that is clearly better than the base
 //! replaces it. The base's own file is never touched.
 
+mod folds;
 pub mod gate;
 mod ground;
 
@@ -48,6 +49,22 @@ pub struct Settings {
     pub most_micrographs: usize,
     /// With complete labels, a round has to have an F1 better by this much to be kept.
     pub least_gain: f64,
+    /// Whether rounds are judged by leaving out each labelled micrograph in turn, at most five;
+    /// each costs a training and its rounds.
+    pub cross_validate: CrossValidate,
+}
+
+/// When rounds are judged by cross-validation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum CrossValidate {
+    /// Where completely labelled micrographs hold too few particles to judge by one of them.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// The weights that a round of self-training starts from.
@@ -70,6 +87,7 @@ impl Default for Settings {
             restart: Restart::Base,
             most_micrographs: 40,
             least_gain: 0.005,
+            cross_validate: CrossValidate::Auto,
         }
     }
 }
@@ -123,6 +141,13 @@ pub struct Job<'a> {
 pub enum Event<'a> {
     /// Micrographs are being gathered.
     Gathering(labelled::Event<'a>),
+    /// A fold of cross-validation begins.
+    Fold {
+        /// Counted from 1.
+        number: usize,
+        /// How many there are.
+        of: usize,
+    },
     /// All is read.
     Ready {
         /// Micrographs with labels by hand.
@@ -158,6 +183,9 @@ pub struct Round {
     pub agreement: Option<f64>,
     /// How good the round's model is; nothing if it was not trained.
     pub judgement: Option<Judgement>,
+    /// Mean over the folds of cross-validation of what the labels say.
+    #[serde(default)]
+    pub cross_validated: Option<f64>,
     /// Whether this round's model is the one that is used from now on.
     pub kept: bool,
     /// Labelling, training and judging.
@@ -177,6 +205,7 @@ impl Round {
             ignored_share: share(census.ignored_px, pixels),
             agreement: (census.by_hand > 0).then(|| share(census.by_hand_found, census.by_hand)),
             judgement: None,
+            cross_validated: None,
             kept: false,
             seconds: 0.0,
         }
@@ -204,23 +233,38 @@ impl Job<'_> {
         let base = checkpoint::hash_of(self.base)?;
         let ground = ground::survey(self, &base, &mut |_| ())?.fingerprint;
         let rounds = &self.config.self_train;
-        fingerprint(&(ground, rounds.iterations, rounds.least_gain))
+        fingerprint(&(ground, rounds.iterations, rounds.least_gain, rounds.cross_validate))
     }
 }
 
 /// Runs every round, or goes on with a self-training that was interrupted.
 pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<Outcome> {
+    let folds = match &job.request {
+        Some(request) if folds::wanted(job.config, request)? => {
+            Some(folds::judge(job, request, observe, cancel)?)
+        }
+        _ => None,
+    };
+    rounds(job, folds.as_deref(), observe, cancel)
+}
+
+/// Runs every round; where `folds` tells the mean criterion of each, it decides.
+fn rounds(
+    job: &Job,
+    folds: Option<&[Option<f64>]>,
+    observe: &mut dyn FnMut(Event),
+    cancel: &Cancel,
+) -> Result<Outcome> {
     let base = Model::load(job.base, job.device, job.config.train.precision)?;
     let mut ground = ground::prepare(job, &base, observe, cancel)?;
-    observe(Event::Ready {
-        labelled: ground.labelled(),
-        unlabelled: ground.unlabelled(),
-        gate: ground.gate,
-    });
+    let gate = if folds.is_some() { Gate::CrossValidation } else { ground.gate };
+    observe(Event::Ready { labelled: ground.labelled(), unlabelled: ground.unlabelled(), gate });
     let started = Instant::now();
     let judged = gate::judge_base(&base, &mut ground)?;
+    let of_folds = |round: usize| folds.and_then(|folds| *folds.get(round)?);
     let mut rounds = vec![Round {
         judgement: Some(judged),
+        cross_validated: of_folds(0),
         kept: true,
         seconds: started.elapsed().as_secs_f64(),
         ..Round::new(0, 0, Census::default())
@@ -231,19 +275,24 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
     let error = eval::RECALL_ERROR / (labels.max(1) as f64).sqrt();
     let least_gain = job.config.self_train.least_gain;
     for number in 1..=job.config.self_train.iterations {
-        let round = one_round(job, &ground, &base, best, number, observe, cancel)?;
+        let mut round = one_round(job, &ground, &base, best, number, observe, cancel)?;
+        round.cross_validated = of_folds(number);
         observe(Event::Round(&round));
-        if let Some(own) = round.judgement
-            && own.passes(&highest, ground.gate, least_gain, error)
-        {
-            (best, highest) = (number, own);
+        if let Some(own) = round.judgement {
+            let better = match (round.cross_validated, of_folds(best)) {
+                (Some(own), Some(before)) => own >= before + least_gain,
+                _ => folds.is_none() && own.passes(&highest, ground.gate, least_gain, error),
+            };
+            if better {
+                (best, highest) = (number, own);
+            }
         }
         rounds.push(round);
     }
     rounds.iter_mut().for_each(|round| round.kept = round.round == best);
     let model = adopt(job, best)?;
     write_rounds(&job.run.rounds(), &rounds)?;
-    Ok(Outcome { rounds, gate: ground.gate, kept: best, model, failures: ground.failures })
+    Ok(Outcome { rounds, gate, kept: best, model, failures: ground.failures })
 }
 
 /// Puts the model of the best round where picking looks for it.
