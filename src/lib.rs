@@ -5,7 +5,8 @@
 //!         │ read                                                                │ read
 //!         ▼                                                                     ▼
 //!   micrograph ──▶ preprocess ──────────▶ labels (disk masks, patches) ──▶ train
-//!         │                                                                     │ model
+//!         │                               ▲ pseudo-labels                       │ model
+//!         │                               └── self-training rounds ◀────────────┤
 //!         │                                                                     ▼
 //!         └──────────────▶ score (probability map) ──▶ pick (peaks, NMS) ──▶ coords ──▶ RELION
 //!                                                                 └──▶ eval (precision, recall, F1)

@@ -17,6 +17,7 @@ use crate::model::Model;
 use crate::pipeline::Radius;
 use crate::pipeline::manifest::RunDir;
 use crate::pipeline::picking::{self, Event, Job, Summary};
+use crate::pipeline::watching;
 use crate::units::PixelSize;
 
 /// Picks particles in micrographs with a trained model
@@ -184,7 +185,7 @@ pub(super) fn pick(
             }
         };
         let summary = match how.watch {
-            Some(every) => picking::watch(&job, every, &look, &mut observe, &session.cancel),
+            Some(every) => watching::pick(&job, every, &look, &mut observe, &session.cancel),
             None => picking::run(&job, &sources, &mut observe, &session.cancel),
         };
         progress.end();

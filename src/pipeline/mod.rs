@@ -11,6 +11,7 @@ pub mod plan;
 pub mod reporting;
 pub mod self_training;
 pub mod training;
+pub mod watching;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};

@@ -5,11 +5,10 @@
 //! the floor are stored (`picks.all/`), and the picks (`picks/`) are cut from them, so that
 //! another threshold needs no network.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use serde::Serialize;
 
@@ -24,9 +23,6 @@ use crate::preprocess::Repairs;
 use crate::publish::publish;
 use crate::score::score;
 use crate::units::PixelSize;
-
-/// A file that nobody has touched for so long is taken at the first look.
-const SETTLED: Duration = Duration::from_secs(60);
 
 /// All that one picking needs.
 #[derive(Debug)]
@@ -131,74 +127,8 @@ pub fn run(
     Ok(summary)
 }
 
-/// Picks micrographs as they arrive, until `cancel` is requested, which is the way to end it.
-///
-/// `look` tells which micrographs there are. The lists are kept up to date whenever nothing waits;
-/// in the end they are those of a run over all micrographs.
-pub fn watch(
-    job: &Job,
-    every: Duration,
-    look: &dyn Fn() -> Result<Vec<Source>>,
-    observe: &mut dyn FnMut(Event),
-    cancel: &Cancel,
-) -> Result<Summary> {
-    let (mut summary, mut lists) = (Summary::default(), Lists::default());
-    let mut arrivals = Arrivals::default();
-    let mut listed = None;
-    while !cancel.requested() {
-        let stamp = |source: Source| Some((InputStamp::of(&source.path).ok()?, source));
-        let ready = arrivals.ready(look()?.into_iter().filter_map(stamp), SystemTime::now());
-        if !ready.is_empty() {
-            match pick_into(job, &ready, (&mut summary, &mut lists), observe, cancel) {
-                Err(Error::Interrupted) => {}
-                ended => ended?,
-            }
-        }
-        if listed != Some(lists.0.len()) {
-            lists.0.sort();
-            lists.0.dedup();
-            lists.write(job.run, job.threshold, job.listed_in)?;
-            listed = Some(lists.0.len());
-        }
-        let waiting = Instant::now();
-        while waiting.elapsed() < every && !cancel.requested() {
-            std::thread::sleep(Duration::from_millis(100).min(every));
-        }
-    }
-    Ok(summary)
-}
-
-/// Files that are being written, and files that have been taken.
-#[derive(Default)]
-struct Arrivals {
-    before: BTreeMap<PathBuf, InputStamp>,
-    taken: BTreeMap<PathBuf, InputStamp>,
-}
-
-impl Arrivals {
-    /// What can be taken now: files that are as they were at the last look, or untouched for a
-    /// minute, and were not taken as they are.
-    fn ready(
-        &mut self,
-        found: impl IntoIterator<Item = (InputStamp, Source)>,
-        now: SystemTime,
-    ) -> Vec<Source> {
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let mut ready = Vec::new();
-        for (stamp, source) in found {
-            let settled = now.saturating_sub(stamp.modified_ns) > SETTLED.as_nanos();
-            let same =
-                self.before.insert(source.path.clone(), stamp.clone()) == Some(stamp.clone());
-            if (settled || same) && self.taken.get(&source.path) != Some(&stamp) {
-                self.taken.insert(source.path.clone(), stamp);
-                ready.push(source);
-            }
-        }
-        ready
-    }
-}
-
-fn pick_into(
+/// Picks micrographs, adding to the summary and the lists.
+pub(super) fn pick_into(
     job: &Job,
     sources: &[Source],
     (summary, lists): (&mut Summary, &mut Lists),
@@ -466,15 +396,26 @@ pub(super) fn read_all_picks(run: &RunDir, stem: &Path) -> Result<Vec<Coordinate
 
 /// The micrographs with picks in place, in order; their points stay on disk.
 #[derive(Default)]
-struct Lists(Vec<(String, PathBuf)>);
+pub(super) struct Lists(Vec<(String, PathBuf)>);
 
 impl Lists {
     fn add(&mut self, name: &str, stem: &Path) {
         self.0.push((name.to_string(), stem.to_path_buf()));
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// In the order of names, each once.
+    pub(super) fn sort(&mut self) {
+        self.0.sort();
+        self.0.dedup();
+    }
+
     /// Writes what speaks of all micrographs: RELION's lists, `picks.csv`, and cryoSPARC's table.
-    fn write(&self, run: &RunDir, threshold: f32, micrographs: &Path) -> Result<()> {
+    pub(super) fn write(&self, run: &RunDir, threshold: f32, micrographs: &Path) -> Result<()> {
         let folder = run.picks();
         let files: Vec<(String, PathBuf)> =
             self.0.iter().map(|(name, stem)| (name.clone(), star_path(run, stem))).collect();

@@ -74,6 +74,7 @@ figcaption { color: var(--soft); font-size: .9rem; margin-top: .3rem; }
 table { border-collapse: collapse; font-size: .92rem; width: 100%; overflow-wrap: normal; }
 th, td { text-align: left; padding: .35rem .7rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; }
+th.number { text-align: right; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 ";
 
@@ -138,21 +139,28 @@ impl Section {
 impl Table {
     fn write(&self, html: &mut String) {
         html.push_str("<div class=\"scroll\"><table>\n<tr>");
-        for cell in &self.head {
-            let _ = write!(html, "<th>{}</th>", escape(cell));
+        for (column, cell) in self.head.iter().enumerate() {
+            let numbers = self.rows.iter().any(|row| row.get(column).is_some_and(|c| is_number(c)));
+            let _ = write!(html, "<th{}>{}</th>", class(numbers), escape(cell));
         }
         html.push_str("</tr>\n");
         for row in &self.rows {
             html.push_str("<tr>");
             for cell in row {
-                let number = cell.trim_end_matches([' ', '%', 's']).parse::<f64>().is_ok();
-                let class = if number { " class=\"number\"" } else { "" };
-                let _ = write!(html, "<td{class}>{}</td>", escape(cell));
+                let _ = write!(html, "<td{}>{}</td>", class(is_number(cell)), escape(cell));
             }
             html.push_str("</tr>\n");
         }
         html.push_str("</table></div>\n");
     }
+}
+
+fn is_number(cell: &str) -> bool {
+    cell.trim_end_matches([' ', '%', 's']).parse::<f64>().is_ok()
+}
+
+fn class(number: bool) -> &'static str {
+    if number { " class=\"number\"" } else { "" }
 }
 
 fn escape(text: &str) -> String {
