@@ -26,8 +26,9 @@ impl Progress {
         }
         self.bar = ProgressBar::new(units).with_prefix(what);
         self.bar.set_draw_target(ProgressDrawTarget::stderr());
-        let style =
-            ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len}, {eta} left  {msg}");
+        let style = ProgressStyle::with_template(
+            "{prefix} {wide_bar} {pos}/{len}, {per_sec}, {eta} left  {msg}",
+        );
         self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         self.bar.enable_steady_tick(Duration::from_millis(500));
     }

@@ -129,6 +129,9 @@ impl RunDir {
     pub fn items(&self) -> Result<Vec<Item>> {
         let folder = self.root.join("items");
         let mut items = Vec::new();
+        if !folder.exists() {
+            return Ok(items);
+        }
         for entry in walkdir::WalkDir::new(&folder).sort_by_file_name() {
             let entry = entry.map_err(|e| Error::io("read", &folder)(e.into()))?;
             if entry.file_type().is_file() && entry.path().extension().is_some_and(|e| e == "json")

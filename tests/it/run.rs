@@ -72,6 +72,7 @@ fn a_run_does_every_stage_once_and_only_what_is_needed_again() {
     set_up(folder, 4);
     run(folder).arg("--dry-run").assert().success().stdout(contains("train       new"));
     assert!(!folder.join("picker_run").exists(), "a dry run writes nothing");
+    assert!(states(folder).values().all(|state| state == "new"));
     run(folder).assert().success().stdout(contains("report: "));
     let done = states(folder);
     assert!(done.values().all(|state| state == "done"), "{done:?}");

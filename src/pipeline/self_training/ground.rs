@@ -72,11 +72,11 @@ pub(super) struct Survey {
 }
 
 /// Finds out what there is.
-pub(super) fn survey(job: &Job, base_hash: &str, observe: &mut dyn FnMut(Event)) -> Result<Survey> {
+pub(super) fn survey(job: &Job, base_hash: &str) -> Result<Survey> {
     let config = job.config;
-    let mut gathering = |event: labelled::Event| observe(Event::Gathering(event));
+    // Micrographs without labels are no oddity here.
     let paired = match &job.request {
-        Some(request) => Some(request.pair(&mut gathering)?),
+        Some(request) => Some(request.pair(&mut |_| ())?),
         None => None,
     };
     let mut unlabelled = job.unlabelled.clone();
@@ -109,7 +109,7 @@ pub(super) fn prepare(
 ) -> Result<Ground> {
     let config = job.config;
     let card = &base.card;
-    let Survey { paired, unlabelled, fingerprint } = survey(job, &base.hash, observe)?;
+    let Survey { paired, unlabelled, fingerprint } = survey(job, &base.hash)?;
     let mut failures = Vec::new();
     let mut by_hand = None;
     if let (Some(request), Some(paired)) = (&job.request, paired) {

@@ -231,7 +231,7 @@ impl Job<'_> {
     /// Stands for the base, all micrographs and labels, and every setting of the rounds.
     pub fn fingerprint(&self) -> Result<String> {
         let base = checkpoint::hash_of(self.base)?;
-        let ground = ground::survey(self, &base, &mut |_| ())?.fingerprint;
+        let ground = ground::survey(self, &base)?.fingerprint;
         let rounds = &self.config.self_train;
         fingerprint(&(ground, rounds.iterations, rounds.least_gain, rounds.cross_validate))
     }
