@@ -191,10 +191,13 @@ pub(super) fn pick(
         progress.end();
         let summary = summary?;
         let seconds = started.elapsed().as_secs_f64();
-        progress.say(&format!(
-            "picked {done} micrographs in {seconds:.0} s, {new} of them new ({:.2} s each)",
-            seconds / (new.max(1) as f64)
-        ));
+        let each = match how.watch {
+            // Most of the time was spent waiting.
+            Some(_) => String::new(),
+            None => format!(" ({:.2} s each)", seconds / new.max(1) as f64),
+        };
+        progress
+            .say(&format!("picked {done} micrographs in {seconds:.0} s, {new} of them new{each}"));
         let failures = summary.failures.clone();
         Ok((summary, failures))
     };
