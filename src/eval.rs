@@ -396,4 +396,27 @@ mod tests {
         assert_eq!(result.curve.len(), 2);
         assert_eq!((result.micro.recall, result.average_precision), (1.0, 1.0));
     }
+
+    #[test]
+    fn with_partial_labels_the_threshold_stays_near_the_general_one_where_the_labels_allow_it() {
+        // 40 particles at falling scores, as many false picks below them; every fourth has a label.
+        let at = |i: usize| (f64::from(i as u32) * 50.0, 0.0);
+        let pick = |i: usize, score: f32| Coordinate {
+            x_mic_px: at(i).0,
+            y_mic_px: at(i).1,
+            score: Some(score),
+        };
+        let picks: Vec<Coordinate> = (0..40)
+            .map(|i| pick(i, 0.9 - 0.005 * i as f32))
+            .chain((40..80).map(|i| pick(i, 0.4 - 0.005 * (i - 40) as f32)))
+            .collect();
+        let truth: Vec<Coordinate> = (0..40).step_by(4).map(|i| pick(i, 0.0)).collect();
+        let pairs = [Pair { picks: &picks, truth: &truth }];
+        let chosen = |general| {
+            best_threshold(&pairs, 10.0, ThresholdRule::OneStandardError { general }).threshold
+        };
+        assert!((chosen(0.62) - 0.62).abs() < 1e-6, "between the two kinds anything is as good");
+        assert!(chosen(0.05) > 0.3, "the labels do not allow all the false picks");
+        assert!(chosen(0.99) < 0.9, "nor the loss of most labels");
+    }
 }

@@ -44,9 +44,9 @@ pub fn publish_text(path: &Path, text: &str) -> Result<()> {
 
 /// Removes what a process that was killed left of files that never appeared.
 ///
-/// Only for a folder in which no other process writes.
-pub fn sweep(folder: &Path) -> Result<()> {
-    for entry in walkdir::WalkDir::new(folder) {
+/// Only for a folder in which no other process writes; looks `depth` folders deep.
+pub fn sweep(folder: &Path, depth: usize) -> Result<()> {
+    for entry in walkdir::WalkDir::new(folder).max_depth(depth) {
         let entry = entry.map_err(|e| Error::io("read", folder)(e.into()))?;
         let name = entry.file_name().to_string_lossy();
         if entry.file_type().is_file() && is_part(&name) {

@@ -41,7 +41,8 @@ pub(super) struct PipelineArgs {
 
 /// Shows where every stage of a run stands, and which micrographs failed
 ///
-/// Takes the settings of the last `picker run` in the run directory, changed by the flags given.
+/// Takes the settings of the last `picker run` in the run directory, else those of its training,
+/// changed by the flags given.
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     #[command(flatten)]
@@ -77,20 +78,23 @@ struct InputArgs {
 impl InputArgs {
     /// Settings from the file, or those of the last run, with flags over them.
     fn config(&self, run: &RunDir, recall: bool) -> Result<RunConfig> {
+        let here = std::env::current_dir()?;
         let last = match (recall, &self.run.config) {
-            (true, None) => run.config_of("run", &std::env::current_dir()?)?,
+            (true, None) => run.config_of("run", &here)?.or(run.config_of("train", &here)?),
             _ => None,
         };
+        let recalled = last.is_some();
         let mut config = last.map_or_else(|| self.run.config(), Ok)?;
         self.scale.over(&mut config);
         self.labels.over(&mut config);
         let data = &mut config.data;
-        super::or_default(&mut data.micrographs, &self.micrographs, "micrographs", "them")?;
+        let what = "the micrographs";
+        super::or_default(&mut data.micrographs, &self.micrographs, "micrographs", what)?;
         if !self.truth.is_empty() {
             data.truth.clone_from(&self.truth);
         }
-        if data.coordinates.is_empty() && self.model.is_none() && Path::new("coordinates").is_dir()
-        {
+        let unnamed = data.coordinates.is_empty() && self.model.is_none();
+        if unnamed && !recalled && Path::new("coordinates").is_dir() {
             data.coordinates.push("coordinates".into());
         }
         Ok(config)

@@ -31,7 +31,14 @@ impl RunDir {
         std::fs::create_dir_all(root).map_err(Error::io("create the folder", root))?;
         let lock = lock(&root.join("lock"))?;
         if lock.is_some() {
-            sweep(root)?;
+            // Somebody's other folders may lie here too.
+            sweep(root, 1)?;
+            for own in ["model", "picks", "picks.all", "items", "report"] {
+                let own = root.join(own);
+                if own.is_dir() {
+                    sweep(&own, usize::MAX)?;
+                }
+            }
         }
         Ok(RunDir { root: root.to_path_buf(), _lock: lock })
     }

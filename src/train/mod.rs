@@ -8,6 +8,7 @@
 mod loss;
 mod optim;
 mod schedule;
+mod validation;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,24 +18,18 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use crate::coords::Coordinate;
 use crate::error::{Error, Result};
-use crate::eval::{self, ThresholdRule};
 use crate::labels::Completeness;
 use crate::labels::patches::{self, Batch, Pool};
-use crate::model::checkpoint::{self, Card, ValidationScores};
+use crate::model::checkpoint::{self, Card};
 use crate::model::{Device, Model, Network, Precision, torch};
-use crate::pick;
-use crate::preprocess::Prepared;
-use crate::score::score;
 
 pub use loss::{Loss, PartialLoss};
 use optim::AdamW;
 use schedule::Progress;
 pub use schedule::Schedule;
-
-/// Differences in F1 that decide nothing.
-const SAME_F1: f64 = 0.005;
+pub use validation::{Judged, Validation, judge};
+use validation::{best, exhausted, tolerance};
 
 /// How the network is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -158,15 +153,6 @@ impl Settings {
     fn steps_per_epoch(&self) -> usize {
         self.patches_per_epoch / self.batch_size
     }
-}
-
-/// A micrograph, or a part of one, that is only picked in training.
-#[derive(Debug, Clone)]
-pub struct Validation {
-    /// The image; picks outside its valid area do not count.
-    pub prepared: Prepared,
-    /// Its particles in micrograph px.
-    pub truth: Vec<Coordinate>,
 }
 
 /// All that one training needs.
@@ -323,35 +309,6 @@ pub fn train(
     Ok(epochs)
 }
 
-/// The differences in what decides on validation that mean nothing.
-fn tolerance(card: &Card) -> f64 {
-    match card.labels.completeness {
-        Completeness::Complete => SAME_F1,
-        // A dozen labelled particles praise a lucky epoch too easily: the last one it is.
-        Completeness::Partial => f64::INFINITY,
-    }
-}
-
-/// The epoch that [`train`] keeps: the last whose criterion was within `tolerance` of all before.
-///
-/// Later epochs have a lower learning rate and a threshold that carries over better; a difference
-/// of half a particle in a hundred says less than that.
-pub fn best(epochs: &[Epoch], tolerance: f64) -> Option<&Epoch> {
-    let mut highest = f64::NEG_INFINITY;
-    let mut best = None;
-    for epoch in epochs {
-        if epoch.criterion >= highest - tolerance {
-            best = Some(epoch);
-        }
-        highest = highest.max(epoch.criterion);
-    }
-    best
-}
-
-fn exhausted(epochs: &[Epoch], tolerance: f64, patience: usize) -> bool {
-    best(epochs, tolerance).is_some_and(|best| epochs.len() - best.epoch >= patience)
-}
-
 fn all_tensors(network: &Network, optimiser: &AdamW) -> BTreeMap<String, Tensor> {
     let mut tensors = network.variables();
     tensors.extend(optimiser.state());
@@ -492,52 +449,4 @@ fn run_step(
     optimiser.clip_gradients(job.settings.clip_norm)?;
     optimiser.step(rate)?;
     Ok(total)
-}
-
-/// Picking quality on validation, and the threshold that gives it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Judged {
-    /// The threshold.
-    pub threshold: f32,
-    /// Quality there.
-    pub scores: ValidationScores,
-    /// What decides between two models ([`eval::Scores::criterion`]).
-    pub criterion: f64,
-}
-
-/// Picks the validation micrographs as `card` says, and finds the threshold to use.
-pub fn judge(network: &Network, card: &Card, validation: &[Validation]) -> Result<Judged> {
-    let radius_work_px = card.preprocess.radius_work_px(card.particle_radius_px);
-    let mut picked = Vec::with_capacity(validation.len());
-    for micrograph in validation {
-        let prepared = &micrograph.prepared;
-        let map = score(network, &prepared.image)?;
-        picked.push(pick::pick(
-            &map,
-            prepared.valid,
-            &prepared.frame,
-            radius_work_px,
-            card.unlabelled_margin_radii,
-            &card.pick,
-        ));
-    }
-    let pairs: Vec<eval::Pair> = picked
-        .iter()
-        .zip(validation)
-        .map(|(picks, micrograph)| eval::Pair { picks, truth: &micrograph.truth })
-        .collect();
-    let labels = card.labels.completeness;
-    let rule = match labels {
-        Completeness::Complete => ThresholdRule::Plateau,
-        Completeness::Partial => {
-            ThresholdRule::OneStandardError { general: card.general_threshold }
-        }
-    };
-    let best = eval::best_threshold(&pairs, card.particle_radius_px, rule);
-    let eval::Scores { precision, recall, f1 } = best.macro_;
-    Ok(Judged {
-        threshold: best.threshold,
-        scores: ValidationScores { precision, recall, f1 },
-        criterion: best.macro_.criterion(labels),
-    })
 }
