@@ -54,6 +54,8 @@ pub struct Data {
     pub particle_radius_a: Option<f64>,
     /// Å/px, where no STAR file tells it.
     pub pixel_size_a: Option<f64>,
+    /// Whether `picker run` stores micrographs at the working scale.
+    pub keep_prepared: bool,
     /// Share of the labelled micrographs, at least one, that is set aside for validation when
     /// none are named.
     pub validation_share: f64,
@@ -69,6 +71,7 @@ impl Default for Data {
             particle_radius_px: None,
             particle_radius_a: None,
             pixel_size_a: None,
+            keep_prepared: false,
             validation_share: 0.2,
         }
     }

@@ -24,6 +24,7 @@ mod evaluate;
 mod info;
 mod overlay;
 mod pick;
+mod preprocess;
 mod progress;
 mod run;
 mod self_train;
@@ -80,6 +81,7 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Preprocess(preprocess::PreprocessArgs),
     Train(train::TrainArgs),
     SelfTrain(self_train::SelfTrainArgs),
     Pick(pick::PickArgs),
@@ -102,6 +104,7 @@ pub fn main() -> ExitCode {
     let global = &cli.global;
     start_logging(global);
     let ended = match &cli.command {
+        Command::Preprocess(args) => preprocess::run(args, global),
         Command::Train(args) => train::run(args, global),
         Command::SelfTrain(args) => self_train::run(args, global),
         Command::Pick(args) => pick::run(args, global),

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::pick::How;
 use super::session::{MadeWith, Session};
-use super::{Exit, Global, evaluate, pick, self_train, train};
+use super::{Exit, Global, evaluate, pick, preprocess, self_train, train};
 use crate::config::RunConfig;
 use crate::coords;
 use crate::micrograph::{self, Source};
@@ -18,7 +18,7 @@ use crate::pipeline::manifest::{RunDir, State};
 use crate::pipeline::plan::{Inputs, Stage, Step};
 use crate::pipeline::{Failure, Radius, reporting};
 
-/// Runs the whole pipeline: train, self-train, pick, evaluate, report
+/// Runs the whole pipeline: (preprocess,) train, self-train, pick, evaluate, report
 ///
 /// In a folder that holds micrographs/ and coordinates/, `picker run --particle-radius 42` is all
 /// there is to type. Stopped at any moment, it goes on where it was when run again; a changed
@@ -69,6 +69,9 @@ struct InputArgs {
     /// Score from which on a peak is a pick [default: the model's own, best on validation]
     #[arg(long, value_name = "SCORE")]
     threshold: Option<f32>,
+    /// Store micrographs at the working scale first, as `picker preprocess` does
+    #[arg(long)]
+    keep_prepared: bool,
     #[command(flatten)]
     scale: super::ScaleArgs,
     #[command(flatten)]
@@ -93,6 +96,7 @@ impl InputArgs {
         if !self.truth.is_empty() {
             data.truth.clone_from(&self.truth);
         }
+        data.keep_prepared |= self.keep_prepared;
         let unnamed = data.coordinates.is_empty() && self.model.is_none();
         if unnamed && !recalled && Path::new("coordinates").is_dir() {
             data.coordinates.push("coordinates".into());
@@ -172,6 +176,12 @@ fn work(args: &PipelineArgs, inputs: &Inputs, session: &Session, global: &Global
     let (run, config) = (inputs.run, inputs.config);
     let mut out = io::stdout();
     let mut failures: Vec<Failure> = Vec::new();
+    if pending(inputs, Stage::Preprocess)? || (config.data.keep_prepared && args.retry_failed) {
+        let card = inputs.given_card()?;
+        let job = inputs.preparing(card.as_ref(), args.retry_failed);
+        // What cannot be read here, later stages name.
+        preprocess::prepare(session, config, &job, inputs.sources, global)?;
+    }
     if let Some(request) = &inputs.request
         && pending(inputs, Stage::Train)?
     {
@@ -217,7 +227,7 @@ fn pending(inputs: &Inputs, stage: Stage) -> Result<bool> {
     let steps = inputs.plan()?;
     // Micrographs that failed are tried again only when asked for.
     let settled = |step: &Step| match step.stage {
-        Stage::Pick => matches!(step.state, State::Done | State::Failed),
+        Stage::Preprocess | Stage::Pick => matches!(step.state, State::Done | State::Failed),
         _ => step.state == State::Done,
     };
     Ok(steps.iter().any(|step| step.stage == stage && !settled(step)))

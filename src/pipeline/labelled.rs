@@ -6,6 +6,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
+use super::manifest::RunDir;
 use super::{Cancel, Failure, InputStamp, Loaded, Radius, fingerprint, load};
 use crate::config::RunConfig;
 use crate::coords::{self, Coordinate, Coordinates};
@@ -129,12 +130,13 @@ impl Request<'_> {
     pub(super) fn gather(
         &self,
         paired: Paired,
+        run: &RunDir,
         observe: &mut dyn FnMut(Event),
         cancel: &Cancel,
     ) -> Result<Gathered> {
         let config = self.config;
         let mut failures = Vec::new();
-        let items = load_all(paired.pairs, config, self.radius, cancel, observe, &mut failures)?;
+        let items = self.load_all(paired.pairs, run, cancel, observe, &mut failures)?;
         let pixel_size = one_pixel_size(&items)?;
         if items.is_empty() {
             return Err(Error::missing(
@@ -168,6 +170,50 @@ impl Request<'_> {
             unlabelled_margin,
             failures,
         })
+    }
+
+    fn load_all(
+        &self,
+        labelled: Vec<LabelledSource>,
+        run: &RunDir,
+        cancel: &Cancel,
+        observe: &mut dyn FnMut(Event),
+        failures: &mut Vec<Failure>,
+    ) -> Result<Vec<Item>> {
+        let flag = self.config.data.pixel_size_a.map(PixelSize);
+        let read: Vec<(String, Result<Item>)> = labelled
+            .into_par_iter()
+            .map(|(source, points)| {
+                let name = source.name.clone();
+                let item = if cancel.requested() {
+                    Err(Error::Interrupted)
+                } else {
+                    load(run, &source, flag, &self.config.preprocess, &|size| {
+                        self.radius.in_px(size)
+                    })
+                    .map(|loaded| Item { source, points, loaded })
+                };
+                (name, item)
+            })
+            .collect();
+        if cancel.requested() {
+            return Err(Error::Interrupted);
+        }
+        let mut items = Vec::new();
+        for (name, item) in read {
+            match item {
+                Ok(item) => {
+                    item.loaded.warnings().into_iter().for_each(|w| observe(Event::Warning(w)));
+                    items.push(item);
+                }
+                Err(error) => {
+                    let failure = Failure::new(&name, &error);
+                    observe(Event::Failed(&failure));
+                    failures.push(failure);
+                }
+            }
+        }
+        Ok(items)
     }
 }
 
@@ -204,48 +250,6 @@ fn pair_up(
     let without = |source: &&Source| !with.contains(source.name.as_str());
     let unlabelled = sources.iter().filter(without).cloned().collect();
     Ok((matched.pairs, unlabelled))
-}
-
-fn load_all(
-    labelled: Vec<(Source, Vec<Coordinate>)>,
-    config: &RunConfig,
-    radius: Radius,
-    cancel: &Cancel,
-    observe: &mut dyn FnMut(Event),
-    failures: &mut Vec<Failure>,
-) -> Result<Vec<Item>> {
-    let flag = config.data.pixel_size_a.map(PixelSize);
-    let read: Vec<(String, Result<Item>)> = labelled
-        .into_par_iter()
-        .map(|(source, points)| {
-            let name = source.name.clone();
-            let item = if cancel.requested() {
-                Err(Error::Interrupted)
-            } else {
-                load(&source, flag, &config.preprocess, |size| radius.in_px(size))
-                    .map(|loaded| Item { source, points, loaded })
-            };
-            (name, item)
-        })
-        .collect();
-    if cancel.requested() {
-        return Err(Error::Interrupted);
-    }
-    let mut items = Vec::new();
-    for (name, item) in read {
-        match item {
-            Ok(item) => {
-                item.loaded.warnings.iter().for_each(|w| observe(Event::Warning(w.clone())));
-                items.push(item);
-            }
-            Err(error) => {
-                let failure = Failure::new(&name, &error);
-                observe(Event::Failed(&failure));
-                failures.push(failure);
-            }
-        }
-    }
-    Ok(items)
 }
 
 /// The pixel size of all labelled micrographs, where known: a model is trained at one.

@@ -33,7 +33,7 @@ impl RunDir {
         if lock.is_some() {
             // Somebody's other folders may lie here too.
             sweep(root, 1)?;
-            for own in ["model", "picks", "picks.all", "items", "report"] {
+            for own in ["prepared", "model", "picks", "picks.all", "items", "report"] {
                 let own = root.join(own);
                 if own.is_dir() {
                     sweep(&own, usize::MAX)?;
@@ -46,6 +46,11 @@ impl RunDir {
     /// For reading only; another process may be at work in it.
     pub fn look_into(root: &Path) -> RunDir {
         RunDir { root: root.to_path_buf(), _lock: None }
+    }
+
+    /// Where micrographs at the working scale are kept, if they are.
+    pub fn prepared(&self) -> PathBuf {
+        self.root.join("prepared")
     }
 
     /// Where the model and the checkpoint are.

@@ -8,6 +8,7 @@ pub mod labelled;
 pub mod manifest;
 pub mod picking;
 pub mod plan;
+pub mod preparing;
 pub mod reporting;
 pub mod self_training;
 pub mod training;
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use self::manifest::RunDir;
 use crate::error::{Error, Result};
 use crate::micrograph::{self, Source};
 use crate::preprocess::{self, Prepared, Repairs};
@@ -86,27 +88,52 @@ struct Loaded {
     prepared: Prepared,
     radius_mic_px: f64,
     pixel_size: Option<PixelSize>,
-    warnings: Vec<String>,
+    header_pixel_size: Option<PixelSize>,
+    /// Oddities of the file, and what was mended in it.
+    of_file: Vec<String>,
+    /// If the pixel size is told differently in different places.
+    doubt: Option<String>,
 }
 
-/// Reads and prepares one micrograph; `radius` is told its pixel size.
+impl Loaded {
+    /// What a user should hear of.
+    fn warnings(&self) -> Vec<String> {
+        self.of_file.iter().chain(&self.doubt).cloned().collect()
+    }
+}
+
+/// Takes one micrograph as `picker preprocess` has stored it, else reads and prepares it; `radius`
+/// is told its pixel size.
 fn load(
+    run: &RunDir,
     source: &Source,
     pixel_size_flag: Option<PixelSize>,
     settings: &preprocess::Settings,
-    radius: impl FnOnce(Option<PixelSize>) -> Result<f64>,
+    radius: &dyn Fn(Option<PixelSize>) -> Result<f64>,
+) -> Result<Loaded> {
+    preparing::Record::of(run, source)
+        .and_then(|record| record.load(run, source, pixel_size_flag, settings, radius))
+        .map_or_else(|| load_anew(source, pixel_size_flag, settings, radius), Ok)
+}
+
+/// Reads and prepares one micrograph.
+fn load_anew(
+    source: &Source,
+    pixel_size_flag: Option<PixelSize>,
+    settings: &preprocess::Settings,
+    radius: &dyn Fn(Option<PixelSize>) -> Result<f64>,
 ) -> Result<Loaded> {
     // Decoders of foreign formats may panic on a broken file; that must not end the run.
     catch_unwind(AssertUnwindSafe(|| {
         let micrograph = micrograph::read(&source.path)?;
-        let mut warnings = micrograph.warnings;
+        let header_pixel_size = micrograph.header_pixel_size;
         let (pixel_size, doubt) =
-            micrograph::pixel_size(source, pixel_size_flag, micrograph.header_pixel_size);
-        warnings.extend(doubt);
+            micrograph::pixel_size(source, pixel_size_flag, header_pixel_size);
         let radius_mic_px = radius(pixel_size)?;
         let prepared = preprocess::prepare(micrograph.pixels, radius_mic_px, settings)?;
-        warnings.extend(repairs_in_words(prepared.repairs, source));
-        Ok(Loaded { prepared, radius_mic_px, pixel_size, warnings })
+        let mut of_file = micrograph.warnings;
+        of_file.extend(repairs_in_words(prepared.repairs, source));
+        Ok(Loaded { prepared, radius_mic_px, pixel_size, header_pixel_size, of_file, doubt })
     }))
     .unwrap_or_else(|_| {
         Err(Error::unusable(&source.path, "reading it broke the decoder", "export the file again"))

@@ -231,9 +231,8 @@ impl Reader<'_> {
             }
             _ => {}
         }
-        let loaded = load(source, self.pixel_size, &self.card.preprocess, |pixel_size| {
-            radius_for(self.card, self.radius, pixel_size)
-        })?;
+        let radius = |pixel_size| radius_for(self.card, self.radius, pixel_size);
+        let loaded = load(self.run, source, self.pixel_size, &self.card.preprocess, &radius)?;
         Ok(Next::Prepared(Box::new(loaded), input, started))
     }
 }
@@ -299,7 +298,8 @@ fn finish(
             (Item { order, ..*item }, peaks, true)
         }
         Next::Prepared(loaded, input, started) => {
-            let Loaded { prepared, radius_mic_px, warnings, .. } = *loaded;
+            let warnings = loaded.warnings();
+            let Loaded { prepared, radius_mic_px, .. } = *loaded;
             let card = &job.model.card;
             let map = score(&job.model.network, &prepared.image)?;
             let peaks = pick::pick(

@@ -8,11 +8,12 @@ use serde::Serialize;
 
 use super::labelled::Request;
 use super::manifest::{Item, Run, RunDir, State};
+use super::preparing::{self, Scale};
 use super::{InputStamp, Radius, fingerprint, picking, self_training};
 use crate::config::RunConfig;
 use crate::error::Result;
 use crate::micrograph::Source;
-use crate::model::{Device, Model, Precision, checkpoint};
+use crate::model::{Card, Device, Model, Precision, checkpoint};
 use crate::train;
 use crate::units::PixelSize;
 
@@ -31,6 +32,8 @@ pub struct Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
+    /// Micrographs → stored images at the working scale, if they are to be kept.
+    Preprocess,
     /// Labelled micrographs → model.
     Train,
     /// Model and unlabelled micrographs → perhaps a better model.
@@ -47,6 +50,7 @@ impl Stage {
     /// As typed, and as the run directory remembers it.
     pub fn name(self) -> &'static str {
         match self {
+            Stage::Preprocess => "preprocess",
             Stage::Train => "train",
             Stage::SelfTrain => "self-train",
             Stage::Pick => "pick",
@@ -97,17 +101,42 @@ impl<'a> Inputs<'a> {
         }
     }
 
+    /// The model that particle radius and settings are known from, if none is trained here.
+    pub fn given_card(&self) -> Result<Option<Card>> {
+        match &self.request {
+            Some(_) => Ok(None),
+            None => Model::card(&Model::locate(&self.run.model())?).map(Some),
+        }
+    }
+
+    /// What storing prepared micrographs needs; `card` is [`Inputs::given_card`].
+    pub fn preparing(&'a self, card: Option<&'a Card>, retry_failed: bool) -> preparing::Job<'a> {
+        let (settings, scale) = match (&self.request, card) {
+            (None, Some(card)) => (&card.preprocess, Scale::Model(card, self.radius)),
+            (request, _) => {
+                let radius = request.as_ref().map(|request| request.radius).or(self.radius);
+                (&self.config.preprocess, Scale::Radius(radius.unwrap_or(Radius::Px(0.0))))
+            }
+        };
+        let pixel_size = self.config.data.pixel_size_a.map(PixelSize);
+        preparing::Job { settings, scale, pixel_size, retry_failed, run: self.run }
+    }
+
     /// The state of every stage.
     pub fn plan(&self) -> Result<Vec<Step>> {
         let train = self.train()?;
         let self_train = self.self_train(&train)?;
         let pick = self.pick(&[&train, &self_train])?;
         let mut steps = vec![train, self_train, pick];
+        if self.config.data.keep_prepared {
+            steps.insert(0, self.preprocess()?);
+        }
         if !self.config.data.truth.is_empty() {
             steps.push(self.evaluate(&steps)?);
         }
         let settled = |step: &Step| {
-            step.state == State::Done || (step.stage == Stage::Pick && step.state == State::Failed)
+            let each = matches!(step.stage, Stage::Preprocess | Stage::Pick);
+            step.state == State::Done || (each && step.state == State::Failed)
         };
         let before = steps.iter().all(settled);
         steps.push(match (before, self.run.page().is_file()) {
@@ -116,6 +145,16 @@ impl<'a> Inputs<'a> {
             (false, true) => step(Stage::Report, State::Outdated, "an earlier stage is not done"),
         });
         Ok(steps)
+    }
+
+    fn preprocess(&self) -> Result<Step> {
+        let card = self.given_card()?;
+        let job = self.preparing(card.as_ref(), false);
+        let mut counts = [0; 4];
+        for source in self.sources {
+            counts[job.state_of(source)? as usize] += 1;
+        }
+        Ok(step(Stage::Preprocess, overall(counts), in_words(counts)))
     }
 
     fn train(&self) -> Result<Step> {
@@ -201,8 +240,8 @@ impl<'a> Inputs<'a> {
             let fingerprint = scoring.as_ref().map_or("", |(fingerprint, _)| fingerprint);
             counts[Item::state(item.as_ref(), fingerprint, input.as_ref()) as usize] += 1;
         }
-        let [new, done, outdated, failed] = counts;
-        let what = format!("{done} done, {new} new, {outdated} outdated, {failed} failed");
+        let [new, done, outdated, _] = counts;
+        let what = in_words(counts);
         let own = Stage::Pick;
         let threshold = scoring.map(|(_, of_model)| self.threshold.unwrap_or(of_model));
         let record = self.run.run_of("pick");
@@ -212,12 +251,11 @@ impl<'a> Inputs<'a> {
             let state = if done + outdated > 0 { State::Outdated } else { State::New };
             step(own, state, format!("follows {}; {what}", pending.stage.name()))
         } else if new + outdated == 0 && cut_alike {
-            let state = if failed > 0 { State::Failed } else { State::Done };
-            step(own, state, what)
+            step(own, overall(counts), what)
         } else if new + outdated == 0 {
             step(own, State::Outdated, format!("to be cut at another threshold; {what}"))
         } else {
-            step(own, if outdated > 0 { State::Outdated } else { State::New }, what)
+            step(own, overall(counts), what)
         })
     }
 
@@ -258,6 +296,20 @@ impl<'a> Inputs<'a> {
             .collect();
         fingerprint(&(blake3::hash(&picks).to_hex().to_string(), truth, self.radius))
     }
+}
+
+/// The state of a stage from how many micrographs are in which [`State`].
+fn overall([new, _, outdated, failed]: [usize; 4]) -> State {
+    match (new, outdated, failed) {
+        (_, 1.., _) => State::Outdated,
+        (1.., 0, _) => State::New,
+        (0, 0, 1..) => State::Failed,
+        (0, 0, 0) => State::Done,
+    }
+}
+
+fn in_words([new, done, outdated, failed]: [usize; 4]) -> String {
+    format!("{done} done, {new} new, {outdated} outdated, {failed} failed")
 }
 
 fn step(stage: Stage, state: State, why: impl std::fmt::Display) -> Step {

@@ -65,7 +65,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
     let mut gathering = |event: labelled::Event| observe(Event::Gathering(event));
     let paired = request.pair(&mut gathering)?;
     let fingerprint = paired.fingerprint.clone();
-    let mut gathered = request.gather(paired, &mut gathering, cancel)?;
+    let mut gathered = request.gather(paired, job.run, &mut gathering, cancel)?;
     let names = |items: &[labelled::Item]| {
         items.iter().map(|item| item.source.name.clone()).collect::<Vec<_>>()
     };

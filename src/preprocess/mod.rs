@@ -68,7 +68,7 @@ impl Settings {
 }
 
 /// A rectangle of pixels, `x0..x1` × `y0..y1`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Area {
     /// First column.
     pub x0: usize,

@@ -128,10 +128,12 @@ fn keep(folder: &Path, name: &str) -> PathBuf {
     kept
 }
 
+/// A run on its way, which stores prepared micrographs too.
 fn spawn(folder: &Path) -> Child {
     Command::new(assert_cmd::cargo::cargo_bin!("picker"))
         .current_dir(folder)
         .args(["run", "--config", "picker.toml", "--seed", "1", "--threads", "1"])
+        .arg("--keep-prepared")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -154,7 +156,7 @@ fn killed_at_thirty_moments_in_all_stages_the_results_are_the_same_bytes() {
         if kills.values().sum::<u32>() >= 30 {
             break;
         }
-        for stage in ["train", "self-train", "pick"] {
+        for stage in ["preprocess", "train", "self-train", "pick"] {
             // A stage may be over before the blow falls; then it is tried in the next directory.
             let mut child = spawn(folder);
             let ended = |child: &mut Child| child.try_wait().unwrap().is_some();
@@ -163,7 +165,7 @@ fn killed_at_thirty_moments_in_all_stages_the_results_are_the_same_bytes() {
             }
             std::thread::sleep(whole.mul_f64(rng.random_range(0.0..0.25)));
             let alive = !ended(&mut child);
-            let hit = ["train", "self-train", "pick"]
+            let hit = ["preprocess", "train", "self-train", "pick"]
                 .into_iter()
                 .rev()
                 .find(|stage| at_work(&folder.join("picker_run"), stage));
@@ -173,7 +175,7 @@ fn killed_at_thirty_moments_in_all_stages_the_results_are_the_same_bytes() {
                 *kills.entry(hit.unwrap_or("between stages")).or_insert(0) += 1;
             }
         }
-        run(folder).assert().success();
+        run(folder).arg("--keep-prepared").assert().success();
         let found = results(&keep(folder, &format!("killed{attempt}")));
         for (path, bytes) in &expected {
             assert!(found.get(path) == Some(bytes), "{attempt}: {} differs", path.display());
@@ -184,6 +186,53 @@ fn killed_at_thirty_moments_in_all_stages_the_results_are_the_same_bytes() {
     for stage in ["train", "self-train", "pick"] {
         assert!(kills.contains_key(stage), "{stage} was never hit: {kills:?}");
     }
+}
+
+#[test]
+fn prepared_micrographs_are_taken_while_they_fit_and_make_no_difference() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 3);
+    train(folder).args(["--epochs", "1"]).assert().success();
+    let pick = |out: &str| {
+        let mut command = picker(folder);
+        command.args(["pick", "--model", "picker_run", "--threshold", "0.2", "--out", out]);
+        command
+    };
+    pick("plain").assert().success();
+    let expected = contents(&folder.join("plain/picks.all"));
+    let prepare = || {
+        let mut command = picker(folder);
+        command.args(["preprocess", "--particle-radius", RADIUS, "--out", "stored"]);
+        command
+    };
+    prepare().assert().success().stderr(contains("3 of them new"));
+    prepare().assert().success().stderr(contains("0 of them new"));
+    pick("stored").assert().success();
+    assert_eq!(contents(&folder.join("stored/picks.all")), expected);
+
+    // What is stored is what is taken, until the micrograph changes.
+    let image = |name: &str| folder.join(format!("stored/prepared/{name}.mrc"));
+    fs::copy(image("sim_0002"), image("sim_0001")).unwrap();
+    fs::write(image("sim_0003"), "cut short").unwrap();
+    fs::remove_dir_all(folder.join("stored/items")).unwrap();
+    pick("stored").assert().success();
+    let points = |out: &str, name: &str| {
+        let path = folder.join(format!("{out}/picks.all/{name}.csv"));
+        picker::coords::read(&path).unwrap().into_iter().flat_map(|c| c.points).collect::<Vec<_>>()
+    };
+    assert_eq!(points("stored", "sim_0001"), points("plain", "sim_0002"));
+    assert_eq!(points("stored", "sim_0003"), points("plain", "sim_0003"));
+    let mics = folder.join("micrographs");
+    fs::copy(mics.join("sim_0003.mrc"), mics.join("sim_0001.mrc")).unwrap();
+    pick("stored").assert().success();
+    assert_eq!(points("stored", "sim_0001"), points("plain", "sim_0003"));
+
+    // One that cannot be read is named, and tried again when asked for.
+    fs::write(mics.join("sim_0002.mrc"), "no micrograph").unwrap();
+    prepare().assert().code(3).stderr(contains("sim_0002.mrc"));
+    prepare().assert().code(3).stderr(contains("--retry-failed"));
+    prepare().arg("--retry-failed").assert().code(3).stderr(contains("--retry-failed").not());
 }
 
 #[test]

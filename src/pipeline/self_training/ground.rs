@@ -114,7 +114,7 @@ pub(super) fn prepare(
     let mut by_hand = None;
     if let (Some(request), Some(paired)) = (&job.request, paired) {
         let mut gathering = |event: labelled::Event| observe(Event::Gathering(event));
-        let mut gathered = request.gather(paired, &mut gathering, cancel)?;
+        let mut gathered = request.gather(paired, job.run, &mut gathering, cancel)?;
         failures.append(&mut gathered.failures);
         by_hand = Some(gathered);
     }
@@ -192,7 +192,8 @@ fn read_unlabelled(
             if cancel.requested() {
                 return Err(Error::Interrupted);
             }
-            load(source, flag, &card.preprocess, |size| picking::radius_for(card, job.radius, size))
+            let radius = |size| picking::radius_for(card, job.radius, size);
+            load(job.run, source, flag, &card.preprocess, &radius)
         })
         .collect();
     if cancel.requested() {
@@ -202,7 +203,7 @@ fn read_unlabelled(
     for (source, loaded) in sources.iter().zip(read) {
         match loaded {
             Ok(loaded) => {
-                let warnings = loaded.warnings.into_iter().map(labelled::Event::Warning);
+                let warnings = loaded.warnings().into_iter().map(labelled::Event::Warning);
                 warnings.for_each(|warning| observe(Event::Gathering(warning)));
                 open.push(Open { prepared: loaded.prepared, by_hand: Vec::new() });
             }
