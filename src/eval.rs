@@ -16,8 +16,8 @@ use crate::labels::Completeness;
 
 /// Most points of a precision–recall curve.
 const CURVE_POINTS: usize = 200;
-/// F1 within this of the best counts as the same: about what one particle is worth.
-const PLATEAU: f64 = 0.01;
+/// F1 within this of the best counts as the same: what one micrograph says about others.
+const SAME: f64 = 0.02;
 /// Relative standard error of a recall of 0.9, for one particle: √(0.1 / 0.9).
 pub const RECALL_ERROR: f64 = 1.0 / 3.0;
 const BOOTSTRAP_ROUNDS: usize = 2000;
@@ -219,48 +219,33 @@ fn sum(counts: &[Counts]) -> Counts {
     })
 }
 
-/// How a threshold is chosen on labelled micrographs.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum ThresholdRule {
-    /// With complete labels: the middle of the range around the best macro F1 in which it hardly
-    /// changes, so that the choice does not hang on one particle.
-    Plateau,
-    /// With partial labels, which are few: of all thresholds that are no worse than the best by
-    /// more than one standard error of the criterion ([`Scores::criterion`]), the one nearest to
-    /// the threshold that fits models of this kind in general (after Breiman et al. 1984).
-    OneStandardError {
-        /// That threshold.
-        general: f32,
-    },
-}
-
-/// The threshold to use after looking at these micrographs, by `rule`.
+/// The threshold to use after looking at these micrographs: of all that are about as good as the
+/// best by the criterion ([`Scores::criterion`]), the one nearest to the threshold that fits models
+/// of this kind in general (after Breiman et al. 1984).
 ///
-/// Scores are probabilities; hundredths are tried. The figures are those at that threshold.
-pub fn best_threshold(pairs: &[Pair], max_distance_px: f64, rule: ThresholdRule) -> Point {
+/// About as good is two points of F1 with complete labels, and with partial ones, which are few, one
+/// standard error of the criterion. Hundredths are tried. The figures are those at that threshold.
+pub fn best_threshold(
+    pairs: &[Pair],
+    max_distance_px: f64,
+    labels: Completeness,
+    general: f32,
+) -> Point {
     let prepared = prepare(pairs, max_distance_px);
     let points: Vec<Point> = (1..100).map(|i| at(&prepared, i as f32 / 100.0)).collect();
-    let labels = match rule {
-        ThresholdRule::Plateau => Completeness::Complete,
-        ThresholdRule::OneStandardError { .. } => Completeness::Partial,
-    };
-    let value = |i: usize| points[i].macro_.criterion(labels);
-    let top = (0..points.len()).max_by(|&a, &b| value(a).total_cmp(&value(b))).unwrap_or(0);
-    match rule {
-        ThresholdRule::Plateau => {
-            let as_good = |i: &usize| value(*i) >= value(top) - PLATEAU;
-            let first = (0..=top).rev().take_while(as_good).last().unwrap_or(top);
-            let last = (top..points.len()).take_while(as_good).last().unwrap_or(top);
-            points[usize::midpoint(first, last)]
-        }
-        ThresholdRule::OneStandardError { general } => {
+    let value = |point: &Point| point.macro_.criterion(labels);
+    let highest = points.iter().map(value).fold(0.0, f64::max);
+    let least = match labels {
+        Completeness::Complete => highest - SAME,
+        Completeness::Partial => {
             let particles: usize = pairs.iter().map(|pair| pair.truth.len()).sum();
-            let least = value(top) * (1.0 - RECALL_ERROR / (particles.max(1) as f64).sqrt());
-            let off = |point: &Point| (point.threshold - general).abs();
-            let as_good = (0..points.len()).filter(|&i| value(i) >= least).map(|i| points[i]);
-            as_good.min_by(|a, b| off(a).total_cmp(&off(b))).unwrap_or(points[top])
+            highest * (1.0 - RECALL_ERROR / (particles.max(1) as f64).sqrt())
         }
-    }
+    };
+    let off = |point: &Point| (point.threshold - general).abs();
+    let as_good = points.iter().filter(|point| value(point) >= least);
+    // Without any pick every threshold is as good.
+    as_good.min_by(|a, b| off(a).total_cmp(&off(b))).copied().unwrap_or(points[0])
 }
 
 /// Judges the picks from `threshold` up, or all, and what other thresholds would have given.
@@ -373,13 +358,18 @@ mod tests {
     }
 
     #[test]
-    fn the_threshold_is_the_middle_of_the_plateau_and_its_figures_are_those_of_evaluate() {
+    fn the_threshold_is_the_general_one_where_f1_allows_it_and_its_figures_are_those_of_evaluate() {
         let truth: Vec<Coordinate> = (0..10).map(|i| at(100.0 * f64::from(i), 0.0)).collect();
         let mut picks: Vec<Coordinate> = truth.iter().map(|t| at(t.x_mic_px + 1.0, 0.8)).collect();
         picks.extend((0..10).map(|i| at(100.0 * f64::from(i) + 50.0, 0.4)));
-        let best =
-            best_threshold(&[Pair { picks: &picks, truth: &truth }], 10.0, ThresholdRule::Plateau);
-        assert!((best.threshold - 0.605).abs() < 0.011, "{}", best.threshold);
+        let chosen = |general| {
+            let pair = Pair { picks: &picks, truth: &truth };
+            best_threshold(&[pair], 10.0, Completeness::Complete, general)
+        };
+        let best = chosen(0.7);
+        assert!((best.threshold - 0.7).abs() < 1e-6, "{}", best.threshold);
+        assert!((chosen(0.2).threshold - 0.41).abs() < 1e-6, "false picks are not allowed");
+        assert!((chosen(0.9).threshold - 0.8).abs() < 1e-6, "nor the loss of particles");
         let kept: Vec<Coordinate> =
             picks.iter().copied().filter(|p| p.score.unwrap() >= best.threshold).collect();
         assert_eq!(
@@ -412,9 +402,8 @@ mod tests {
             .collect();
         let truth: Vec<Coordinate> = (0..40).step_by(4).map(|i| pick(i, 0.0)).collect();
         let pairs = [Pair { picks: &picks, truth: &truth }];
-        let chosen = |general| {
-            best_threshold(&pairs, 10.0, ThresholdRule::OneStandardError { general }).threshold
-        };
+        let chosen =
+            |general| best_threshold(&pairs, 10.0, Completeness::Partial, general).threshold;
         assert!((chosen(0.62) - 0.62).abs() < 1e-6, "between the two kinds anything is as good");
         assert!(chosen(0.05) > 0.3, "the labels do not allow all the false picks");
         assert!(chosen(0.99) < 0.9, "nor the loss of most labels");

@@ -35,6 +35,7 @@ pub mod train;
 
 pub mod config;
 pub mod pipeline;
+pub mod relion;
 pub mod report;
 
 pub mod cli;

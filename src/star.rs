@@ -1,9 +1,9 @@
 //! STAR: text ⇄ tables, tokenised as RELION does (quotes; `#` starts a comment only where a token
 //! could start), values kept as the strings they are.
 //!
-//! Where RELION would read something else than what is written (a comment between rows, rows after
-//! a blank line, `_label#1`), the meaning is taken and a warning says so; where the meaning is not
-//! certain (ragged rows, a label twice), the file is refused with its line.
+//! A file is read as RELION reads it or refused with its line: where RELION would silently read
+//! something else than what is written (a comment between rows, rows after a blank line,
+//! `_label#1`), and where the meaning is not certain (ragged rows, a label twice).
 
 use std::fmt::Write as _;
 use std::fs;
@@ -138,19 +138,15 @@ impl Parser<'_> {
 
     fn label(&mut self, number: usize, token: &str, line: &str) -> Result<()> {
         let name = &token[1..];
-        // RELION takes the label up to "#" minus one character, and reads every value as 0.
-        let (name, position) = match name.split_once('#') {
-            Some((name, position)) => {
-                tracing::warn!(
-                    "{} line {number}: no blank before \"#\" in \"{token}\"; read as \"_{name}\", \
-                     RELION would misread it",
-                    self.path.display()
-                );
-                (name, Some(position))
-            }
-            None => (name, line.split_once('#').map(|(_, position)| position)),
-        };
+        if name.contains('#') {
+            return Err(self.malformed(
+                number,
+                format!("no blank before \"#\" in \"{token}\": RELION would read every value as 0"),
+                "put a blank before the \"#\"",
+            ));
+        }
         self.add_label(number, name)?;
+        let position = line.split_once('#').map(|(_, position)| position);
         let position = position.and_then(|text| text.split_whitespace().next()?.parse().ok());
         let count = self.blocks.last().map_or(0, |block| block.labels.len());
         if position.is_some_and(|position: usize| position != count) {
@@ -225,15 +221,20 @@ impl Parser<'_> {
             ));
         }
         match self.gap {
-            Gap::Comment(at) if self.part == Part::Rows => tracing::warn!(
-                "{} line {at}: comment between rows skipped; RELION would read a particle at (0, 0)",
-                self.path.display()
-            ),
-            Gap::Blank(at) if self.part == Part::Rows => tracing::warn!(
-                "{} line {at}: blank line between rows; the rows after it are read too, RELION \
-                 would lose them",
-                self.path.display()
-            ),
+            Gap::Comment(at) if self.part == Part::Rows => {
+                return Err(self.malformed(
+                    at,
+                    "a comment between rows: RELION would read it as a row of zeros",
+                    "remove the comment line",
+                ));
+            }
+            Gap::Blank(at) if self.part == Part::Rows => {
+                return Err(self.malformed(
+                    at,
+                    "a blank line between rows: RELION would lose the rows after it",
+                    "remove the blank line, or the rows below it",
+                ));
+            }
             _ => {}
         }
         self.part = Part::Rows;
@@ -369,16 +370,11 @@ mod tests {
     }
 
     #[test]
-    fn what_relion_would_misread_is_read_as_meant() {
-        let glued = blocks("data_\nloop_\n_rlnCoordinateX#1\n_rlnCoordinateY#2\n1 2\n");
-        assert_eq!(glued[0].labels, ["rlnCoordinateX", "rlnCoordinateY"]);
-        let broken_up = blocks("data_\nloop_\n_a\n_b\n1 2\n# note\n3 4\n\n5 6\n");
-        assert_eq!(values(&broken_up[0]), [["1", "2"], ["3", "4"], ["5", "6"]]);
-    }
-
-    #[test]
-    fn what_is_not_certain_is_refused_with_its_line() {
+    fn what_relion_would_misread_or_is_not_certain_is_refused_with_its_line() {
         for (text, reason) in [
+            ("data_\nloop_\n_rlnCoordinateX#1\n_b #2\n1 2\n", "line 3: no blank before"),
+            ("data_\nloop_\n_a\n_b\n1 2\n# note\n3 4\n", "line 6: a comment between rows"),
+            ("data_\nloop_\n_a\n_b\n1 2\n\n3 4\n", "line 6: a blank line between rows"),
             ("1 2\n", "line 1: expected \"data_\""),
             ("data_\nloop_\n_a\n_b\n1 2\n3\n", "line 6: 1 values for 2 labels"),
             ("data_\nloop_\n_a\n_b\n1 2 3\n", "line 5: 3 values for 2 labels"),

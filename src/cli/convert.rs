@@ -14,8 +14,8 @@ use crate::micrograph;
 
 /// Converts coordinates between formats, with explicit scale, flip and box size
 ///
-/// Writes one file a micrograph into OUT; CSV and Topaz tables of all micrographs when OUT ends in
-/// .csv or .txt.
+/// Writes one file a micrograph into OUT; tables of all micrographs when OUT ends in .csv, .txt
+/// (Topaz) or .star (with base names, as cryoSPARC imports particles).
 #[derive(Debug, Args)]
 pub(super) struct ConvertArgs {
     /// Coordinates: files or folders of any format
@@ -24,7 +24,7 @@ pub(super) struct ConvertArgs {
     /// Format to write: star, csv, box, json, cbox or topaz
     #[arg(long, value_name = "FORMAT")]
     to: Format,
-    /// Folder, or a .csv or .txt file for one table
+    /// Folder, or a .csv, .txt or .star file for one table
     #[arg(long, value_name = "DIR|FILE")]
     out: PathBuf,
     /// Multiply coordinates by this, after the flip
@@ -61,6 +61,9 @@ pub(super) fn run(args: &ConvertArgs, _global: &Global) -> Result<Exit> {
     match coords::Format::of_name(&args.out) {
         Some(Format::Csv) if format == Format::Csv => coords::csv::write(&args.out, &all)?,
         Some(Format::Topaz) if format == Format::Topaz => coords::topaz::write(&args.out, &all)?,
+        Some(Format::Star) if format == Format::Star && all.len() > 1 => {
+            coords::star::write_particles(&args.out, &all)?;
+        }
         Some(named) => match all.as_slice() {
             [only] if named == format => coords::write_one(format, &args.out, only, args.box_size)?,
             _ => {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
@@ -21,11 +22,13 @@ mod check;
 mod convert;
 mod doctor;
 mod evaluate;
+mod extract;
 mod info;
 mod overlay;
 mod pick;
 mod preprocess;
 mod progress;
+mod relion;
 mod run;
 mod self_train;
 mod session;
@@ -59,7 +62,7 @@ struct Cli {
 }
 
 /// Flags of every subcommand.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "General options")]
 pub struct Global {
     /// Processor threads to use [default: all]
@@ -77,6 +80,10 @@ pub struct Global {
     /// More detail on stderr (-vv: everything)
     #[arg(short, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// At work for `picker relion`: progress and log in lines on stdout, since RELION shows stderr
+    /// as errors; stops once stdin is closed
+    #[arg(long, global = true, hide = true)]
+    pub relion_job: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -89,6 +96,8 @@ enum Command {
     Status(run::StatusArgs),
     Report(run::ReportArgs),
     Threshold(threshold::ThresholdArgs),
+    Relion(relion::RelionArgs),
+    Extract(extract::ExtractArgs),
     Evaluate(evaluate::EvaluateArgs),
     Overlay(overlay::OverlayArgs),
     Simulate(simulate::SimulateArgs),
@@ -100,7 +109,10 @@ enum Command {
 
 /// Parses the command line, runs the subcommand and reports how it ended.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| {
+        relion::refused(std::env::args());
+        error.exit()
+    });
     let global = &cli.global;
     start_logging(global);
     let ended = match &cli.command {
@@ -111,6 +123,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args, global),
         Command::Status(args) => run::status(args, global),
         Command::Report(args) => run::report(args, global),
+        Command::Extract(args) => extract::run(args, global),
+        Command::Relion(args) => relion::run(args, global),
         Command::Threshold(args) => threshold::run(args, global),
         Command::Evaluate(args) => evaluate::run(args, global),
         Command::Overlay(args) => overlay::run(args, global),
@@ -306,10 +320,15 @@ fn start_logging(global: &Global) {
         (false, 1) => "picker=debug,info",
         (false, _) => "trace",
     };
+    let writer = if global.relion_job {
+        BoxMakeWriter::new(io::stdout)
+    } else {
+        BoxMakeWriter::new(io::stderr)
+    };
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(level))
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
+        .with_writer(writer)
+        .with_ansi(!global.relion_job && io::stderr().is_terminal())
         .with_target(false)
         .without_time()
         .init();

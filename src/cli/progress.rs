@@ -1,7 +1,9 @@
-//! Progress: a bar on a terminal, plain lines elsewhere, nothing with --quiet.
+//! Progress: a bar on a terminal, plain lines elsewhere, nothing with --quiet. In a job of RELION
+//! lines on stdout, from time to time.
 
-use std::io::IsTerminal;
-use std::time::Duration;
+use std::cell::Cell;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -12,16 +14,56 @@ use crate::pipeline::labelled;
 pub(super) struct Progress {
     bar: ProgressBar,
     quiet: bool,
+    lines: Option<Lines>,
+}
+
+/// What RELION shows of a job while it runs.
+struct Lines {
+    what: &'static str,
+    units: u64,
+    started: Instant,
+    last: Cell<Instant>,
+}
+
+impl Lines {
+    const EVERY: Duration = Duration::from_secs(10);
+
+    fn at(&self, unit: u64) {
+        if self.last.get().elapsed() < Lines::EVERY || unit == 0 {
+            return;
+        }
+        self.last.set(Instant::now());
+        let each = self.started.elapsed().as_secs_f64() / unit as f64;
+        let left = each * self.units.saturating_sub(unit) as f64 / 60.0;
+        let (what, units) = (self.what, self.units);
+        print_line(&format!("{what}: {unit} of {units}, {each:.2} s each, {left:.0} min left"));
+    }
+}
+
+/// A log that cannot be written is no reason to stop.
+fn print_line(text: &str) {
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }
 
 impl Progress {
     pub(super) fn new(global: &Global) -> Progress {
-        Progress { bar: ProgressBar::hidden(), quiet: global.quiet }
+        let now = Instant::now();
+        let lines = Lines { what: "", units: 0, started: now, last: Cell::new(now) };
+        Progress {
+            bar: ProgressBar::hidden(),
+            quiet: global.quiet,
+            lines: global.relion_job.then_some(lines),
+        }
     }
 
     /// Starts a bar of so many units.
     pub(super) fn begin(&mut self, units: u64, what: &'static str) {
-        if self.quiet || !std::io::stderr().is_terminal() {
+        if let Some(lines) = &mut self.lines {
+            let now = Instant::now();
+            *lines = Lines { what, units, started: now, last: Cell::new(now) };
+        }
+        if self.quiet || self.lines.is_some() || !std::io::stderr().is_terminal() {
             return;
         }
         self.bar = ProgressBar::new(units).with_prefix(what);
@@ -35,6 +77,7 @@ impl Progress {
 
     pub(super) fn at(&self, unit: u64) {
         self.bar.set_position(unit);
+        self.lines.iter().for_each(|lines| lines.at(unit));
     }
 
     /// What stands beside the bar.
@@ -44,7 +87,9 @@ impl Progress {
 
     /// A line that stays.
     pub(super) fn say(&self, text: &str) {
-        if !self.quiet {
+        if self.lines.is_some() {
+            print_line(text);
+        } else if !self.quiet {
             self.bar.suspend(|| eprintln!("{text}"));
         }
     }

@@ -1,5 +1,7 @@
 //! What every long command needs: threads, device, seed, the wish to stop, the manifest.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::Result;
 
 use super::Global;
@@ -36,13 +38,22 @@ impl Session {
         tracing::info!("network on {device}, {threads} threads");
         let cancel = Cancel::default();
         let asked = cancel.clone();
+        let signalled = AtomicBool::new(false);
         ctrlc::set_handler(move || {
-            if asked.requested() {
+            if signalled.swap(true, Ordering::SeqCst) {
                 // Asked twice: the user does not want to wait for the micrograph in hand.
                 std::process::abort();
             }
             asked.request();
         })?;
+        if global.relion_job {
+            let asked = cancel.clone();
+            std::thread::spawn(move || {
+                // Nothing is ever sent: the end of the line is the message.
+                let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+                asked.request();
+            });
+        }
         Ok(Session { device, cancel, threads, seed: global.seed })
     }
 

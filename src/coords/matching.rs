@@ -1,11 +1,11 @@
 //! Matching: coordinates ⇄ micrographs, by path, then by stem.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use super::{Coordinate, Coordinates};
 use crate::error::{Error, Result};
-use crate::micrograph::Source;
+use crate::micrograph::{Source, below_job};
 
 /// What belongs together, and what is left over.
 #[derive(Debug, Default)]
@@ -53,12 +53,11 @@ fn shared(a: &[String], b: &[String]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// The name of a micrograph without folders that lead out and without its extension.
+/// Where files of a micrograph stand below a folder: as RELION looks for them, without `Job/jobNNN/`
+/// and without folders that lead out; the name without its extension.
 pub fn stem_of(name: &str) -> String {
-    let path = Path::new(name);
-    let tree = path.parent().unwrap_or(Path::new("")).components();
-    let inside: PathBuf = tree.filter(|part| matches!(part, Component::Normal(_))).collect();
-    inside.join(base_stem(name)).to_string_lossy().into_owned()
+    let inside = below_job(Path::new(name));
+    inside.with_file_name(base_stem(name)).to_string_lossy().into_owned()
 }
 
 /// For each set of coordinates, the index of its micrograph: the one whose path agrees with its

@@ -116,6 +116,9 @@ pub fn read(path: &Path) -> Result<Vec<Coordinates>> {
 
 fn read_content(path: &Path) -> Result<Content> {
     std::fs::metadata(path).map_err(Error::io("read", path))?;
+    if let Some(suffix) = star::suffix_of(path) {
+        return star::read_suffixed(path, suffix);
+    }
     let format = Format::of_name(path)
         .ok_or_else(|| Error::unusable(path, "not a coordinate file by its name", SUPPORTED))?;
     match format {
@@ -137,7 +140,7 @@ impl Content {
 
 /// Reads files and folders (with sub-folders).
 ///
-/// In a folder, files that hold no coordinates are passed over, a file for one micrograph keeps its
+/// A marker file of RELION 3.1, `coords_suffix_NAME.star`, stands for the files beside it. In a folder, files that hold no coordinates are passed over, a file for one micrograph keeps its
 /// place in the tree (`a/m` for `a/m.star`), and a table of many micrographs only speaks for those
 /// that have no file of their own.
 pub fn read_all(paths: &[PathBuf]) -> Result<Vec<Coordinates>> {
@@ -174,7 +177,11 @@ fn globbed(pattern: &Path) -> Result<Vec<PathBuf>> {
 
 fn read_folder(folder: &Path) -> Result<Vec<Coordinates>> {
     let (mut own, mut tables) = (Vec::new(), Vec::new());
-    for entry in walkdir::WalkDir::new(folder).follow_links(true).sort_by_file_name() {
+    // All peaks of a run down to the floor are no picks.
+    let all_peaks =
+        |entry: &walkdir::DirEntry| entry.depth() > 0 && entry.file_name() == "picks.all";
+    let entries = walkdir::WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter();
+    for entry in entries.filter_entry(|entry| !all_peaks(entry)) {
         let entry = entry.map_err(|e| {
             let path = e.path().unwrap_or(folder).to_path_buf();
             Error::io("read", path)(e.into())

@@ -45,8 +45,21 @@ pub(super) fn read(path: &Path) -> Result<Content> {
             "keep one table a file",
         ));
     }
-    let merit = block.column(LABELS[2]).or(block.column("rlnParticleScore"));
     let micrograph = block.column("rlnMicrographName");
+    let first = blocks.iter().position(|b| b == block).unwrap_or_default();
+    if micrograph.is_none() && first > 0 {
+        return Err(Error::malformed(
+            path,
+            None,
+            format!(
+                "the table data_{} stands before the coordinates: RELION would read that one as \
+                 coordinates",
+                blocks[0].name
+            ),
+            "keep only the table of coordinates",
+        ));
+    }
+    let merit = block.column(LABELS[2]).or(block.column("rlnParticleScore"));
     let own = micrograph_of(path).to_string_lossy().into_owned();
     let mut found: BTreeMap<&str, Vec<Coordinate>> = BTreeMap::new();
     if micrograph.is_none() {
@@ -79,10 +92,7 @@ fn read_listed(list: &Path, block: &Block) -> Result<Content> {
     };
     let mut coordinates = Vec::new();
     for row in &block.rows {
-        let listed = PathBuf::from(&row.values[file]);
-        let beside =
-            list.parent().unwrap_or(Path::new("")).join(listed.file_name().unwrap_or_default());
-        let path = if listed.exists() || !beside.exists() { listed } else { beside };
+        let path = locate(list, Path::new(&row.values[file]));
         if is_list(&path) {
             return Err(Error::malformed(
                 list,
@@ -95,6 +105,50 @@ fn read_listed(list: &Path, block: &Block) -> Result<Content> {
         coordinates.push(Coordinates { micrograph: row.values[name].clone(), points });
     }
     Ok(Content { coordinates, named: true })
+}
+
+/// A listed file: relative to the project, which is the working folder or one above the list; if
+/// the job's folder was moved, at the same place below the list.
+fn locate(list: &Path, listed: &Path) -> PathBuf {
+    let folder = list.parent().unwrap_or(Path::new(""));
+    let parts: Vec<_> = listed.components().collect();
+    let moved = (1..parts.len()).map(|from| folder.join(parts[from..].iter().collect::<PathBuf>()));
+    std::iter::once(listed.to_path_buf())
+        .chain(folder.ancestors().map(|above| above.join(listed)))
+        .chain(moved)
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| listed.to_path_buf())
+}
+
+/// Follows the marker of RELION 3.1, `coords_suffix_NAME.star`: every `*_NAME.star` below its
+/// folder (or whatever its extension is).
+pub(super) fn read_suffixed(marker: &Path, suffix: &str) -> Result<Content> {
+    let folder = match marker.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let mut coordinates = Vec::new();
+    for entry in walkdir::WalkDir::new(folder).follow_links(true).sort_by_file_name() {
+        let entry = entry.map_err(|e| {
+            let path = e.path().unwrap_or(folder).to_path_buf();
+            Error::io("read", path)(e.into())
+        })?;
+        let name = entry.file_name().to_string_lossy();
+        let Some(stem) = name.strip_suffix(suffix).filter(|_| entry.path() != marker) else {
+            continue;
+        };
+        let tree = entry.path().strip_prefix(folder).ok().and_then(Path::parent);
+        let micrograph = tree.unwrap_or(Path::new("")).join(stem);
+        let points = super::read(entry.path())?.into_iter().flat_map(|c| c.points).collect();
+        coordinates
+            .push(Coordinates { micrograph: micrograph.to_string_lossy().into_owned(), points });
+    }
+    Ok(Content { coordinates, named: true })
+}
+
+/// The suffix that a marker's name tells: `_autopick.star` of `coords_suffix_autopick.star`.
+pub(super) fn suffix_of(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()?.strip_prefix("coords_suffix").filter(|s| s.starts_with('_'))
 }
 
 /// Whether a STAR file is a list of coordinate files.
@@ -135,6 +189,12 @@ pub fn write_lists(folder: &Path, files: &[(String, PathBuf)], micrographs: &Pat
     publish_text(&folder.join("autopick.star"), &list)?;
     let suffix = format!("{}\n", micrographs.display());
     publish_text(&folder.join("coords_suffix_autopick.star"), &suffix)
+}
+
+/// Writes one table of all micrographs' particles, as cryoSPARC imports it.
+pub fn write_particles(path: &Path, all: &[Coordinates]) -> Result<()> {
+    let rows = all.iter().map(|own| particles_rows(&own.micrograph, &own.points));
+    publish_text(path, &format!("{}{} \n", particles_head(), rows.collect::<String>()))
 }
 
 /// The head of one table for all micrographs, as cryoSPARC imports it.
@@ -185,6 +245,87 @@ mod tests {
             [("a.mrc", 1), ("b.mrc", 2)]
         );
         assert_eq!((read[0].points[0].score, read[1].points[1].score), (None, Some(0.25)));
+    }
+
+    /// The dialects that RELION 3.1.3 was tried with: accepted, or refused with a reason where it
+    /// stops or, worse, reads something else than what is written.
+    #[test]
+    fn coordinate_files_are_read_as_relion_reads_them_or_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.star");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            super::super::read(&path).map(|read| {
+                let points = read.into_iter().flat_map(|own| own.points);
+                points.map(|p| (p.x_mic_px, p.y_mic_px)).collect::<Vec<_>>()
+            })
+        };
+        let head = "data_\n\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n";
+        let two = vec![(10.0, 20.0), (30.5, 40.0)];
+        for text in [
+            format!("{head}10 20\n30.5 40\n"),
+            format!("\n# version 30001\n\n{head}10.000000 20\n30.5 4e1"),
+            format!(
+                "\u{feff}# π\r\n{}10\t20\r\n  30.5 40 # last\r\n \r\n",
+                head.replace('\n', "\r\n")
+            ),
+            format!("{}10 20\n30.5 40\n", head.replace("data_", "data_coordinates")),
+            format!("{}10 20\n30.5 40\n", head.replace(" #1", "").replace(" #2", "")),
+            format!("{}10 20\n30.5 40\n", head.replace(" #", "\t  #")),
+            format!("{}\n# here\n\n10 20\n30.5 40\n", head.replace("loop_", "# so\nloop_")),
+            format!("{head}_myOwn #3\n10 20 a\n30.5 40 \"\"\n"),
+            format!("{head}10 20\n30.5 40\n\ndata_other\nloop_\n_a #1\n5\n"),
+        ] {
+            assert_eq!(read(&text).unwrap(), two, "{text}");
+        }
+        for text in ["", "data_\n", head, "# version 30001\n"] {
+            assert_eq!(read(text).unwrap(), [], "{text:?}");
+        }
+        for (text, reason) in [
+            (format!("{}10 20\n", head.replace(" #", "#")), "every value as 0"),
+            (format!("{head}10 20\n# note\n30 40\n"), "row of zeros"),
+            (format!("{head}10 20\n\n30 40\n"), "lose the rows"),
+            (format!("data_optics\nloop_\n_a #1\n1\n\n{head}10 20\n"), "data_optics stands before"),
+            (format!("{head}10\n"), "1 values for 2 labels"),
+            (format!("{head}10 20 30\n"), "3 values for 2 labels"),
+            (format!("{head}nan 20\n"), "not a number"),
+            (format!("{head}10 inf\n"), "not a number"),
+            (format!("{}10 20\n", head.to_lowercase()), "no table has rlnCoordinateX"),
+            (format!("{}10 20\n", head.replace("CoordinateX", "CordinateX")), "no table has"),
+        ] {
+            let error = read(&text).unwrap_err().to_string();
+            assert!(error.contains(reason) && error.contains("m.star"), "{text}\n{error}");
+        }
+    }
+
+    #[test]
+    fn relions_lists_lead_to_their_files_wherever_the_job_was_moved() {
+        let dir = tempfile::tempdir().unwrap();
+        let job = dir.path().join("External/job005");
+        let at = |x| Coordinate { x_mic_px: x, y_mic_px: 1.0, score: Some(0.5) };
+        let micrographs = ["MotionCorr/job002/S/a b.mrc", "MotionCorr/job002/T/a b.mrc"];
+        let files: Vec<(String, PathBuf)> = micrographs
+            .iter()
+            .zip(["S/a b_autopick.star", "T/a b_autopick.star"])
+            .map(|(name, file)| (name.to_string(), Path::new("External/job005").join(file)))
+            .collect();
+        write(&job.join("S/a b_autopick.star"), &[at(1.0)]).unwrap();
+        write(&job.join("T/a b_autopick.star"), &[at(2.0)]).unwrap();
+        write_lists(&job, &files, Path::new("CtfFind/job003/micrographs_ctf.star")).unwrap();
+        let seen = |folder: &Path, list: &str| {
+            let read = super::super::read(&folder.join(list)).unwrap();
+            let one = |own: &Coordinates| (own.micrograph.clone(), own.points[0].x_mic_px);
+            read.iter().map(one).collect::<Vec<_>>()
+        };
+        let listed: Vec<_> = micrographs.map(String::from).into_iter().zip([1.0, 2.0]).collect();
+        assert_eq!(seen(&job, "autopick.star"), listed);
+        let below = ["S/a b", "T/a b"].map(String::from).into_iter().zip([1.0, 2.0]);
+        let below: Vec<_> = below.collect();
+        assert_eq!(seen(&job, "coords_suffix_autopick.star"), below);
+        let moved = dir.path().join("elsewhere");
+        std::fs::rename(&job, &moved).unwrap();
+        assert_eq!(seen(&moved, "autopick.star"), listed);
+        assert_eq!(seen(&moved, "coords_suffix_autopick.star"), below);
     }
 
     #[test]

@@ -61,6 +61,11 @@ pub fn list<P: AsRef<Path>>(inputs: &[P]) -> Result<Vec<Source>> {
 /// MotionCorr/job002/Movies/a.mrc → Movies/a        /data/m.mrc → data/m
 /// ```
 fn stem(name: &Path) -> PathBuf {
+    plain(&below_job(name))
+}
+
+/// A path without its pipeline prefix `Job/jobNNN/`.
+pub(crate) fn below_job(name: &Path) -> PathBuf {
     let names: Vec<_> = name.components().filter(|c| matches!(c, Component::Normal(_))).collect();
     let is_job = |component: &Component| {
         component.as_os_str().to_str().and_then(|text| text.strip_prefix("job")).is_some_and(
@@ -70,7 +75,7 @@ fn stem(name: &Path) -> PathBuf {
     // As RELION: never the first component, and never the file itself.
     let folders = names.len().saturating_sub(1);
     let job = (1..folders).find(|&index| is_job(&names[index]));
-    plain(&names[job.map_or(0, |index| index + 1)..].iter().collect::<PathBuf>())
+    names[job.map_or(0, |index| index + 1)..].iter().collect()
 }
 
 /// A path that stays below the folder it is joined to, without the image's extension.

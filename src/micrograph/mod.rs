@@ -19,6 +19,7 @@ mod list;
 pub mod mrc;
 mod raster;
 
+pub(crate) use list::below_job;
 pub use list::list;
 
 /// The largest image that is read (32768²): more than any detector gives, so a damaged header.

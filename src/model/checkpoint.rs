@@ -46,8 +46,7 @@ pub struct Card {
     pub unlabelled_margin_radii: f64,
     /// Score from which on a peak is a pick: the best on the validation micrographs.
     pub threshold: f32,
-    /// The threshold that fits models of this kind in general; with partial labels the chosen one
-    /// stays near it.
+    /// The threshold that fits models of this kind in general; the chosen one stays near it.
     pub general_threshold: f32,
     /// What scores mean.
     pub reading: pseudo::Reading,

@@ -16,11 +16,14 @@ use crate::error::{Error, Result};
 use crate::micrograph::Source;
 use crate::preprocess::Repairs;
 use crate::publish::{publish_text, sweep};
+use crate::relion;
 
 /// A run directory.
 #[derive(Debug)]
 pub struct RunDir {
     root: PathBuf,
+    /// In a job of RELION, the job's own folder: there its programs look.
+    picks: PathBuf,
     /// Held as long as this lives; the operating system lets go of it however a process ends.
     _lock: Option<File>,
 }
@@ -30,9 +33,10 @@ impl RunDir {
     pub fn open(root: &Path) -> Result<RunDir> {
         std::fs::create_dir_all(root).map_err(Error::io("create the folder", root))?;
         let lock = lock(&root.join("lock"))?;
+        let picks = picks_of(root);
         if lock.is_some() {
-            // Somebody's other folders may lie here too.
-            sweep(root, 1)?;
+            // Somebody's other folders may lie here too, but not in a job of RELION.
+            sweep(root, if picks == root { usize::MAX } else { 1 })?;
             for own in ["prepared", "model", "picks", "picks.all", "items", "report"] {
                 let own = root.join(own);
                 if own.is_dir() {
@@ -40,12 +44,12 @@ impl RunDir {
                 }
             }
         }
-        Ok(RunDir { root: root.to_path_buf(), _lock: lock })
+        Ok(RunDir { root: root.to_path_buf(), picks, _lock: lock })
     }
 
     /// For reading only; another process may be at work in it.
     pub fn look_into(root: &Path) -> RunDir {
-        RunDir { root: root.to_path_buf(), _lock: None }
+        RunDir { root: root.to_path_buf(), picks: picks_of(root), _lock: None }
     }
 
     /// Where micrographs at the working scale are kept, if they are.
@@ -60,7 +64,7 @@ impl RunDir {
 
     /// Where coordinates go.
     pub fn picks(&self) -> PathBuf {
-        self.root.join("picks")
+        self.picks.clone()
     }
 
     /// Where all peaks down to the floor are kept.
@@ -210,6 +214,10 @@ impl RunDir {
             .map_err(|e| Error::setting("settings", e.to_string(), "use finite numbers"))?;
         publish_text(&self.config_path(stage), &text)
     }
+}
+
+fn picks_of(root: &Path) -> PathBuf {
+    if relion::is_job(root) { root.to_path_buf() } else { root.join("picks") }
 }
 
 /// Takes the lock file, and writes into it whose it is; nothing where files cannot be locked.

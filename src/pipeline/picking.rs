@@ -13,7 +13,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::manifest::{Item, RunDir, State, Status};
-use super::{Cancel, Failure, InputStamp, Loaded, Radius, beside, fingerprint, load};
+use super::{Cancel, Failure, InputStamp, Loaded, Radius, beside, fingerprint, load, load_anew};
 use crate::coords::{self, Coordinate, Coordinates};
 use crate::error::{Error, Result};
 use crate::micrograph::Source;
@@ -298,18 +298,9 @@ fn finish(
             (Item { order, ..*item }, peaks, true)
         }
         Next::Prepared(loaded, input, started) => {
+            let peaks = peaks(job.model, job.settings, &loaded)?;
             let warnings = loaded.warnings();
             let Loaded { prepared, radius_mic_px, .. } = *loaded;
-            let card = &job.model.card;
-            let map = score(&job.model.network, &prepared.image)?;
-            let peaks = pick::pick(
-                &map,
-                prepared.valid,
-                &prepared.frame,
-                card.preprocess.radius_work_px(radius_mic_px),
-                card.unlabelled_margin_radii,
-                job.settings,
-            );
             write_all_picks(job.run, &source.stem, &peaks)?;
             let item = Item {
                 schema: 1,
@@ -338,6 +329,33 @@ fn finish(
     }
     let warnings = if kept { Vec::new() } else { item.warnings };
     Ok(Picked { picks: peaks, best_score: item.best_score, kept, warnings })
+}
+
+/// All peaks of a prepared micrograph down to the floor, best first.
+fn peaks(model: &Model, settings: &pick::Settings, loaded: &Loaded) -> Result<Vec<Coordinate>> {
+    let Loaded { prepared, radius_mic_px, .. } = loaded;
+    let map = score(&model.network, &prepared.image)?;
+    Ok(pick::pick(
+        &map,
+        prepared.valid,
+        &prepared.frame,
+        model.card.preprocess.radius_work_px(*radius_mic_px),
+        model.card.unlabelled_margin_radii,
+        settings,
+    ))
+}
+
+/// All peaks of one micrograph by the model's own way of picking, and what a user should hear of;
+/// nothing is stored.
+pub fn peaks_of(
+    model: &Model,
+    source: &Source,
+    radius: Radius,
+) -> Result<(Vec<Coordinate>, Vec<String>)> {
+    let card = &model.card;
+    let radius = |pixel_size| radius_for(card, Some(radius), pixel_size);
+    let loaded = load_anew(source, None, &card.preprocess, &radius)?;
+    Ok((peaks(model, &card.pick, &loaded)?, loaded.warnings()))
 }
 
 fn failed_item(source: &Source, fingerprint: &str, failure: &Failure) -> Item {

@@ -82,7 +82,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
         pixel_size_a: gathered.pixel_size,
         unlabelled_margin_radii: gathered.unlabelled_margin,
         threshold: 0.0,
-        general_threshold: loss.general_threshold(),
+        general_threshold: loss.general_threshold(config.labels.completeness),
         reading: loss.reading(),
         validation: ValidationScores::default(),
         validated_how: gathered.how.clone(),

@@ -4,7 +4,7 @@
 use super::Epoch;
 use crate::coords::Coordinate;
 use crate::error::Result;
-use crate::eval::{self, ThresholdRule};
+use crate::eval;
 use crate::labels::Completeness;
 use crate::model::Network;
 use crate::model::checkpoint::{Card, ValidationScores};
@@ -57,13 +57,8 @@ pub fn judge(network: &Network, card: &Card, validation: &[Validation]) -> Resul
         .map(|(picks, micrograph)| eval::Pair { picks, truth: &micrograph.truth })
         .collect();
     let labels = card.labels.completeness;
-    let rule = match labels {
-        Completeness::Complete => ThresholdRule::Plateau,
-        Completeness::Partial => {
-            ThresholdRule::OneStandardError { general: card.general_threshold }
-        }
-    };
-    let best = eval::best_threshold(&pairs, card.particle_radius_px, rule);
+    let general = card.general_threshold;
+    let best = eval::best_threshold(&pairs, card.particle_radius_px, labels, general);
     let eval::Scores { precision, recall, f1 } = best.macro_;
     Ok(Judged {
         threshold: best.threshold,

@@ -9,7 +9,7 @@ const LAYERS: [&[&str]; 6] = [
     &["star", "micrograph", "coords"],
     &["preprocess", "labels", "pick", "eval", "simulate"],
     &["model", "score", "train"],
-    &["config", "report", "pipeline"],
+    &["config", "relion", "report", "pipeline"],
     &["cli", "main"],
 ];
 /// Inside the layer of the network the order is strict.

@@ -368,7 +368,7 @@ fn one_round(
             forgive_above: settings.forgive_above,
         };
         let card = Card {
-            general_threshold: loss.general_threshold(),
+            general_threshold: loss.general_threshold(ground.card.labels.completeness),
             reading: loss.reading(),
             self_training: Some(SelfTraining { base: base.hash.clone(), round: number }),
             ..ground.card.clone()
