@@ -16,8 +16,9 @@ use crate::labels::Completeness;
 
 /// Most points of a precision–recall curve.
 const CURVE_POINTS: usize = 200;
-/// F1 within this of the best counts as the same: what one micrograph says about others.
-const SAME: f64 = 0.02;
+/// F1 within this of the best counts as the same, however many labels say so: what one micrograph
+/// says about others.
+const SAME: f64 = 0.03;
 /// Relative standard error of a recall of 0.9, for one particle: √(0.1 / 0.9).
 pub const RECALL_ERROR: f64 = 1.0 / 3.0;
 const BOOTSTRAP_ROUNDS: usize = 2000;
@@ -223,8 +224,8 @@ fn sum(counts: &[Counts]) -> Counts {
 /// best by the criterion ([`Scores::criterion`]), the one nearest to the threshold that fits models
 /// of this kind in general (after Breiman et al. 1984).
 ///
-/// About as good is two points of F1 with complete labels, and with partial ones, which are few, one
-/// standard error of the criterion. Hundredths are tried. The figures are those at that threshold.
+/// About as good is within one standard error, of F1 (at least three points) or, with partial labels,
+/// of the criterion. Hundredths are tried. The figures are those at that threshold.
 pub fn best_threshold(
     pairs: &[Pair],
     max_distance_px: f64,
@@ -235,12 +236,11 @@ pub fn best_threshold(
     let points: Vec<Point> = (1..100).map(|i| at(&prepared, i as f32 / 100.0)).collect();
     let value = |point: &Point| point.macro_.criterion(labels);
     let highest = points.iter().map(value).fold(0.0, f64::max);
+    let particles: usize = pairs.iter().map(|pair| pair.truth.len()).sum();
+    let root = (particles.max(1) as f64).sqrt();
     let least = match labels {
-        Completeness::Complete => highest - SAME,
-        Completeness::Partial => {
-            let particles: usize = pairs.iter().map(|pair| pair.truth.len()).sum();
-            highest * (1.0 - RECALL_ERROR / (particles.max(1) as f64).sqrt())
-        }
+        Completeness::Complete => highest - ((highest * (1.0 - highest)).sqrt() / root).max(SAME),
+        Completeness::Partial => highest * (1.0 - RECALL_ERROR / root),
     };
     let off = |point: &Point| (point.threshold - general).abs();
     let as_good = points.iter().filter(|point| value(point) >= least);

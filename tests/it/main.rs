@@ -4,6 +4,7 @@
 mod architecture;
 mod bad_input;
 mod micrographs;
+mod external_job;
 mod pipeline;
 mod readers;
 mod readme;
