@@ -8,6 +8,7 @@ use super::labelled::{self, Request};
 use super::manifest::RunDir;
 use super::{Cancel, Failure};
 use crate::error::{Error, Result};
+use crate::labels::Completeness;
 use crate::labels::patches::Pool;
 use crate::model::checkpoint::ValidationScores;
 use crate::model::device::LIBTORCH_VERSION;
@@ -58,6 +59,10 @@ pub struct Outcome {
     pub failures: Vec<Failure>,
 }
 
+/// The threshold in general of models that know a single micrograph: scores fall on others, which
+/// its own lower quarter does not show. From the same sets as [`crate::train::Loss`]'s.
+const LONE_THRESHOLD: f32 = 0.4;
+
 /// Trains, or goes on with a training that was interrupted.
 pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<Outcome> {
     let request = &job.request;
@@ -82,7 +87,10 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
         pixel_size_a: gathered.pixel_size,
         unlabelled_margin_radii: gathered.unlabelled_margin,
         threshold: 0.0,
-        general_threshold: loss.general_threshold(config.labels.completeness),
+        general_threshold: match config.labels.completeness {
+            Completeness::Complete if gathered.is_lone() => LONE_THRESHOLD,
+            _ => loss.general_threshold(),
+        },
         reading: loss.reading(),
         validation: ValidationScores::default(),
         validated_how: gathered.how.clone(),

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, TchError, Tensor};
 
-use crate::labels::Completeness;
 use crate::labels::pseudo::Reading;
 
 /// What training minimises.
@@ -62,13 +61,12 @@ impl Loss {
         }
     }
 
-    /// The threshold that fits models in general that are trained with it on such labels by hand,
-    /// from the same sets: rounds of self-training on partial ones give lower scores.
-    pub fn general_threshold(self, labels: Completeness) -> f32 {
-        match (self, labels) {
-            (Loss::Labelled { .. }, Completeness::Complete) => 0.7,
-            (Loss::Labelled { .. }, Completeness::Partial) => 0.4,
-            (Loss::Partial(how, _), _) => how.general_threshold(),
+    /// The threshold that fits models in general that are trained with it on labels by hand, from
+    /// the same sets with all their labels.
+    pub fn general_threshold(self) -> f32 {
+        match self {
+            Loss::Labelled { .. } => 0.7,
+            Loss::Partial(how, _) => how.general_threshold(),
         }
     }
 
