@@ -90,10 +90,8 @@ impl JobFolder {
     fn version(&self) -> Version {
         let blocks = star::read(&self.path.join("job.star")).unwrap_or_default();
         let has = |label: &str| blocks.iter().any(|block| block.column(label).is_some());
-        match has("rlnJobType") && !has("rlnJobTypeLabel") {
-            true => Version::Three,
-            false => Version::Four,
-        }
+        let three = has("rlnJobType") && !has("rlnJobTypeLabel");
+        if three { Version::Three } else { Version::Four }
     }
 
     /// Names the lists of coordinates as the job's output, for the RELION that started it.

@@ -16,9 +16,9 @@ use crate::pipeline::{Failure, Radius, picking};
 
 /// Answers as `topaz extract`, so that `picker` can be entered as the Topaz executable
 ///
-/// -t SCORE -r RADIUS -d DEVICE [-x UP_SCALE] [-s DOWN_SCALE] -m MODEL -o OUT MICROGRAPHS: -m is a
+/// -t SCORE -r RADIUS -d DEVICE [-x UP] [-s DOWN] -m MODEL -o OUT MICROGRAPHS: -m is a
 /// model of picker, the radius is in px of the images given, coordinates are multiplied by
-/// UP_SCALE. Scores are log-odds against the model's own threshold: 0 is where `picker pick` cuts.
+/// UP/DOWN. Scores are log-odds against the model's own threshold: 0 is where `picker pick` cuts.
 #[derive(Debug, Args)]
 pub(super) struct ExtractArgs {
     /// As Topaz takes them
@@ -169,7 +169,7 @@ impl Call {
             (score / (1.0 - score)).ln()
         };
         let score = odds(peak.score?) - odds(threshold);
-        (score > self.threshold).then(|| Coordinate {
+        (score > self.threshold).then_some(Coordinate {
             x_mic_px: peak.x_mic_px * self.scale,
             y_mic_px: peak.y_mic_px * self.scale,
             score: Some(score),

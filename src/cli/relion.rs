@@ -24,10 +24,10 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Runs as an External job of RELION
 ///
-/// RELION calls it with --o External/jobNNN/ --in_mics MICROGRAPHS.star, --j THREADS, and the
-/// parameters of the job's form as --label value. With --in_coords a model is trained on these
+/// RELION calls it with `--o External/jobNNN/ --in_mics MICROGRAPHS.star --j THREADS`, and the
+/// parameters of the job's form as --label value. With `--in_coords` a model is trained on these
 /// coordinates first; else --model names one. Labels are the flags of `picker pick` and `picker
-/// train`, with - or _, and --particle_diameter Å. Coordinates go into the job's folder, where
+/// train`, with - or _, and `--particle_diameter Å`. Coordinates go into the job's folder, where
 /// RELION looks for them.
 #[derive(Debug, Args)]
 pub(super) struct RelionArgs {

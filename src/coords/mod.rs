@@ -344,6 +344,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn lists_are_written_byte_for_byte_as_relion_and_cryosparc_read_them() {
+        let dir = folder();
+        let names = ["MotionCorr/job002/Movies/m.mrc", "Mics/a b.mrc"];
+        let files =
+            ["External/job005/Movies/m_autopick.star", "External/job005/Mics/a b_autopick.star"];
+        let files: Vec<(String, PathBuf)> =
+            names.iter().zip(files).map(|(name, file)| (name.to_string(), file.into())).collect();
+        star::write_lists(dir.path(), &files, Path::new("CtfFind/job003/micrographs_ctf.star"))
+            .unwrap();
+        let points =
+            [vec![Coordinate { x_mic_px: 7.5, y_mic_px: 0.0, score: Some(0.25) }], Vec::new()];
+        let all: Vec<Coordinates> = names
+            .iter()
+            .zip(points)
+            .map(|(name, points)| Coordinates { micrograph: name.to_string(), points })
+            .collect();
+        star::write_particles(&dir.path().join("picked_particles.star"), &all).unwrap();
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("data-fixtures");
+        for name in ["autopick.star", "coords_suffix_autopick.star", "picked_particles.star"] {
+            let written = std::fs::read_to_string(dir.path().join(name)).unwrap();
+            assert_eq!(written, std::fs::read_to_string(fixtures.join(name)).unwrap(), "{name}");
+        }
+    }
+
     fn any_points() -> impl Strategy<Value = Vec<Coordinate>> {
         prop::collection::vec((0..5000i32, 0..5000i32, 0..=1000u16), 0..20).prop_map(|points| {
             let mut points: Vec<Coordinate> = points

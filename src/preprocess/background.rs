@@ -4,7 +4,7 @@
 use ndarray::{Array2, Axis, Zip};
 use rayon::prelude::*;
 
-use super::Area;
+use super::{Area, slice_of};
 
 /// The local mean at the scale of `sigma_px`, from the pixels inside `valid` alone.
 ///
@@ -13,7 +13,7 @@ use super::Area;
 pub(super) fn local_mean(image: &Array2<f32>, valid: Area, sigma_px: f64) -> Array2<f32> {
     let half_width =
         (((4.0 * sigma_px * sigma_px + 1.0).sqrt() - 1.0) / 2.0).round().max(1.0) as usize;
-    let inside = valid.slice();
+    let inside = slice_of(valid);
     let mut mean = image.slice(inside).to_owned();
     for _ in 0..3 {
         mean = box_blur_rows(&mean, half_width);

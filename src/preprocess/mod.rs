@@ -101,10 +101,10 @@ impl Area {
         let from_bottom = self.y1 as f64 - 1.0 - y;
         from_left.min(from_right).min(from_top).min(from_bottom)
     }
+}
 
-    fn slice(&self) -> SliceInfo<[SliceInfoElem; 2], ndarray::Ix2, ndarray::Ix2> {
-        s![self.y0..self.y1, self.x0..self.x1]
-    }
+fn slice_of(area: Area) -> SliceInfo<[SliceInfoElem; 2], ndarray::Ix2, ndarray::Ix2> {
+    s![area.y0..area.y1, area.x0..area.x1]
 }
 
 /// A micrograph at the working scale.
@@ -174,7 +174,7 @@ fn scale_inward(mic: Area, frame: &Frame) -> Area {
 
 /// Median 0 and robust standard deviation 1 over the valid area, clipped; 0 outside it.
 fn normalise(image: &mut Array2<f32>, valid: Area, clip: f32) -> Result<()> {
-    let (median, sd) = robust_statistics(image.slice(valid.slice()).iter().copied());
+    let (median, sd) = robust_statistics(image.slice(slice_of(valid)).iter().copied());
     if sd <= 0.0 || !sd.is_finite() {
         return Err(Error::missing(
             "the image is constant: there is nothing to pick in",

@@ -4,7 +4,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{Area, robust_statistics};
+use super::{Area, robust_statistics, slice_of};
 use crate::error::{Error, Result};
 
 /// A border is looked for in this share of the width and height, from each side.
@@ -172,7 +172,7 @@ fn mend_hot_pixels(pixels: &mut Array2<f32>, valid: Area) -> usize {
 fn level_border(pixels: &mut Array2<f32>, valid: Area) {
     let stride = (pixels.len() / 500_000).max(1);
     let (median, _) =
-        robust_statistics(pixels.slice(valid.slice()).iter().copied().step_by(stride));
+        robust_statistics(pixels.slice(slice_of(valid)).iter().copied().step_by(stride));
     for ((y, x), value) in pixels.indexed_iter_mut() {
         if !valid.contains(x, y) {
             *value = median;

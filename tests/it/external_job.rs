@@ -21,8 +21,8 @@ fn project(folder: &Path, count: usize) {
     let movies = folder.join("MotionCorr/job001/Movies");
     fs::create_dir_all(movies.parent().unwrap()).unwrap();
     fs::rename(folder.join("micrographs"), movies).unwrap();
-    let rows: String =
-        (1..=count).map(|i| format!("MotionCorr/job001/Movies/sim_{i:04}.mrc 1\n")).collect();
+    let row = |number| format!("MotionCorr/job001/Movies/sim_{number:04}.mrc 1\n");
+    let rows = (1..=count).map(row).collect::<Vec<_>>().concat();
     fs::write(folder.join("mics.star"), format!("{MICROGRAPHS}{rows}")).unwrap();
 }
 

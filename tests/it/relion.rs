@@ -256,6 +256,16 @@ fn relions_pipeliner_runs_the_chain_and_learns_how_each_job_ended() {
     assert!(picks > 20 && count == picks, "{count} extracted of {picks} picks");
     assert!(off < 1.0, "{off} px from the centre");
 
+    // And back: the particles that were extracted as labels.
+    quick_config(folder);
+    let again = format!(
+        "{external};in_coords == {extract}particles.star;param2_label == config;\
+         param2_value == quick.toml;param3_label == labels;param3_value == partial"
+    );
+    let trained = pipeline.run("External", &again, |_| ());
+    let log = fs::read_to_string(folder.join(&trained).join("run.out")).unwrap();
+    assert_eq!(pipeline.status(&trained), "2", "{log}");
+
     let wrong = format!("{external};param2_label == modell;param2_value == trained");
     let failing = pipeline.run("External", &wrong, |_| ());
     assert_eq!(pipeline.status(&failing), "3");
