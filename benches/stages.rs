@@ -45,6 +45,7 @@ fn scoring(c: &mut Criterion) {
     let image = noise(721);
     for (name, precision) in [("f32", Precision::F32), ("auto", Precision::Auto)] {
         let network = Network::new(Architecture::default(), 1, Device::Cpu, precision).unwrap();
+        let network = network.for_inference().unwrap();
         c.bench_function(&format!("score 721² {name}"), |b| {
             b.iter(|| score(&network, black_box(&image)).unwrap());
         });

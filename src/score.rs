@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::Result;
 use crate::labels::patches::mirror;
-use crate::model::{Architecture, Network, torch};
+use crate::model::{Architecture, Inference, torch};
 
 /// Images of at most this many px are scored whole.
 const WHOLE_PX: usize = 1024 * 1024;
@@ -18,13 +18,13 @@ const WHOLE_PX: usize = 1024 * 1024;
 const TILE_PX: usize = 768;
 
 /// Scores one image.
-pub fn score(network: &Network, image: &Array2<f32>) -> Result<Array2<f32>> {
+pub fn score(network: &Inference, image: &Array2<f32>) -> Result<Array2<f32>> {
     let (height, width) = image.dim();
     let tile = if image.len() <= WHOLE_PX { height.max(width) } else { TILE_PX };
     score_tiled(network, image, tile)
 }
 
-fn score_tiled(network: &Network, image: &Array2<f32>, tile: usize) -> Result<Array2<f32>> {
+fn score_tiled(network: &Inference, image: &Array2<f32>, tile: usize) -> Result<Array2<f32>> {
     let (height, width) = image.dim();
     let mut map = Array2::zeros((height, width));
     for y in (0..height).step_by(tile) {
@@ -70,7 +70,7 @@ impl Span {
     }
 }
 
-fn run(network: &Network, image: &Array2<f32>, rows: &Span, columns: &Span) -> Result<Vec<f32>> {
+fn run(network: &Inference, image: &Array2<f32>, rows: &Span, columns: &Span) -> Result<Vec<f32>> {
     let (height, width) = image.dim();
     let mut window = Vec::with_capacity(rows.len() * columns.len());
     for y in rows.start..rows.end {
@@ -84,7 +84,7 @@ fn run(network: &Network, image: &Array2<f32>, rows: &Span, columns: &Span) -> R
             t.f_view([1, 1, rows.len() as i64, columns.len() as i64])?.f_to_device(network.device())
         })
         .map_err(torch("preparing an image"))?;
-    let mut scores = network.forward(&input, false)?;
+    let mut scores = network.forward(&input)?;
     scores
         .f_sigmoid_()
         .and_then(|t| {
@@ -97,12 +97,12 @@ fn run(network: &Network, image: &Array2<f32>, rows: &Span, columns: &Span) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Device, Precision};
+    use crate::model::{Device, Network, Precision};
     use rand::{Rng, SeedableRng};
 
-    fn network() -> Network {
+    fn network() -> Inference {
         let architecture = Architecture { base_features: 4, attention: true };
-        Network::new(architecture, 2, Device::Cpu, Precision::F32).unwrap()
+        Network::new(architecture, 2, Device::Cpu, Precision::F32).unwrap().for_inference().unwrap()
     }
 
     fn noise(height: usize, width: usize) -> Array2<f32> {

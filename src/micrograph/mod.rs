@@ -10,7 +10,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView1, Axis};
+use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::units::{PixelSize, Shape};
@@ -243,20 +244,47 @@ fn check_values(path: &Path, pixels: &Array2<f32>) -> Result<Option<String>> {
         let what = format!("{count} of its pixels ({share:.1} %) are NaN or infinite");
         Err(Error::unusable(path, what, "motion correction may have failed; make this file again"))
     };
-    let Some(statistics) = Statistics::of(pixels) else {
-        return damaged(pixels.len());
-    };
-    let count = statistics.not_finite;
-    if count * 100 > pixels.len() {
+    let (min, max, count) = extremes(pixels);
+    if count * 100 > pixels.len() || count == pixels.len() {
         return damaged(count);
     }
-    Ok(if statistics.min >= statistics.max {
-        Some(format!("every pixel is {}: the image is blank", statistics.min))
+    Ok(if min >= max {
+        Some(format!("every pixel is {min}: the image is blank"))
     } else if count > 0 {
         Some(format!("{count} px are NaN or infinite"))
     } else {
         None
     })
+}
+
+/// Smallest and largest value, and how many are NaN or infinite; in lanes, which the processor
+/// works on side by side.
+fn extremes(pixels: &Array2<f32>) -> (f32, f32, usize) {
+    const LANES: usize = 16;
+    let of_row = |row: ArrayView1<f32>| {
+        let (mut low, mut high) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+        let mut bad = [0u32; LANES];
+        let mut lanes = |lane: usize, value: f32| {
+            let finite = value.abs() < f32::INFINITY;
+            bad[lane] += u32::from(!finite);
+            low[lane] = if finite && value < low[lane] { value } else { low[lane] };
+            high[lane] = if finite && value > high[lane] { value } else { high[lane] };
+        };
+        match row.as_slice() {
+            Some(row) => {
+                let (blocks, rest) = row.as_chunks::<LANES>();
+                blocks.iter().for_each(|block| (0..LANES).for_each(|i| lanes(i, block[i])));
+                rest.iter().for_each(|value| lanes(0, *value));
+            }
+            None => row.iter().for_each(|value| lanes(0, *value)),
+        }
+        let bad: u32 = bad.iter().sum();
+        let low = low.into_iter().fold(f32::INFINITY, f32::min);
+        (low, high.into_iter().fold(f32::NEG_INFINITY, f32::max), bad as usize)
+    };
+    let both = |a: (f32, f32, usize), b: (f32, f32, usize)| (a.0.min(b.0), a.1.max(b.1), a.2 + b.2);
+    let rows = pixels.axis_iter(Axis(0)).into_par_iter().map(of_row);
+    rows.reduce(|| (f32::INFINITY, f32::NEG_INFINITY, 0), both)
 }
 
 fn misnamed(path: &Path, format: Format) -> Option<String> {

@@ -12,7 +12,7 @@ use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::{Architecture, Device, Network, Precision, torch};
+use super::{Architecture, Device, Inference, Network, Precision, torch};
 use crate::error::{Error, Result};
 use crate::labels::pseudo;
 use crate::units::PixelSize;
@@ -93,7 +93,7 @@ pub struct Model {
     /// What it is.
     pub card: Card,
     /// The network itself.
-    pub network: Network,
+    pub network: Inference,
     /// Hash of the file it came from, in hexadecimal.
     pub hash: String,
 }
@@ -137,7 +137,7 @@ impl Model {
         let (card, tensors, hash) = read::<Card>(path)?;
         let network = Network::new(card.architecture, 0, device, precision)?;
         fill(&network.variables(), &tensors, path)?;
-        Ok(Model { card, network, hash })
+        Ok(Model { card, network: network.for_inference()?, hash })
     }
 
     /// The card alone, without building the network.

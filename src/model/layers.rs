@@ -6,7 +6,10 @@
 use std::borrow::Borrow;
 
 use tch::nn::{Init, Path};
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
+
+/// Added to a variance before it divides.
+const EPSILON: f64 = 1e-5;
 
 /// Convolution with bias.
 #[derive(Debug)]
@@ -28,6 +31,12 @@ impl Conv {
             bias: path.f_var("bias", &[to], Init::Const(0.0))?,
             padding: size / 2,
         })
+    }
+
+    /// For inference alone: weights in the kind they are used in.
+    pub(super) fn folded(&self, kind: Kind) -> Result<Conv, TchError> {
+        let (weight, bias) = (fixed(&self.weight, kind)?, fixed(&self.bias, kind)?);
+        Ok(Conv { weight, bias, padding: self.padding })
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
@@ -53,6 +62,10 @@ impl Up {
             )?,
             bias: path.f_var("bias", &[to], Init::Const(0.0))?,
         })
+    }
+
+    pub(super) fn folded(&self, kind: Kind) -> Result<Up, TchError> {
+        Ok(Up { weight: fixed(&self.weight, kind)?, bias: fixed(&self.bias, kind)? })
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
@@ -90,33 +103,75 @@ impl BatchNorm {
             Some(&self.running_var),
             train,
             0.1,
-            1e-5,
+            EPSILON,
             false,
         )
     }
 }
 
+/// Convolution and batch normalisation; for inference one convolution.
+#[derive(Debug)]
+struct ConvNorm {
+    conv: Conv,
+    norm: Option<BatchNorm>,
+}
+
+impl ConvNorm {
+    fn new(path: &Path, from: i64, to: i64, size: i64) -> Result<ConvNorm, TchError> {
+        let norm = BatchNorm::new(&(path / "norm"), to)?;
+        Ok(ConvNorm { conv: Conv::new(&(path / "conv"), from, to, size)?, norm: Some(norm) })
+    }
+
+    fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor, TchError> {
+        let x = self.conv.forward(x)?;
+        match &self.norm {
+            Some(norm) => norm.forward(&x, train),
+            None => Ok(x),
+        }
+    }
+
+    /// The normalisation by the running statistics, multiplied into the weights:
+    /// γ (w·x + b − μ) / √(σ² + ε) + β.
+    fn folded(&self, kind: Kind) -> Result<ConvNorm, TchError> {
+        let Some(norm) = &self.norm else {
+            return Ok(ConvNorm { conv: self.conv.folded(kind)?, norm: None });
+        };
+        let scale = norm.weight.f_div(&norm.running_var.f_add_scalar(EPSILON)?.f_sqrt()?)?;
+        let weight = self.conv.weight.f_mul(&scale.f_view([-1, 1, 1, 1])?)?;
+        let shifted = self.conv.bias.f_sub(&norm.running_mean)?;
+        let bias = shifted.f_mul(&scale)?.f_add(&norm.bias)?;
+        let conv = Conv { weight, bias, padding: self.conv.padding };
+        Ok(ConvNorm { conv: conv.folded(kind)?, norm: None })
+    }
+}
+
+/// Weights that no gradient knows of.
+fn fixed(weights: &Tensor, kind: Kind) -> Result<Tensor, TchError> {
+    weights.f_detach()?.f_to_kind(kind)
+}
+
 /// Two times 3 × 3 convolution, batch normalisation, rectifier.
 #[derive(Debug)]
 pub(super) struct DoubleConv {
-    first: (Conv, BatchNorm),
-    second: (Conv, BatchNorm),
+    first: ConvNorm,
+    second: ConvNorm,
 }
 
 impl DoubleConv {
     pub(super) fn new(path: &Path, from: i64, to: i64) -> Result<DoubleConv, TchError> {
-        let half = |name: &str, from| -> Result<_, TchError> {
-            let path = path / name;
-            Ok((Conv::new(&(&path / "conv"), from, to, 3)?, BatchNorm::new(&(&path / "norm"), to)?))
-        };
-        Ok(DoubleConv { first: half("first", from)?, second: half("second", to)? })
+        Ok(DoubleConv {
+            first: ConvNorm::new(&(path / "first"), from, to, 3)?,
+            second: ConvNorm::new(&(path / "second"), to, to, 3)?,
+        })
+    }
+
+    pub(super) fn folded(&self, kind: Kind) -> Result<DoubleConv, TchError> {
+        Ok(DoubleConv { first: self.first.folded(kind)?, second: self.second.folded(kind)? })
     }
 
     pub(super) fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor, TchError> {
-        let half = |(conv, norm): &(Conv, BatchNorm), x: &Tensor| {
-            norm.forward(&conv.forward(x)?, train)?.f_relu_()
-        };
-        half(&self.second, &half(&self.first, x)?)
+        let x = self.first.forward(x, train)?.f_relu_()?;
+        self.second.forward(&x, train)?.f_relu_()
     }
 }
 
@@ -126,21 +181,25 @@ impl DoubleConv {
 /// features that come up from below.
 #[derive(Debug)]
 pub(super) struct AttentionGate {
-    from_skip: (Conv, BatchNorm),
-    from_below: (Conv, BatchNorm),
-    weigh: (Conv, BatchNorm),
+    from_skip: ConvNorm,
+    from_below: ConvNorm,
+    weigh: ConvNorm,
 }
 
 impl AttentionGate {
     pub(super) fn new(path: &Path, features: i64) -> Result<AttentionGate, TchError> {
-        let part = |name: &str, from, to| -> Result<_, TchError> {
-            let path = path / name;
-            Ok((Conv::new(&(&path / "conv"), from, to, 1)?, BatchNorm::new(&(&path / "norm"), to)?))
-        };
         Ok(AttentionGate {
-            from_skip: part("skip", features, features / 2)?,
-            from_below: part("below", features, features / 2)?,
-            weigh: part("weigh", features / 2, 1)?,
+            from_skip: ConvNorm::new(&(path / "skip"), features, features / 2, 1)?,
+            from_below: ConvNorm::new(&(path / "below"), features, features / 2, 1)?,
+            weigh: ConvNorm::new(&(path / "weigh"), features / 2, 1, 1)?,
+        })
+    }
+
+    pub(super) fn folded(&self, kind: Kind) -> Result<AttentionGate, TchError> {
+        Ok(AttentionGate {
+            from_skip: self.from_skip.folded(kind)?,
+            from_below: self.from_below.folded(kind)?,
+            weigh: self.weigh.folded(kind)?,
         })
     }
 
@@ -150,10 +209,8 @@ impl AttentionGate {
         below: &Tensor,
         train: bool,
     ) -> Result<Tensor, TchError> {
-        let part =
-            |(conv, norm): &(Conv, BatchNorm), x: &Tensor| norm.forward(&conv.forward(x)?, train);
-        let agreement =
-            part(&self.from_skip, skip)?.f_add_(&part(&self.from_below, below)?)?.f_relu_()?;
-        skip.f_mul(&part(&self.weigh, &agreement)?.f_sigmoid()?)
+        let agreement = self.from_skip.forward(skip, train)?;
+        let agreement = agreement.f_add(&self.from_below.forward(below, train)?)?.f_relu_()?;
+        skip.f_mul(&self.weigh.forward(&agreement, train)?.f_sigmoid()?)
     }
 }

@@ -57,6 +57,33 @@ pub struct Network {
     kind: Kind,
 }
 
+/// A network for scoring alone: normalisations are folded into the convolutions, and weights are
+/// in the number format they are used in.
+#[derive(Debug)]
+pub struct Inference {
+    layers: unet::AttentionUNet,
+    kind: Kind,
+    device: tch::Device,
+}
+
+impl Inference {
+    /// The number format in which it computes.
+    pub fn computes_in(&self) -> Precision {
+        if self.kind == Kind::BFloat16 { Precision::Bf16 } else { Precision::F32 }
+    }
+
+    pub(crate) fn device(&self) -> tch::Device {
+        self.device
+    }
+
+    /// Images `[n, 1, h, w]` → logits in f32.
+    pub(crate) fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        channels_last(images, self.kind)
+            .and_then(|images| self.layers.forward(&images, false)?.f_to_kind(Kind::Float))
+            .map_err(torch("running the network"))
+    }
+}
+
 /// For `map_err` on libtorch's own errors.
 pub(crate) fn torch(doing: &'static str) -> impl FnOnce(tch::TchError) -> Error {
     move |source| Error::Torch { doing, source: Box::new(source) }
@@ -88,9 +115,11 @@ impl Network {
         self.variables.trainable_variables().iter().map(Tensor::numel).sum()
     }
 
-    /// The number format in which it computes.
-    pub fn computes_in(&self) -> Precision {
-        if self.kind == Kind::BFloat16 { Precision::Bf16 } else { Precision::F32 }
+    /// The network as it is now, for scoring.
+    pub fn for_inference(&self) -> Result<Inference> {
+        let _no_gradients = tch::no_grad_guard();
+        let layers = self.layers.folded(self.kind).map_err(torch("folding the network"))?;
+        Ok(Inference { layers, kind: self.kind, device: self.device() })
     }
 
     /// Parameters and running statistics by name.
@@ -139,6 +168,23 @@ mod tests {
     fn parameter_names_stay_as_model_files_have_them() {
         let names: Vec<String> = network(4, true).variables().into_keys().collect();
         insta::assert_snapshot!(names.join("\n"));
+    }
+
+    #[test]
+    fn folded_for_inference_it_is_the_same_function() {
+        for attention in [true, false] {
+            let network = network(4, attention);
+            let images = Tensor::randn([2, 1, 48, 64], (Kind::Float, tch::Device::Cpu)) * 2.0 + 0.5;
+            // Running statistics that are not those of a new network.
+            for _ in 0..5 {
+                network.forward(&images, true).unwrap();
+            }
+            let plain = network.forward(&images, false).unwrap();
+            let folded = network.for_inference().unwrap().forward(&images).unwrap();
+            let spread = plain.std(false).double_value(&[]);
+            let worst = (plain - folded).abs().max().double_value(&[]);
+            assert!(spread > 0.01 && worst < 1e-4 * spread.max(1.0), "{worst} of {spread}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use tch::nn::Path;
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use super::layers::{AttentionGate, Conv, DoubleConv, Up};
 use crate::error::{Error, Result};
@@ -99,6 +99,23 @@ impl AttentionUNet {
             .collect::<Result<_, TchError>>()?;
         let head = Conv::new(&(path / "head"), features(0), 1, 1)?;
         Ok(AttentionUNet { encoders, bottom, decoders, head })
+    }
+
+    /// The same function for inference: normalisations folded into convolutions, weights in `kind`.
+    pub(super) fn folded(&self, kind: Kind) -> Result<AttentionUNet, TchError> {
+        let decoder = |decoder: &Decoder| {
+            Ok(Decoder {
+                up: decoder.up.folded(kind)?,
+                gate: decoder.gate.as_ref().map(|gate| gate.folded(kind)).transpose()?,
+                merge: decoder.merge.folded(kind)?,
+            })
+        };
+        Ok(AttentionUNet {
+            encoders: self.encoders.iter().map(|e| e.folded(kind)).collect::<Result<_, _>>()?,
+            bottom: self.bottom.folded(kind)?,
+            decoders: self.decoders.iter().map(decoder).collect::<Result<_, TchError>>()?,
+            head: self.head.folded(kind)?,
+        })
     }
 
     /// Images `[n, 1, h, w]` → logits of the same shape; h and w multiples of the stride.

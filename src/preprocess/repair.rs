@@ -1,6 +1,6 @@
 //! Repairs at full size: the valid area is found; NaN, hot pixels and dead lines are mended.
 
-use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,14 @@ const BORDER_DIFFERENCE: f32 = 0.25;
 const DEAD_SHARE: f64 = 0.98;
 /// A lone pixel this many robust standard deviations away from the rest is hot (or dead).
 const HOT_SD: f32 = 10.0;
+/// Pixels that are looked at for the median and spread of an image.
+const SAMPLED: usize = 100_000;
+/// Pixels that are looked at to see that a line is not dead.
+const GLANCES: usize = 32;
+/// Numbers that are worked on side by side.
+const LANES: usize = 16;
+/// Rows that are summed up before sums are added.
+const BAND_ROWS: usize = 128;
 
 /// What was mended in one micrograph.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +47,13 @@ impl Repairs {
 }
 
 /// Mends `pixels` in place and tells where the image proper is.
+///
+/// Everything here reads the whole image, several times: rows are gone through in lanes that the
+/// processor works on side by side, and columns row by row, as they lie in memory.
 pub(super) fn mend(pixels: &mut Array2<f32>) -> Result<(Area, Repairs)> {
+    if !pixels.is_standard_layout() {
+        *pixels = pixels.as_standard_layout().into_owned();
+    }
     let mut repairs = Repairs { not_finite: fill_not_finite(pixels)?, ..Repairs::default() };
     let valid = valid_area(pixels.view());
     repairs.border = pixels.len() - (valid.x1 - valid.x0) * (valid.y1 - valid.y0);
@@ -47,12 +61,15 @@ pub(super) fn mend(pixels: &mut Array2<f32>) -> Result<(Area, Repairs)> {
         repairs.dead_lines += mend_dead_lines(pixels, valid, axis);
     }
     repairs.hot = mend_hot_pixels(pixels, valid);
-    level_border(pixels, valid);
+    if repairs.border > 0 {
+        level_border(pixels, valid);
+    }
     Ok((valid, repairs))
 }
 
 fn fill_not_finite(pixels: &mut Array2<f32>) -> Result<usize> {
-    let bad = pixels.iter().filter(|v| !v.is_finite()).count();
+    let in_row = |row: ArrayView1<f32>| row.iter().filter(|v| !v.is_finite()).count();
+    let bad = pixels.axis_iter(Axis(0)).into_par_iter().map(in_row).sum();
     if bad == pixels.len() {
         return Err(Error::missing("no pixel holds a number", "export the micrograph again"));
     }
@@ -67,19 +84,49 @@ fn fill_not_finite(pixels: &mut Array2<f32>) -> Result<usize> {
 ///
 /// Runs need not touch the edge: filters that wrap around leave a few odd lines outside of them.
 fn valid_area(pixels: ArrayView2<f32>) -> Area {
-    let (top, bottom) = border(&line_differences(pixels));
-    let (left, right) = border(&line_differences(pixels.t()));
+    let (top, bottom) = border(&row_differences(pixels));
+    let (left, right) = border(&column_differences(pixels));
     let (height, width) = pixels.dim();
     Area { x0: left, y0: top, x1: width - right, y1: height - bottom }
 }
 
 /// Mean absolute difference of each row to the next.
-fn line_differences(lines: ArrayView2<f32>) -> Vec<f32> {
+fn row_differences(pixels: ArrayView2<f32>) -> Vec<f32> {
     let difference = |i: usize| {
-        let (a, b) = (lines.row(i), lines.row(i + 1));
-        a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f32>() / a.len() as f32
+        let (a, b) = (pixels.row(i), pixels.row(i + 1));
+        let (Some(a), Some(b)) = (a.as_slice(), b.as_slice()) else { return 0.0 };
+        let mut lanes = [0.0; LANES];
+        let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+        for (a, b) in a.iter().zip(b) {
+            (0..LANES).for_each(|i| lanes[i] += (a[i] - b[i]).abs());
+        }
+        let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| (a - b).abs()).sum();
+        (lanes.iter().sum::<f32>() + rest) / pixels.ncols() as f32
     };
-    (0..lines.nrows().saturating_sub(1)).into_par_iter().map(difference).collect()
+    (0..pixels.nrows().saturating_sub(1)).into_par_iter().map(difference).collect()
+}
+
+/// Mean absolute difference of each column to the next.
+fn column_differences(pixels: ArrayView2<f32>) -> Vec<f32> {
+    let pairs = pixels.ncols().saturating_sub(1);
+    let add = |sums: &mut Vec<f32>, row: ArrayView1<f32>| {
+        let Some(row) = row.as_slice() else { return };
+        for ((sum, a), b) in sums.iter_mut().zip(row).zip(&row[1..]) {
+            *sum += (a - b).abs();
+        }
+    };
+    // Bands of fixed height, so that the sums do not depend on the number of threads.
+    let bands: Vec<Vec<f32>> = pixels
+        .axis_chunks_iter(Axis(0), BAND_ROWS)
+        .into_par_iter()
+        .map(|band| {
+            let mut sums = vec![0.0; pairs];
+            band.axis_iter(Axis(0)).for_each(|row| add(&mut sums, row));
+            sums
+        })
+        .collect();
+    let total = |x: usize| bands.iter().map(|sums| sums[x]).sum::<f32>();
+    (0..pairs).map(|x| total(x) / pixels.nrows() as f32).collect()
 }
 
 /// How many lines to leave out at the start and at the end.
@@ -109,6 +156,12 @@ fn mend_dead_lines(pixels: &mut Array2<f32>, valid: Area, axis: Axis) -> usize {
     // Not all: a dead row crosses a dead column.
     let is_dead = |line: ArrayView1<f32>| {
         let usual = line[usize::midpoint(inside.start, inside.end)];
+        // A glance spares most lines the count.
+        let step = (inside.len() / GLANCES).max(1);
+        let glances = inside.clone().step_by(step);
+        if glances.clone().filter(|&i| line[i] == usual).count() * 2 < glances.len() {
+            return false;
+        }
         let equal = inside.clone().filter(|&i| line[i] == usual).count();
         equal as f64 > DEAD_SHARE * inside.len() as f64
     };
@@ -134,7 +187,7 @@ fn mend_dead_lines(pixels: &mut Array2<f32>, valid: Area, axis: Axis) -> usize {
 
 /// Replaces lone extreme pixels by the median of their eight neighbours.
 fn mend_hot_pixels(pixels: &mut Array2<f32>, valid: Area) -> usize {
-    let stride = (pixels.len() / 500_000).max(1);
+    let stride = (pixels.len() / SAMPLED).max(1);
     let (median, sd) = robust_statistics(pixels.iter().copied().step_by(stride));
     let limit = HOT_SD * sd;
     if limit <= 0.0 {
@@ -158,8 +211,21 @@ fn mend_hot_pixels(pixels: &mut Array2<f32>, valid: Area) -> usize {
         let usual = *around.get(around.len() / 2)?;
         (company <= 1).then_some((y, x, usual))
     };
+    let extreme = |y: &usize| {
+        let row = pixels.row(*y);
+        let mut far = [0.0f32; LANES];
+        let (blocks, rest) = row.as_slice().unwrap_or_default().as_chunks::<LANES>();
+        for block in blocks {
+            for i in 0..LANES {
+                let off = (block[i] - median).abs();
+                far[i] = if off > far[i] { off } else { far[i] };
+            }
+        }
+        far.iter().any(|off| *off > limit) || rest.iter().any(|v| (v - median).abs() > limit)
+    };
     let mended: Vec<_> = (valid.y0..valid.y1)
         .into_par_iter()
+        .filter(extreme)
         .flat_map_iter(|y| (valid.x0..valid.x1).filter_map(move |x| mend(y, x)))
         .collect();
     for &(y, x, value) in &mended {
@@ -170,14 +236,13 @@ fn mend_hot_pixels(pixels: &mut Array2<f32>, valid: Area) -> usize {
 
 /// Gives the border the level of the image, so that its edge does not ring through the Fourier crop.
 fn level_border(pixels: &mut Array2<f32>, valid: Area) {
-    let stride = (pixels.len() / 500_000).max(1);
+    let stride = (pixels.len() / SAMPLED).max(1);
     let (median, _) =
         robust_statistics(pixels.slice(slice_of(valid)).iter().copied().step_by(stride));
-    for ((y, x), value) in pixels.indexed_iter_mut() {
-        if !valid.contains(x, y) {
-            *value = median;
-        }
-    }
+    pixels.slice_mut(s![..valid.y0, ..]).fill(median);
+    pixels.slice_mut(s![valid.y1.., ..]).fill(median);
+    pixels.slice_mut(s![.., ..valid.x0]).fill(median);
+    pixels.slice_mut(s![.., valid.x1..]).fill(median);
 }
 
 #[cfg(test)]

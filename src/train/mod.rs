@@ -287,7 +287,7 @@ pub fn train(
     while epochs.len() < settings.epochs && !exhausted(&epochs, tolerance, settings.patience) {
         let started = Instant::now();
         let mut epoch = run_epoch(job, &network, &mut optimiser, &epochs, observe, cancelled)?;
-        let result = judge(&network, job.card, job.validation)?;
+        let result = judge(&network.for_inference()?, job.card, job.validation)?;
         epoch.seconds = started.elapsed().as_secs_f64();
         (epoch.threshold, epoch.precision, epoch.recall, epoch.f1) =
             (result.threshold, result.scores.precision, result.scores.recall, result.scores.f1);

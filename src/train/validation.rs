@@ -6,7 +6,7 @@ use crate::coords::Coordinate;
 use crate::error::Result;
 use crate::eval;
 use crate::labels::Completeness;
-use crate::model::Network;
+use crate::model::Inference;
 use crate::model::checkpoint::{Card, ValidationScores};
 use crate::pick;
 use crate::preprocess::Prepared;
@@ -36,7 +36,7 @@ pub struct Judged {
 }
 
 /// Picks the validation micrographs as `card` says, and finds the threshold to use.
-pub fn judge(network: &Network, card: &Card, validation: &[Validation]) -> Result<Judged> {
+pub fn judge(network: &Inference, card: &Card, validation: &[Validation]) -> Result<Judged> {
     let radius_work_px = card.preprocess.radius_work_px(card.particle_radius_px);
     let mut picked = Vec::with_capacity(validation.len());
     for micrograph in validation {
