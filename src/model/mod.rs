@@ -72,6 +72,12 @@ impl Inference {
         if self.kind == Kind::BFloat16 { Precision::Bf16 } else { Precision::F32 }
     }
 
+    /// Another handle on the same weights, for another thread.
+    pub fn share(&self) -> Result<Inference> {
+        let layers = self.layers.folded(self.kind).map_err(torch("sharing the network"))?;
+        Ok(Inference { layers, kind: self.kind, device: self.device })
+    }
+
     pub(crate) fn device(&self) -> tch::Device {
         self.device
     }
@@ -177,7 +183,7 @@ mod tests {
             let images = Tensor::randn([2, 1, 48, 64], (Kind::Float, tch::Device::Cpu)) * 2.0 + 0.5;
             // Running statistics that are not those of a new network.
             for _ in 0..5 {
-                network.forward(&images, true).unwrap();
+                let _ = network.forward(&images, true).unwrap();
             }
             let plain = network.forward(&images, false).unwrap();
             let folded = network.for_inference().unwrap().forward(&images).unwrap();

@@ -10,21 +10,27 @@ pub(super) fn smooth(map: &Array2<f32>, sigma_px: f64) -> Array2<f32> {
     if sigma_px < 0.1 || map.is_empty() {
         return map.clone();
     }
-    let reach = (3.0 * sigma_px).ceil() as i64;
-    let mut kernel: Vec<f32> =
-        (-reach..=reach).map(|i| (-0.5 * (i as f64 / sigma_px).powi(2)).exp() as f32).collect();
+    let reach = (3.0 * sigma_px).ceil() as usize;
+    let gaussian = |k: usize| (-0.5 * ((k as f64 - reach as f64) / sigma_px).powi(2)).exp() as f32;
+    let mut kernel: Vec<f32> = (0..=2 * reach).map(gaussian).collect();
     let total: f32 = kernel.iter().sum();
     kernel.iter_mut().for_each(|k| *k /= total);
     let along_rows = |image: &Array2<f32>| {
-        let last = image.ncols() as i64 - 1;
-        let mut out = Array2::zeros(image.dim());
-        out.axis_iter_mut(Axis(0)).into_par_iter().zip(image.axis_iter(Axis(0))).for_each(
-            |(mut to, from)| {
-                for (x, value) in to.iter_mut().enumerate() {
-                    let tap = |(k, weight): (usize, &f32)| {
-                        weight * from[(x as i64 + k as i64 - reach).clamp(0, last) as usize]
-                    };
-                    *value = kernel.iter().enumerate().map(tap).sum();
+        let width = image.ncols();
+        let mut out = Array2::<f32>::zeros(image.dim());
+        out.axis_iter_mut(Axis(0)).into_par_iter().zip(image.axis_iter(Axis(0))).for_each_init(
+            || vec![0.0f32; width + 2 * reach],
+            |padded, (mut to, from)| {
+                padded[..reach].fill(from[0]);
+                padded[reach..reach + width]
+                    .iter_mut()
+                    .zip(from)
+                    .for_each(|(to, from)| *to = *from);
+                padded[reach + width..].fill(from[width - 1]);
+                // One tap after the other over the whole row: sums that lie side by side.
+                let Some(to) = to.as_slice_mut() else { return };
+                for (k, weight) in kernel.iter().enumerate() {
+                    to.iter_mut().zip(&padded[k..]).for_each(|(to, from)| *to += weight * from);
                 }
             },
         );

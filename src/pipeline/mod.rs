@@ -13,6 +13,7 @@ pub mod reporting;
 pub mod self_training;
 pub mod training;
 pub mod watching;
+mod workers;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};

@@ -1,23 +1,23 @@
 //! Picking many micrographs: sources + model → coordinates of each, as a stream.
 //!
-//! One thread reads and prepares the next micrograph while the network scores this one; the bound
-//! between them keeps memory the same for ten micrographs and for ten thousand. All peaks down to
+//! Workers take one micrograph each from its file to its picks ([`super::workers`]); memory is the
+//! same for ten micrographs and for ten thousand. All peaks down to
 //! the floor are stored (`picks.all/`), and the picks (`picks/`) are cut from them, so that
 //! another threshold needs no network.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use serde::Serialize;
 
 use super::manifest::{Item, RunDir, State, Status};
+use super::workers::in_order;
 use super::{Cancel, Failure, InputStamp, Loaded, Radius, beside, fingerprint, load, load_anew};
 use crate::coords::{self, Coordinate, Coordinates};
 use crate::error::{Error, Result};
 use crate::micrograph::Source;
-use crate::model::{Card, Model, Precision};
+use crate::model::{Card, Inference, Model, Precision};
 use crate::pick;
 use crate::preprocess::Repairs;
 use crate::publish::publish;
@@ -136,104 +136,130 @@ pub(super) fn pick_into(
     cancel: &Cancel,
 ) -> Result<()> {
     let fingerprint = job.fingerprint()?;
-    std::thread::scope(|scope| -> Result<()> {
-        // One prepared micrograph waits while one is scored and one is read.
-        let (sender, prepared) = sync_channel(1);
-        let fingerprint = &fingerprint;
-        let reader = Reader {
-            card: &job.model.card,
-            radius: job.radius,
-            pixel_size: job.pixel_size,
-            run: job.run,
-            fingerprint,
-            retry_failed: job.retry_failed,
-        };
-        scope.spawn(move || {
-            for source in sources {
-                let next = reader.next(source);
-                if cancel.requested() || sender.send((source, next)).is_err() {
-                    break;
-                }
+    let desk = Desk {
+        card: &job.model.card,
+        settings: job.settings,
+        radius: job.radius,
+        pixel_size: job.pixel_size,
+        threshold: job.threshold,
+        run: job.run,
+        fingerprint: &fingerprint,
+        retry_failed: job.retry_failed,
+    };
+    let take = |order: usize, outcome: Result<Outcome>| {
+        let source = &sources[order];
+        match outcome {
+            Ok(Outcome::Picked(picked)) => {
+                summary.add(&picked);
+                observe(Event::Picked {
+                    source,
+                    picks: picked.picks.len(),
+                    kept: picked.kept,
+                    warnings: &picked.warnings,
+                });
+                lists.add(&source.name, &source.stem);
             }
-        });
-        for (order, (source, next)) in prepared.iter().enumerate() {
-            if cancel.requested() {
-                return Err(Error::Interrupted);
+            // A full disk or a folder without permission would fail every micrograph alike.
+            Err(error @ Error::Io { action: "write" | "create the folder", .. }) => {
+                return Err(error);
             }
-            let picked = match next {
-                Ok(Next::Failed(error)) => {
-                    let failure = Failure { micrograph: source.name.clone(), error };
-                    observe(Event::Failed(&failure));
-                    summary.failures.push(failure);
-                    continue;
-                }
-                next => next.and_then(|next| finish(job, source, order, fingerprint, next)),
-            };
-            match picked {
-                Ok(picked) => {
-                    summary.add(&picked);
-                    observe(Event::Picked {
-                        source,
-                        picks: picked.picks.len(),
-                        kept: picked.kept,
-                        warnings: &picked.warnings,
-                    });
-                    lists.add(&source.name, &source.stem);
-                }
-                // A full disk or a folder without permission would fail every micrograph alike.
-                Err(error @ Error::Io { action: "write" | "create the folder", .. }) => {
-                    return Err(error);
-                }
-                Err(error) => {
-                    let failure = Failure::new(&source.name, &error);
-                    let item = Item { order, ..failed_item(source, fingerprint, &failure) };
-                    job.run.record(source, &item)?;
-                    observe(Event::Failed(&failure));
-                    summary.failures.push(failure);
-                }
+            Ok(Outcome::AsBefore(error)) => {
+                let failure = Failure { micrograph: source.name.clone(), error };
+                observe(Event::Failed(&failure));
+                summary.failures.push(failure);
+            }
+            Err(error) => {
+                let failure = Failure::new(&source.name, &error);
+                let item = Item { order, ..failed_item(source, &fingerprint, &failure) };
+                job.run.record(source, &item)?;
+                observe(Event::Failed(&failure));
+                summary.failures.push(failure);
             }
         }
-        if cancel.requested() { Err(Error::Interrupted) } else { Ok(()) }
-    })
+        Ok(())
+    };
+    let equip = || job.model.network.share();
+    let work =
+        |network: &Inference, order: usize, source: &Source| desk.pick(network, order, source);
+    in_order(sources, equip, work, take, cancel)
 }
 
-/// A micrograph on its way to the network.
-enum Next {
-    Kept(Box<Item>),
+/// How a micrograph ended, unless an error says so.
+enum Outcome {
+    Picked(Picked),
     /// It failed before and has not changed.
-    Failed(String),
-    Prepared(Box<Loaded>, InputStamp, Instant),
+    AsBefore(String),
 }
 
-/// What reading needs; without the network, which stays with its thread.
-struct Reader<'a> {
+struct Picked {
+    picks: Vec<Coordinate>,
+    best_score: Option<f32>,
+    kept: bool,
+    warnings: Vec<String>,
+}
+
+/// What every worker needs beside the network.
+struct Desk<'a> {
     card: &'a Card,
+    settings: &'a pick::Settings,
     radius: Option<Radius>,
     pixel_size: Option<PixelSize>,
+    threshold: f32,
     run: &'a RunDir,
     fingerprint: &'a str,
     retry_failed: bool,
 }
 
-impl Reader<'_> {
-    fn next(&self, source: &Source) -> Result<Next> {
+impl Desk<'_> {
+    /// Scores a micrograph if need be, stores its peaks, cuts its picks, and records it, in this
+    /// order.
+    fn pick(&self, network: &Inference, order: usize, source: &Source) -> Result<Outcome> {
         let started = Instant::now();
         let input = InputStamp::of(&source.path)?;
         let item = self.run.item(source);
-        match (Item::state(item.as_ref(), self.fingerprint, Some(&input)), item) {
-            (State::Done, Some(item)) if all_picks_path(self.run, &source.stem).is_file() => {
-                return Ok(Next::Kept(Box::new(item)));
-            }
-            (State::Failed, Some(Item { error: Some(error), .. })) if !self.retry_failed => {
-                return Ok(Next::Failed(format!(
-                    "{error} (as before; --retry-failed tries it again)"
-                )));
-            }
-            _ => {}
+        let (item, mut peaks, kept) =
+            match (Item::state(item.as_ref(), self.fingerprint, Some(&input)), item) {
+                (State::Done, Some(item)) if all_picks_path(self.run, &source.stem).is_file() => {
+                    let peaks = read_all_picks(self.run, &source.stem)?;
+                    (Item { order, ..item }, peaks, true)
+                }
+                (State::Failed, Some(Item { error: Some(error), .. })) if !self.retry_failed => {
+                    let error = format!("{error} (as before; --retry-failed tries it again)");
+                    return Ok(Outcome::AsBefore(error));
+                }
+                _ => {
+                    let radius = |pixel_size| radius_for(self.card, self.radius, pixel_size);
+                    let settings = &self.card.preprocess;
+                    let loaded = load(self.run, source, self.pixel_size, settings, &radius)?;
+                    let peaks = peaks(network, self.card, self.settings, &loaded)?;
+                    write_all_picks(self.run, &source.stem, &peaks)?;
+                    let item = Item {
+                        schema: 1,
+                        micrograph: source.name.clone(),
+                        path: source.path.clone(),
+                        stem: source.stem.clone(),
+                        order,
+                        status: Status::Done,
+                        fingerprint: self.fingerprint.to_string(),
+                        input: Some(input),
+                        peaks: peaks.len(),
+                        best_score: peaks.first().and_then(|peak| peak.score),
+                        particle_radius_px: loaded.radius_mic_px,
+                        repairs: loaded.prepared.repairs,
+                        warnings: loaded.warnings(),
+                        error: None,
+                        seconds: started.elapsed().as_secs_f64(),
+                    };
+                    (item, peaks, false)
+                }
+            };
+        cut(&mut peaks, self.threshold);
+        coords::star::write(&star_path(self.run, &source.stem), &peaks)?;
+        if !kept {
+            self.run.record(source, &item)?;
         }
-        let radius = |pixel_size| radius_for(self.card, self.radius, pixel_size);
-        let loaded = load(self.run, source, self.pixel_size, &self.card.preprocess, &radius)?;
-        Ok(Next::Prepared(Box::new(loaded), input, started))
+        let warnings = if kept { Vec::new() } else { item.warnings };
+        Ok(Outcome::Picked(Picked { picks: peaks, best_score: item.best_score, kept, warnings }))
     }
 }
 
@@ -276,71 +302,21 @@ pub(super) fn radius_for(
     Ok(radius)
 }
 
-struct Picked {
-    picks: Vec<Coordinate>,
-    best_score: Option<f32>,
-    kept: bool,
-    warnings: Vec<String>,
-}
-
-/// Scores a micrograph if need be, stores its peaks, cuts its picks, and records it, in this order.
-fn finish(
-    job: &Job,
-    source: &Source,
-    order: usize,
-    fingerprint: &str,
-    next: Next,
-) -> Result<Picked> {
-    let (item, mut peaks, kept) = match next {
-        Next::Failed(error) => return Err(Error::unusable(&source.path, error, "")),
-        Next::Kept(item) => {
-            let peaks = read_all_picks(job.run, &source.stem)?;
-            (Item { order, ..*item }, peaks, true)
-        }
-        Next::Prepared(loaded, input, started) => {
-            let peaks = peaks(job.model, job.settings, &loaded)?;
-            let warnings = loaded.warnings();
-            let Loaded { prepared, radius_mic_px, .. } = *loaded;
-            write_all_picks(job.run, &source.stem, &peaks)?;
-            let item = Item {
-                schema: 1,
-                micrograph: source.name.clone(),
-                path: source.path.clone(),
-                stem: source.stem.clone(),
-                order,
-                status: Status::Done,
-                fingerprint: fingerprint.to_string(),
-                input: Some(input),
-                peaks: peaks.len(),
-                best_score: peaks.first().and_then(|peak| peak.score),
-                particle_radius_px: radius_mic_px,
-                repairs: prepared.repairs,
-                warnings,
-                error: None,
-                seconds: started.elapsed().as_secs_f64(),
-            };
-            (item, peaks, false)
-        }
-    };
-    cut(&mut peaks, job.threshold);
-    coords::star::write(&star_path(job.run, &source.stem), &peaks)?;
-    if !kept {
-        job.run.record(source, &item)?;
-    }
-    let warnings = if kept { Vec::new() } else { item.warnings };
-    Ok(Picked { picks: peaks, best_score: item.best_score, kept, warnings })
-}
-
 /// All peaks of a prepared micrograph down to the floor, best first.
-fn peaks(model: &Model, settings: &pick::Settings, loaded: &Loaded) -> Result<Vec<Coordinate>> {
+fn peaks(
+    network: &Inference,
+    card: &Card,
+    settings: &pick::Settings,
+    loaded: &Loaded,
+) -> Result<Vec<Coordinate>> {
     let Loaded { prepared, radius_mic_px, .. } = loaded;
-    let map = score(&model.network, &prepared.image)?;
+    let map = score(network, &prepared.image)?;
     Ok(pick::pick(
         &map,
         prepared.valid,
         &prepared.frame,
-        model.card.preprocess.radius_work_px(*radius_mic_px),
-        model.card.unlabelled_margin_radii,
+        card.preprocess.radius_work_px(*radius_mic_px),
+        card.unlabelled_margin_radii,
         settings,
     ))
 }
@@ -355,7 +331,7 @@ pub fn peaks_of(
     let card = &model.card;
     let radius = |pixel_size| radius_for(card, Some(radius), pixel_size);
     let loaded = load_anew(source, None, &card.preprocess, &radius)?;
-    Ok((peaks(model, &card.pick, &loaded)?, loaded.warnings()))
+    Ok((peaks(&model.network, card, &card.pick, &loaded)?, loaded.warnings()))
 }
 
 fn failed_item(source: &Source, fingerprint: &str, failure: &Failure) -> Item {

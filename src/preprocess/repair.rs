@@ -187,8 +187,7 @@ fn mend_dead_lines(pixels: &mut Array2<f32>, valid: Area, axis: Axis) -> usize {
 
 /// Replaces lone extreme pixels by the median of their eight neighbours.
 fn mend_hot_pixels(pixels: &mut Array2<f32>, valid: Area) -> usize {
-    let stride = (pixels.len() / SAMPLED).max(1);
-    let (median, sd) = robust_statistics(pixels.iter().copied().step_by(stride));
+    let (median, sd) = robust_statistics(sample(pixels, Area::whole(pixels.dim())));
     let limit = HOT_SD * sd;
     if limit <= 0.0 {
         return 0;
@@ -234,11 +233,16 @@ fn mend_hot_pixels(pixels: &mut Array2<f32>, valid: Area) -> usize {
     mended.len()
 }
 
+/// Pixels of an area on a grid, at most [`SAMPLED`] or so.
+fn sample(pixels: &Array2<f32>, area: Area) -> impl Iterator<Item = f32> {
+    let inside = pixels.slice(slice_of(area));
+    let step = (inside.len() as f64 / SAMPLED as f64).sqrt().ceil().max(1.0) as usize;
+    inside.slice_move(s![..;step, ..;step]).into_iter().copied()
+}
+
 /// Gives the border the level of the image, so that its edge does not ring through the Fourier crop.
 fn level_border(pixels: &mut Array2<f32>, valid: Area) {
-    let stride = (pixels.len() / SAMPLED).max(1);
-    let (median, _) =
-        robust_statistics(pixels.slice(slice_of(valid)).iter().copied().step_by(stride));
+    let (median, _) = robust_statistics(sample(pixels, valid));
     pixels.slice_mut(s![..valid.y0, ..]).fill(median);
     pixels.slice_mut(s![valid.y1.., ..]).fill(median);
     pixels.slice_mut(s![.., ..valid.x0]).fill(median);
