@@ -42,6 +42,11 @@ pub(super) struct RelionArgs {
 }
 
 pub(super) fn run(args: &RelionArgs, global: &Global) -> Result<Exit> {
+    let signals = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&signals);
+    ctrlc::set_handler(move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+    })?;
     let labels = pairs(&args.arguments);
     let folder = labels.iter().find(|(label, _)| label == "o").and_then(|(_, value)| value.clone());
     let Some(folder) = folder else {
@@ -52,11 +57,6 @@ pub(super) fn run(args: &RelionArgs, global: &Global) -> Result<Exit> {
         .into());
     };
     let mut job = Marked { folder: JobFolder::begin(Path::new(&folder))?, ended: Ended::Failure };
-    let signals = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&signals);
-    ctrlc::set_handler(move || {
-        counted.fetch_add(1, Ordering::SeqCst);
-    })?;
     let ended = Call::of(labels)?.work(&job.folder, global, &signals);
     if let Ok(Exit::Interrupted) = &ended {
         job.ended = Ended::Aborted;

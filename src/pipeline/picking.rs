@@ -1,6 +1,6 @@
 //! Picking many micrographs: sources + model → coordinates of each, as a stream.
 //!
-//! Workers take one micrograph each from its file to its picks ([`super::workers`]); memory is the
+//! Workers take one micrograph each from its file to its picks (module `workers`); memory is the
 //! same for ten micrographs and for ten thousand. All peaks down to
 //! the floor are stored (`picks.all/`), and the picks (`picks/`) are cut from them, so that
 //! another threshold needs no network.

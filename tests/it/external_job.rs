@@ -159,7 +159,7 @@ fn a_job_that_is_stopped_or_killed_says_so() {
 
     // Continued, it forgets the wish to abort.
     let mut child = endless(folder);
-    std::thread::sleep(Duration::from_millis(300));
+    stage_of(&child);
     assert!(child.try_wait().unwrap().is_none());
     signal("-TERM", &child.id().to_string());
     assert_eq!(child.wait().unwrap().code(), Some(130));
@@ -241,4 +241,26 @@ fn called_as_topaz_it_answers_as_topaz() {
         .assert()
         .success()
         .stderr(contains("runs on the processor").or(contains("cuda")));
+}
+
+#[test]
+fn a_diameter_in_angstrom_means_the_pixels_of_each_optics_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    project(folder, 2);
+    let table = fs::read_to_string(folder.join("mics.star")).unwrap();
+    let table =
+        table.replace("1 5.0\n", "1 5.0\n2 2.5\n").replace("sim_0002.mrc 1", "sim_0002.mrc 2");
+    fs::write(folder.join("mics.star"), table).unwrap();
+    job(folder, &PICKING)
+        .args(["--particle_diameter", "140"])
+        .assert()
+        .success()
+        .stderr(contains("2.5000 Å of its STAR file is used, but its header says 5.0000 Å"));
+    let radius = |name: &str| {
+        let path = folder.join(JOB).join(format!("items/Movies/{name}.json"));
+        let item: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        item["particle_radius_px"].as_f64().unwrap()
+    };
+    assert_eq!((radius("sim_0001"), radius("sim_0002")), (14.0, 28.0));
 }
