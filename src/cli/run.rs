@@ -178,7 +178,7 @@ fn work(args: &PipelineArgs, inputs: &Inputs, session: &Session, global: &Global
     let mut failures: Vec<Failure> = Vec::new();
     if pending(inputs, Stage::Preprocess)? || (config.data.keep_prepared && args.retry_failed) {
         let card = inputs.given_card()?;
-        let job = inputs.preparing(card.as_ref(), args.retry_failed);
+        let job = inputs.preparing(card.as_ref(), args.retry_failed)?;
         // What cannot be read here, later stages name.
         preprocess::prepare(session, config, &job, inputs.sources, global)?;
     }

@@ -140,9 +140,10 @@ impl Content {
 
 /// Reads files and folders (with sub-folders).
 ///
-/// A marker file of RELION 3.1, `coords_suffix_NAME.star`, stands for the files beside it. In a folder, files that hold no coordinates are passed over, a file for one micrograph keeps its
+/// In a folder, files that hold no coordinates are passed over, a file for one micrograph keeps its
 /// place in the tree (`a/m` for `a/m.star`), and a table of many micrographs only speaks for those
-/// that have no file of their own.
+/// that have no file of their own. A marker file of RELION 3.1, `coords_suffix_NAME.star`, stands for
+/// the files beside it.
 pub fn read_all(paths: &[PathBuf]) -> Result<Vec<Coordinates>> {
     let mut all = Vec::new();
     for path in paths {

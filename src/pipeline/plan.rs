@@ -11,7 +11,7 @@ use super::manifest::{Item, Run, RunDir, State};
 use super::preparing::{self, Scale};
 use super::{InputStamp, Radius, fingerprint, picking, self_training};
 use crate::config::RunConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::micrograph::Source;
 use crate::model::{Card, Device, Model, Precision, checkpoint};
 use crate::train;
@@ -110,16 +110,20 @@ impl<'a> Inputs<'a> {
     }
 
     /// What storing prepared micrographs needs; `card` is [`Inputs::given_card`].
-    pub fn preparing(&'a self, card: Option<&'a Card>, retry_failed: bool) -> preparing::Job<'a> {
+    pub fn preparing(
+        &'a self,
+        card: Option<&'a Card>,
+        retry_failed: bool,
+    ) -> Result<preparing::Job<'a>> {
         let (settings, scale) = match (&self.request, card) {
+            (Some(request), _) => (&self.config.preprocess, Scale::Radius(request.radius)),
             (None, Some(card)) => (&card.preprocess, Scale::Model(card, self.radius)),
-            (request, _) => {
-                let radius = request.as_ref().map(|request| request.radius).or(self.radius);
-                (&self.config.preprocess, Scale::Radius(radius.unwrap_or(Radius::Px(0.0))))
+            (None, None) => {
+                return Err(Error::missing("there is neither a model nor labels", "add --model"));
             }
         };
         let pixel_size = self.config.data.pixel_size_a.map(PixelSize);
-        preparing::Job { settings, scale, pixel_size, retry_failed, run: self.run }
+        Ok(preparing::Job { settings, scale, pixel_size, retry_failed, run: self.run })
     }
 
     /// The state of every stage.
@@ -149,7 +153,7 @@ impl<'a> Inputs<'a> {
 
     fn preprocess(&self) -> Result<Step> {
         let card = self.given_card()?;
-        let job = self.preparing(card.as_ref(), false);
+        let job = self.preparing(card.as_ref(), false)?;
         let mut counts = [0; 4];
         for source in self.sources {
             counts[job.state_of(source)? as usize] += 1;
