@@ -150,14 +150,19 @@ impl Format {
 /// but no micrograph: a movie or stack, a picture in colour, more than 1 % of NaN or infinities.
 pub fn read(path: &Path) -> Result<Micrograph> {
     let format = Format::of_content(path)?;
-    let (mut header, pixels) = match format {
+    let (mut header, pixels, extremes) = match format {
         Format::Mrc | Format::MrcGz => mrc::read(path, format)?,
-        Format::Tiff => raster::read_tiff(path)?,
-        Format::Png | Format::Jpeg => raster::read_picture(path, format)?,
+        Format::Tiff => with_extremes(raster::read_tiff(path)?),
+        Format::Png | Format::Jpeg => with_extremes(raster::read_picture(path, format)?),
     };
     header.warnings.extend(misnamed(path, format));
-    header.warnings.extend(check_values(path, &pixels)?);
+    header.warnings.extend(check_values(path, pixels.len(), extremes)?);
     Ok(Micrograph { pixels, header_pixel_size: header.pixel_size, warnings: header.warnings })
+}
+
+fn with_extremes((header, pixels): (Header, Array2<f32>)) -> (Header, Array2<f32>, Extremes) {
+    let extremes = Extremes::of_image(&pixels);
+    (header, pixels, extremes)
 }
 
 /// Reads what a file says of itself, without its pixels; errors as [`read`].
@@ -238,53 +243,80 @@ impl Statistics {
 }
 
 /// Refuses images with nothing in them to see, and warns of the doubtful.
-fn check_values(path: &Path, pixels: &Array2<f32>) -> Result<Option<String>> {
-    let damaged = |count: usize| {
-        let share = 100.0 * count as f64 / pixels.len() as f64;
-        let what = format!("{count} of its pixels ({share:.1} %) are NaN or infinite");
-        Err(Error::unusable(path, what, "motion correction may have failed; make this file again"))
-    };
-    let (min, max, count) = extremes(pixels);
-    if count * 100 > pixels.len() || count == pixels.len() {
-        return damaged(count);
+fn check_values(path: &Path, pixels: usize, found: Extremes) -> Result<Option<String>> {
+    let Extremes { low, high, not_finite } = found;
+    if not_finite * 100 > pixels || not_finite == pixels {
+        let share = 100.0 * not_finite as f64 / pixels as f64;
+        let what = format!("{not_finite} of its pixels ({share:.1} %) are NaN or infinite");
+        let hint = "motion correction may have failed; make this file again";
+        return Err(Error::unusable(path, what, hint));
     }
-    Ok(if min >= max {
-        Some(format!("every pixel is {min}: the image is blank"))
-    } else if count > 0 {
-        Some(format!("{count} px are NaN or infinite"))
+    Ok(if low >= high {
+        Some(format!("every pixel is {low}: the image is blank"))
+    } else if not_finite > 0 {
+        Some(format!("{not_finite} px are NaN or infinite"))
     } else {
         None
     })
 }
 
-/// Smallest and largest value, and how many are NaN or infinite; in lanes, which the processor
-/// works on side by side.
-fn extremes(pixels: &Array2<f32>) -> (f32, f32, usize) {
-    const LANES: usize = 16;
-    let of_row = |row: ArrayView1<f32>| {
+/// Smallest and largest finite value, and how many values are NaN or infinite.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Extremes {
+    pub(crate) low: f32,
+    pub(crate) high: f32,
+    pub(crate) not_finite: usize,
+}
+
+impl Extremes {
+    pub(crate) const NONE: Extremes =
+        Extremes { low: f32::INFINITY, high: f32::NEG_INFINITY, not_finite: 0 };
+
+    /// In lanes, which the processor works on side by side.
+    pub(crate) fn of(values: &[f32]) -> Extremes {
+        const LANES: usize = 16;
         let (mut low, mut high) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
-        let mut bad = [0u32; LANES];
+        // Nothing times a number is nothing; times NaN or infinity it is NaN, which stays.
+        let mut nothing = [0.0f32; LANES];
         let mut lanes = |lane: usize, value: f32| {
-            let finite = value.abs() < f32::INFINITY;
-            bad[lane] += u32::from(!finite);
-            low[lane] = if finite && value < low[lane] { value } else { low[lane] };
-            high[lane] = if finite && value > high[lane] { value } else { high[lane] };
+            low[lane] = if value < low[lane] { value } else { low[lane] };
+            high[lane] = if value > high[lane] { value } else { high[lane] };
+            nothing[lane] += value * 0.0;
         };
-        match row.as_slice() {
-            Some(row) => {
-                let (blocks, rest) = row.as_chunks::<LANES>();
-                blocks.iter().for_each(|block| (0..LANES).for_each(|i| lanes(i, block[i])));
-                rest.iter().for_each(|value| lanes(0, *value));
-            }
-            None => row.iter().for_each(|value| lanes(0, *value)),
+        let (blocks, rest) = values.as_chunks::<LANES>();
+        blocks.iter().for_each(|block| (0..LANES).for_each(|i| lanes(i, block[i])));
+        rest.iter().for_each(|value| lanes(0, *value));
+        if nothing.iter().any(|sum| sum.is_nan()) {
+            let finite = values.iter().copied().filter(|value| value.is_finite());
+            return Extremes {
+                low: finite.clone().fold(f32::INFINITY, f32::min),
+                high: finite.clone().fold(f32::NEG_INFINITY, f32::max),
+                not_finite: values.len() - finite.count(),
+            };
         }
-        let bad: u32 = bad.iter().sum();
-        let low = low.into_iter().fold(f32::INFINITY, f32::min);
-        (low, high.into_iter().fold(f32::NEG_INFINITY, f32::max), bad as usize)
-    };
-    let both = |a: (f32, f32, usize), b: (f32, f32, usize)| (a.0.min(b.0), a.1.max(b.1), a.2 + b.2);
-    let rows = pixels.axis_iter(Axis(0)).into_par_iter().map(of_row);
-    rows.reduce(|| (f32::INFINITY, f32::NEG_INFINITY, 0), both)
+        Extremes {
+            low: low.into_iter().fold(f32::INFINITY, f32::min),
+            high: high.into_iter().fold(f32::NEG_INFINITY, f32::max),
+            not_finite: 0,
+        }
+    }
+
+    pub(crate) fn and(self, other: Extremes) -> Extremes {
+        Extremes {
+            low: self.low.min(other.low),
+            high: self.high.max(other.high),
+            not_finite: self.not_finite + other.not_finite,
+        }
+    }
+
+    fn of_image(pixels: &Array2<f32>) -> Extremes {
+        let of_row = |row: ArrayView1<f32>| match row.as_slice() {
+            Some(row) => Extremes::of(row),
+            None => Extremes::of(&row.to_vec()),
+        };
+        let rows = pixels.axis_iter(Axis(0)).into_par_iter().map(of_row);
+        rows.reduce(|| Extremes::NONE, Extremes::and)
+    }
 }
 
 fn misnamed(path: &Path, format: Format) -> Option<String> {
@@ -365,15 +397,17 @@ mod tests {
 
     #[test]
     fn a_few_nan_are_warned_of_and_many_refused() {
-        let path = Path::new("a.mrc");
+        let check = |image: &Array2<f32>| {
+            check_values(Path::new("a.mrc"), image.len(), Extremes::of_image(image))
+        };
         let mut image = Array2::from_shape_fn((20, 20), |(y, x)| (x * y) as f32);
-        assert_eq!(check_values(path, &image).unwrap(), None);
+        assert_eq!(check(&image).unwrap(), None);
         image.row_mut(0).iter_mut().take(4).for_each(|value| *value = f32::NAN);
-        assert!(check_values(path, &image).unwrap().unwrap().starts_with("4 px"));
+        assert!(check(&image).unwrap().unwrap().starts_with("4 px"));
         image[[1, 1]] = f32::INFINITY;
-        assert!(check_values(path, &image).unwrap_err().to_string().contains("5 of its pixels"));
-        assert!(check_values(path, &Array2::from_elem((2, 2), f32::NAN)).is_err());
-        let blank = check_values(path, &Array2::zeros((2, 2))).unwrap();
+        assert!(check(&image).unwrap_err().to_string().contains("5 of its pixels"));
+        assert!(check(&Array2::from_elem((2, 2), f32::NAN)).is_err());
+        let blank = check(&Array2::zeros((2, 2))).unwrap();
         assert!(blank.unwrap().contains("blank"));
     }
 

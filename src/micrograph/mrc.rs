@@ -12,12 +12,14 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 use ndarray::Array2;
 
-use super::{Format, Header, SUPPORTED, Statistics, believable, check_shape};
+use super::{Extremes, Format, Header, SUPPORTED, Statistics, believable, check_shape};
 use crate::error::{Error, Result};
 use crate::publish::publish;
 use crate::units::{PixelSize, Shape};
 
 const HEADER_BYTES: u64 = 1024;
+/// 256 KiB.
+const PIECE_SAMPLES: usize = 1 << 16;
 const COPY_AGAIN: &str = "the file is damaged or incomplete; copy or make it again";
 
 /// The sample types that are written.
@@ -95,19 +97,23 @@ pub(super) fn header(path: &Path, format: Format) -> Result<Header> {
     Ok(Guarded::open(path, format)?.declared)
 }
 
-/// Reads header and pixels.
-pub(super) fn read(path: &Path, format: Format) -> Result<(Header, Array2<f32>)> {
+/// Reads header and pixels, and looks at their values on the way.
+pub(super) fn read(path: &Path, format: Format) -> Result<(Header, Array2<f32>, Extremes)> {
     let mut guarded = Guarded::open(path, format)?;
     let shape = guarded.declared.shape;
-    let values = if guarded.is_plain() {
-        guarded.read_plain(path)
+    let (values, extremes) = if guarded.is_plain() {
+        guarded.read_plain(path)?
     } else {
         let samples = guarded.read_samples(path)?;
-        guarded.decode(samples).map_err(|e| Error::malformed(path, None, e.to_string(), COPY_AGAIN))
-    }?;
+        let values = guarded
+            .decode(samples)
+            .map_err(|e| Error::malformed(path, None, e.to_string(), COPY_AGAIN))?;
+        let extremes = Extremes::of(&values);
+        (values, extremes)
+    };
     let pixels = Array2::from_shape_vec((shape.height, shape.width), values)
         .map_err(|error| Error::malformed(path, None, error.to_string(), COPY_AGAIN))?;
-    Ok((guarded.declared, pixels))
+    Ok((guarded.declared, pixels, extremes))
 }
 
 /// A file whose header has passed every check that needs no pixel.
@@ -149,13 +155,23 @@ impl Guarded {
             && self.header.detect_endian() == mrc::FileEndian::LittleEndian
     }
 
-    /// Reads such samples straight to where they stay; most of the cost of reading is copying.
-    fn read_plain(&mut self, path: &Path) -> Result<Vec<f32>> {
-        let mut values = vec![0.0f32; self.sample_bytes as usize / size_of::<f32>()];
-        let bytes = bytemuck::cast_slice_mut(&mut values);
-        self.data.read_exact(bytes).map_err(|error| unread(path, Format::Mrc, error))?;
+    /// Reads such samples.
+    fn read_plain(&mut self, path: &Path) -> Result<(Vec<f32>, Extremes)> {
+        let samples = self.sample_bytes as usize / size_of::<f32>();
+        let mut values = Vec::with_capacity(samples);
+        // By way of a piece that stays in the processor's cache: memory is written once, neither
+        // zeroed before nor read again to look at the values.
+        let mut extremes = Extremes::NONE;
+        let mut piece = vec![0.0f32; PIECE_SAMPLES.min(samples)];
+        while values.len() < samples {
+            let piece = &mut piece[..PIECE_SAMPLES.min(samples - values.len())];
+            let bytes = bytemuck::cast_slice_mut(piece);
+            self.data.read_exact(bytes).map_err(|error| unread(path, Format::Mrc, error))?;
+            values.extend_from_slice(piece);
+            extremes = extremes.and(Extremes::of(piece));
+        }
         self.note_trailing(path)?;
-        Ok(values)
+        Ok((values, extremes))
     }
 
     /// Notes what comes after the image. The end of a gzip stream holds its checksum, which is

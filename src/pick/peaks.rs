@@ -1,6 +1,6 @@
 //! Peaks: Gaussian smoothing and local maxima of a score map.
 
-use ndarray::{Array2, Axis};
+use ndarray::Array2;
 use rayon::prelude::*;
 
 use super::Peak;
@@ -15,29 +15,34 @@ pub(super) fn smooth(map: &Array2<f32>, sigma_px: f64) -> Array2<f32> {
     let mut kernel: Vec<f32> = (0..=2 * reach).map(gaussian).collect();
     let total: f32 = kernel.iter().sum();
     kernel.iter_mut().for_each(|k| *k /= total);
-    let along_rows = |image: &Array2<f32>| {
-        let width = image.ncols();
-        let mut out = Array2::<f32>::zeros(image.dim());
-        out.axis_iter_mut(Axis(0)).into_par_iter().zip(image.axis_iter(Axis(0))).for_each_init(
-            || vec![0.0f32; width + 2 * reach],
-            |padded, (mut to, from)| {
-                padded[..reach].fill(from[0]);
-                padded[reach..reach + width]
-                    .iter_mut()
-                    .zip(from)
-                    .for_each(|(to, from)| *to = *from);
-                padded[reach + width..].fill(from[width - 1]);
-                // One tap after the other over the whole row: sums that lie side by side.
-                let Some(to) = to.as_slice_mut() else { return };
-                for (k, weight) in kernel.iter().enumerate() {
-                    to.iter_mut().zip(&padded[k..]).for_each(|(to, from)| *to += weight * from);
-                }
-            },
-        );
-        out
+    // Both taps of one weight at a time, over a whole row: sums that lie side by side.
+    let add = |to: &mut [f32], (a, b): (&[f32], &[f32]), weight: f32| {
+        to.iter_mut().zip(a).zip(b).for_each(|((to, a), b)| *to += weight * (a + b));
     };
-    let turned = along_rows(map).t().as_standard_layout().to_owned();
-    along_rows(&turned).t().as_standard_layout().to_owned()
+    kernel.truncate(reach + 1);
+    kernel[reach] *= 0.5;
+    let map = map.as_standard_layout();
+    let (height, width) = map.dim();
+    let row = |y: usize| map.row(y).to_slice().unwrap_or_default();
+    let mut out = vec![0.0f32; map.len()];
+    out.par_chunks_mut(width).enumerate().for_each_init(
+        || vec![0.0f32; width + 2 * reach],
+        |padded, (y, to)| {
+            let along_y = &mut padded[reach..reach + width];
+            along_y.fill(0.0);
+            for (k, weight) in kernel.iter().enumerate() {
+                let (above, below) = ((y + k).saturating_sub(reach), y + reach - k);
+                add(along_y, (row(above), row(below.min(height - 1))), *weight);
+            }
+            let (first, last) = (along_y[0], along_y[width - 1]);
+            padded[..reach].fill(first);
+            padded[reach + width..].fill(last);
+            for (k, weight) in kernel.iter().enumerate() {
+                add(to, (&padded[k..], &padded[2 * reach - k..]), *weight);
+            }
+        },
+    );
+    Array2::from_shape_vec((height, width), out).unwrap_or_default()
 }
 
 /// Points not below `floor` that are the highest within `window` px along each axis.
@@ -48,7 +53,10 @@ pub(super) fn maxima(map: &Array2<f32>, window: usize, floor: f32) -> Vec<Peak> 
     let (height, width) = map.dim();
     let is_peak = |y: usize, x: usize| {
         let value = map[[y, x]];
+        // Most pixels have a higher neighbour; the window is for the others.
         value >= floor
+            && (x == 0 || map[[y, x - 1]] < value)
+            && (y == 0 || map[[y - 1, x]] < value)
             && (y.saturating_sub(window)..(y + window + 1).min(height)).all(|ny| {
                 (x.saturating_sub(window)..(x + window + 1).min(width)).all(|nx| {
                     let other = map[[ny, nx]];

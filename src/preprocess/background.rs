@@ -16,11 +16,7 @@ pub(super) fn local_mean(image: &Array2<f32>, valid: Area, sigma_px: f64) -> Arr
     let inside = slice_of(valid);
     let mut mean = image.slice(inside).to_owned();
     for _ in 0..3 {
-        mean = box_blur_rows(&mean, half_width);
-        mean = box_blur_rows(&mean.t().as_standard_layout().to_owned(), half_width)
-            .t()
-            .as_standard_layout()
-            .to_owned();
+        mean = box_blur_columns(&box_blur_rows(&mean, half_width), half_width);
     }
     let mut whole = Array2::zeros(image.dim());
     whole.slice_mut(inside).assign(&mean);
@@ -49,6 +45,34 @@ fn box_blur_rows(image: &Array2<f32>, half_width: usize) -> Array2<f32> {
                 out[x] = (sum / count as f64) as f32;
             }
         });
+    blurred
+}
+
+/// Running mean along each column, over the part of the window that lies inside; columns side by
+/// side, as they lie in memory.
+fn box_blur_columns(image: &Array2<f32>, half_width: usize) -> Array2<f32> {
+    const COLUMNS: usize = 64;
+    let height = image.nrows();
+    let mut blurred = Array2::zeros(image.dim());
+    let blocks = blurred.axis_chunks_iter_mut(Axis(1), COLUMNS).into_par_iter();
+    blocks.zip(image.axis_chunks_iter(Axis(1), COLUMNS)).for_each(|(mut out, block)| {
+        let mut sums = [0.0f64; COLUMNS];
+        let add = |sums: &mut [f64; COLUMNS], y: usize, sign: f64| {
+            sums.iter_mut().zip(block.row(y)).for_each(|(sum, v)| *sum += sign * f64::from(*v));
+        };
+        (0..half_width.min(height)).for_each(|y| add(&mut sums, y, 1.0));
+        for y in 0..height {
+            if y + half_width < height {
+                add(&mut sums, y + half_width, 1.0);
+            }
+            if y > half_width {
+                add(&mut sums, y - half_width - 1, -1.0);
+            }
+            let count = (y + half_width + 1).min(height) - y.saturating_sub(half_width);
+            let share = 1.0 / count as f64;
+            out.row_mut(y).iter_mut().zip(sums).for_each(|(to, sum)| *to = (sum * share) as f32);
+        }
+    });
     blurred
 }
 

@@ -4,14 +4,20 @@
 //! the centre of pixel 0 stays where it is, hence `x_mic = x_work · W / w` exactly. Only columns
 //! that survive the crop are transformed along y.
 
+use std::cell::RefCell;
+use std::sync::Arc;
+
 use ndarray::{Array2, ArrayView2, Axis};
 use rayon::prelude::*;
-use realfft::RealFftPlanner;
-use rustfft::FftPlanner;
+use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
 use rustfft::num_complex::Complex32;
+use rustfft::{Fft, FftPlanner};
 
 use crate::error::{Error, Result};
 use crate::units::Shape;
+
+/// Columns that are transformed together.
+const COLUMNS: usize = 8;
 
 /// Resamples `pixels` to `out`, which must not be larger in either axis.
 pub(super) fn crop(pixels: ArrayView2<f32>, out: Shape) -> Result<Array2<f32>> {
@@ -32,75 +38,105 @@ pub(super) fn crop(pixels: ArrayView2<f32>, out: Shape) -> Result<Array2<f32>> {
 
     // Along x: real to complex, keeping the low frequencies only.
     let kept = out.width / 2 + 1;
-    let forward = RealFftPlanner::<f32>::new().plan_fft_forward(width);
+    let Plans { forward, down, up, inverse } = Plans::of(Shape { width, height }, out);
     let mut half = Array2::<Complex32>::zeros((height, kept));
     half.axis_iter_mut(Axis(0)).into_par_iter().zip(pixels.axis_iter(Axis(0))).try_for_each_init(
         || (forward.make_input_vec(), forward.make_output_vec(), forward.make_scratch_vec()),
         |(input, output, scratch), (mut kept_row, row)| {
-            input.iter_mut().zip(row).for_each(|(to, from)| *to = *from);
+            match row.as_slice() {
+                Some(row) => input.copy_from_slice(row),
+                None => input.iter_mut().zip(row).for_each(|(to, from)| *to = *from),
+            }
             forward.process_with_scratch(input, output, scratch).map_err(refused)?;
             kept_row.iter_mut().zip(output.iter()).for_each(|(to, from)| *to = *from);
             Ok::<_, Error>(())
         },
     )?;
 
-    // Along y: forward, drop the high frequencies, back; one column is contiguous after the turn.
-    let mut planner = FftPlanner::<f32>::new();
-    let (down, up) = (planner.plan_fft_forward(height), planner.plan_fft_inverse(out.height));
-    let mut turned = Array2::<Complex32>::zeros((kept, out.height));
-    turned.axis_iter_mut(Axis(0)).into_par_iter().zip(half.axis_iter(Axis(1))).for_each_init(
-        || vec![Complex32::default(); height],
-        |column, (mut target, source)| {
-            column.iter_mut().zip(source).for_each(|(to, from)| *to = *from);
-            down.process(column);
-            let mut low = keep_low(column, out.height);
-            up.process(&mut low);
-            target.iter_mut().zip(low).for_each(|(to, from)| *to = from);
+    // Along y: forward, drop the high frequencies, back; as many columns at once as a cache line
+    // holds, so that each line is fetched once.
+    let mut low = Array2::<Complex32>::zeros((out.height, kept));
+    let blocks = low.axis_chunks_iter_mut(Axis(1), COLUMNS).into_par_iter();
+    blocks.zip(half.axis_chunks_iter(Axis(1), COLUMNS)).for_each_init(
+        || {
+            let zeros = |length: usize| vec![Complex32::default(); length];
+            let scratch = down.get_inplace_scratch_len().max(up.get_inplace_scratch_len());
+            (zeros(COLUMNS * height), zeros(COLUMNS * out.height), zeros(scratch))
+        },
+        |(columns, lows, scratch), (mut to, from)| {
+            for (y, row) in from.rows().into_iter().enumerate() {
+                row.iter().enumerate().for_each(|(x, value)| columns[x * height + y] = *value);
+            }
+            for (column, low) in columns.chunks_mut(height).zip(lows.chunks_mut(out.height)) {
+                down.process_with_scratch(column, &mut scratch[..down.get_inplace_scratch_len()]);
+                keep_low(column, low);
+                up.process_with_scratch(low, &mut scratch[..up.get_inplace_scratch_len()]);
+            }
+            for (y, mut row) in to.rows_mut().into_iter().enumerate() {
+                row.iter_mut().enumerate().for_each(|(x, to)| *to = lows[x * out.height + y]);
+            }
         },
     );
     drop(half);
 
-    let inverse = RealFftPlanner::<f32>::new().plan_fft_inverse(out.width);
     let scale = 1.0 / (width as f32 * height as f32);
     let mut cropped = Array2::<f32>::zeros((out.height, out.width));
-    cropped
-        .axis_iter_mut(Axis(0))
-        .into_par_iter()
-        .zip(turned.axis_iter(Axis(1)))
-        .try_for_each_init(
-            || (inverse.make_input_vec(), inverse.make_output_vec(), inverse.make_scratch_vec()),
-            |(input, output, scratch), (mut row, spectrum)| {
-                input.iter_mut().zip(spectrum).for_each(|(to, from)| *to = *from);
-                // A real row has real coefficients there; what rounding left is noise.
-                input[0].im = 0.0;
-                if out.width.is_multiple_of(2) {
-                    let last = input.len() - 1;
-                    // Cutting at an even size halves a cosine that has lost its partner: leave it out.
-                    input[last] = if out.width == width {
-                        Complex32::new(input[last].re, 0.0)
-                    } else {
-                        Complex32::default()
-                    };
-                }
-                inverse.process_with_scratch(input, output, scratch).map_err(refused)?;
-                row.iter_mut().zip(output.iter()).for_each(|(to, from)| *to = from * scale);
-                Ok::<_, Error>(())
-            },
-        )?;
+    cropped.axis_iter_mut(Axis(0)).into_par_iter().zip(low.axis_iter(Axis(0))).try_for_each_init(
+        || (inverse.make_input_vec(), inverse.make_output_vec(), inverse.make_scratch_vec()),
+        |(input, output, scratch), (mut row, spectrum)| {
+            input.iter_mut().zip(spectrum).for_each(|(to, from)| *to = *from);
+            // A real row has real coefficients there; what rounding left is noise.
+            input[0].im = 0.0;
+            if out.width.is_multiple_of(2) {
+                let last = input.len() - 1;
+                // Cutting at an even size halves a cosine that has lost its partner: leave it out.
+                input[last] = if out.width == width {
+                    Complex32::new(input[last].re, 0.0)
+                } else {
+                    Complex32::default()
+                };
+            }
+            inverse.process_with_scratch(input, output, scratch).map_err(refused)?;
+            row.iter_mut().zip(output.iter()).for_each(|(to, from)| *to = from * scale);
+            Ok::<_, Error>(())
+        },
+    )?;
     Ok(cropped)
 }
 
-/// The `kept` lowest frequencies of a full spectrum, in the same wrapped order.
-fn keep_low(spectrum: &[Complex32], kept: usize) -> Vec<Complex32> {
-    let negative = (kept - 1) / 2;
-    let positive = kept - negative;
-    let mut low = Vec::with_capacity(kept);
-    low.extend_from_slice(&spectrum[..positive]);
-    low.extend_from_slice(&spectrum[spectrum.len() - negative..]);
-    if kept.is_multiple_of(2) && kept < spectrum.len() {
-        low[kept / 2] = Complex32::default();
+/// The transforms of one resampling.
+struct Plans {
+    forward: Arc<dyn RealToComplex<f32>>,
+    down: Arc<dyn Fft<f32>>,
+    up: Arc<dyn Fft<f32>>,
+    inverse: Arc<dyn ComplexToReal<f32>>,
+}
+
+impl Plans {
+    fn of(from: Shape, to: Shape) -> Plans {
+        thread_local! {
+            // Micrographs of one size come in thousands.
+            static PLANNERS: RefCell<(RealFftPlanner<f32>, FftPlanner<f32>)> =
+                RefCell::new((RealFftPlanner::new(), FftPlanner::new()));
+        }
+        PLANNERS.with_borrow_mut(|(real, complex)| Plans {
+            forward: real.plan_fft_forward(from.width),
+            down: complex.plan_fft_forward(from.height),
+            up: complex.plan_fft_inverse(to.height),
+            inverse: real.plan_fft_inverse(to.width),
+        })
     }
-    low
+}
+
+/// The lowest frequencies of a full spectrum, in the same wrapped order.
+fn keep_low(spectrum: &[Complex32], low: &mut [Complex32]) {
+    let negative = (low.len() - 1) / 2;
+    let positive = low.len() - negative;
+    low[..positive].copy_from_slice(&spectrum[..positive]);
+    low[positive..].copy_from_slice(&spectrum[spectrum.len() - negative..]);
+    if low.len().is_multiple_of(2) && low.len() < spectrum.len() {
+        low[low.len() / 2] = Complex32::default();
+    }
 }
 
 #[allow(clippy::needless_pass_by_value)] // for map_err

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Area, robust_statistics, slice_of};
 use crate::error::{Error, Result};
+use crate::micrograph::Extremes;
 
 /// A border is looked for in this share of the width and height, from each side.
 const BORDER_SEARCH: f64 = 0.1;
@@ -48,85 +49,110 @@ impl Repairs {
 
 /// Mends `pixels` in place and tells where the image proper is.
 ///
-/// Everything here reads the whole image, several times: rows are gone through in lanes that the
-/// processor works on side by side, and columns row by row, as they lie in memory.
+/// Memory is slower than arithmetic here, so the whole image is gone through once, and what is to
+/// be mended is looked for in what was found out on the way.
 pub(super) fn mend(pixels: &mut Array2<f32>) -> Result<(Area, Repairs)> {
     if !pixels.is_standard_layout() {
         *pixels = pixels.as_standard_layout().into_owned();
     }
-    let mut repairs = Repairs { not_finite: fill_not_finite(pixels)?, ..Repairs::default() };
-    let valid = valid_area(pixels.view());
-    repairs.border = pixels.len() - (valid.x1 - valid.x0) * (valid.y1 - valid.y0);
-    for axis in [Axis(0), Axis(1)] {
-        repairs.dead_lines += mend_dead_lines(pixels, valid, axis);
+    let mut survey = Survey::of(pixels.view());
+    let mut repairs = Repairs { not_finite: survey.not_finite(), ..Repairs::default() };
+    if repairs.not_finite > 0 {
+        fill_not_finite(pixels, repairs.not_finite)?;
+        survey = Survey::of(pixels.view());
     }
-    repairs.hot = mend_hot_pixels(pixels, valid);
+    let valid = survey.valid_area();
+    repairs.border = pixels.len() - (valid.x1 - valid.x0) * (valid.y1 - valid.y0);
+    let dead_rows = mend_dead_lines(pixels, valid, Axis(0));
+    repairs.dead_lines = dead_rows.len() + mend_dead_lines(pixels, valid, Axis(1)).len();
+    // What took the place of a dead row has not been seen yet.
+    dead_rows.iter().for_each(|&y| {
+        (survey.rows[y].low, survey.rows[y].high) = (f32::NEG_INFINITY, f32::INFINITY);
+    });
+    repairs.hot = mend_hot_pixels(pixels, valid, &survey.rows);
     if repairs.border > 0 {
         level_border(pixels, valid);
     }
     Ok((valid, repairs))
 }
 
-fn fill_not_finite(pixels: &mut Array2<f32>) -> Result<usize> {
-    let in_row = |row: ArrayView1<f32>| row.iter().filter(|v| !v.is_finite()).count();
-    let bad = pixels.axis_iter(Axis(0)).into_par_iter().map(in_row).sum();
+fn fill_not_finite(pixels: &mut Array2<f32>, bad: usize) -> Result<()> {
     if bad == pixels.len() {
         return Err(Error::missing("no pixel holds a number", "export the micrograph again"));
     }
-    if bad > 0 {
-        let (median, _) = robust_statistics(pixels.iter().copied());
-        pixels.iter_mut().filter(|v| !v.is_finite()).for_each(|v| *v = median);
+    let (median, _) = robust_statistics(pixels.iter().copied());
+    pixels.iter_mut().filter(|v| !v.is_finite()).for_each(|v| *v = median);
+    Ok(())
+}
+
+/// What one pass over an image finds out.
+struct Survey {
+    /// The values of each row.
+    rows: Vec<Extremes>,
+    /// Mean absolute difference of each row to the next.
+    row_differences: Vec<f32>,
+    /// Mean absolute difference of each column to the next.
+    column_differences: Vec<f32>,
+}
+
+impl Survey {
+    fn of(pixels: ArrayView2<f32>) -> Survey {
+        let (height, width) = pixels.dim();
+        let row = |y: usize| pixels.row(y).to_slice().unwrap_or_default();
+        // Bands of fixed height, so that the sums do not depend on the number of threads.
+        let band = |first: usize| {
+            let rows = first..(first + BAND_ROWS).min(height);
+            let mut columns = vec![0.0f32; width.saturating_sub(1)];
+            let mut extremes = Vec::with_capacity(rows.len());
+            let mut differences = Vec::with_capacity(rows.len());
+            for y in rows {
+                let values = row(y);
+                extremes.push(Extremes::of(values));
+                if y + 1 < height {
+                    differences.push(mean_difference(values, row(y + 1)));
+                }
+                for ((sum, a), b) in columns.iter_mut().zip(values).zip(&values[1..]) {
+                    *sum += (a - b).abs();
+                }
+            }
+            (extremes, differences, columns)
+        };
+        let firsts: Vec<usize> = (0..height).step_by(BAND_ROWS).collect();
+        let bands: Vec<_> = firsts.into_par_iter().map(band).collect();
+        let column = |x: usize| bands.iter().map(|(_, _, sums)| sums[x]).sum::<f32>();
+        Survey {
+            column_differences: (0..width.saturating_sub(1))
+                .map(|x| column(x) / height as f32)
+                .collect(),
+            rows: bands.iter().flat_map(|(extremes, _, _)| extremes).copied().collect(),
+            row_differences: bands.iter().flat_map(|(_, rows, _)| rows).copied().collect(),
+        }
     }
-    Ok(bad)
+
+    fn not_finite(&self) -> usize {
+        self.rows.iter().map(|row| row.not_finite).sum()
+    }
+
+    /// The rectangle inside the innermost run of copied lines on each side.
+    ///
+    /// Runs need not touch the edge: filters that wrap around leave a few odd lines outside of them.
+    fn valid_area(&self) -> Area {
+        let (top, bottom) = border(&self.row_differences);
+        let (left, right) = border(&self.column_differences);
+        let (height, width) = (self.rows.len(), self.column_differences.len() + 1);
+        Area { x0: left, y0: top, x1: width - right, y1: height - bottom }
+    }
 }
 
-/// The rectangle inside the innermost run of copied lines on each side.
-///
-/// Runs need not touch the edge: filters that wrap around leave a few odd lines outside of them.
-fn valid_area(pixels: ArrayView2<f32>) -> Area {
-    let (top, bottom) = border(&row_differences(pixels));
-    let (left, right) = border(&column_differences(pixels));
-    let (height, width) = pixels.dim();
-    Area { x0: left, y0: top, x1: width - right, y1: height - bottom }
-}
-
-/// Mean absolute difference of each row to the next.
-fn row_differences(pixels: ArrayView2<f32>) -> Vec<f32> {
-    let difference = |i: usize| {
-        let (a, b) = (pixels.row(i), pixels.row(i + 1));
-        let (Some(a), Some(b)) = (a.as_slice(), b.as_slice()) else { return 0.0 };
-        let mut lanes = [0.0; LANES];
-        let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-        for (a, b) in a.iter().zip(b) {
-            (0..LANES).for_each(|i| lanes[i] += (a[i] - b[i]).abs());
-        }
-        let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| (a - b).abs()).sum();
-        (lanes.iter().sum::<f32>() + rest) / pixels.ncols() as f32
-    };
-    (0..pixels.nrows().saturating_sub(1)).into_par_iter().map(difference).collect()
-}
-
-/// Mean absolute difference of each column to the next.
-fn column_differences(pixels: ArrayView2<f32>) -> Vec<f32> {
-    let pairs = pixels.ncols().saturating_sub(1);
-    let add = |sums: &mut Vec<f32>, row: ArrayView1<f32>| {
-        let Some(row) = row.as_slice() else { return };
-        for ((sum, a), b) in sums.iter_mut().zip(row).zip(&row[1..]) {
-            *sum += (a - b).abs();
-        }
-    };
-    // Bands of fixed height, so that the sums do not depend on the number of threads.
-    let bands: Vec<Vec<f32>> = pixels
-        .axis_chunks_iter(Axis(0), BAND_ROWS)
-        .into_par_iter()
-        .map(|band| {
-            let mut sums = vec![0.0; pairs];
-            band.axis_iter(Axis(0)).for_each(|row| add(&mut sums, row));
-            sums
-        })
-        .collect();
-    let total = |x: usize| bands.iter().map(|sums| sums[x]).sum::<f32>();
-    (0..pairs).map(|x| total(x) / pixels.nrows() as f32).collect()
+fn mean_difference(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let width = a.len();
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a.iter().zip(b) {
+        (0..LANES).for_each(|i| lanes[i] += (a[i] - b[i]).abs());
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| (a - b).abs()).sum();
+    (lanes.iter().sum::<f32>() + rest) / width as f32
 }
 
 /// How many lines to leave out at the start and at the end.
@@ -148,7 +174,9 @@ fn border(differences: &[f32]) -> (usize, usize) {
 }
 
 /// Replaces rows (axis 0) or columns (axis 1) of one value by the mean of their neighbours.
-fn mend_dead_lines(pixels: &mut Array2<f32>, valid: Area, axis: Axis) -> usize {
+///
+/// Says which.
+fn mend_dead_lines(pixels: &mut Array2<f32>, valid: Area, axis: Axis) -> Vec<usize> {
     let (range, inside) = match axis {
         Axis(0) => (valid.y0..valid.y1, valid.x0..valid.x1),
         _ => (valid.x0..valid.x1, valid.y0..valid.y1),
@@ -169,7 +197,7 @@ fn mend_dead_lines(pixels: &mut Array2<f32>, valid: Area, axis: Axis) -> usize {
         range.clone().into_par_iter().filter(|&i| is_dead(pixels.index_axis(axis, i))).collect();
     // An image of constant lines is not a damaged one; normalisation will refuse it.
     if dead.len() * 2 > range.len() {
-        return 0;
+        return Vec::new();
     }
     for &i in &dead {
         let before = (range.start..i).rev().find(|j| dead.binary_search(j).is_err());
@@ -182,11 +210,11 @@ fn mend_dead_lines(pixels: &mut Array2<f32>, valid: Area, axis: Axis) -> usize {
         };
         pixels.index_axis_mut(axis, i).assign(&mended);
     }
-    dead.len()
+    dead
 }
 
 /// Replaces lone extreme pixels by the median of their eight neighbours.
-fn mend_hot_pixels(pixels: &mut Array2<f32>, valid: Area) -> usize {
+fn mend_hot_pixels(pixels: &mut Array2<f32>, valid: Area, rows: &[Extremes]) -> usize {
     let (median, sd) = robust_statistics(sample(pixels, Area::whole(pixels.dim())));
     let limit = HOT_SD * sd;
     if limit <= 0.0 {
@@ -210,18 +238,7 @@ fn mend_hot_pixels(pixels: &mut Array2<f32>, valid: Area) -> usize {
         let usual = *around.get(around.len() / 2)?;
         (company <= 1).then_some((y, x, usual))
     };
-    let extreme = |y: &usize| {
-        let row = pixels.row(*y);
-        let mut far = [0.0f32; LANES];
-        let (blocks, rest) = row.as_slice().unwrap_or_default().as_chunks::<LANES>();
-        for block in blocks {
-            for i in 0..LANES {
-                let off = (block[i] - median).abs();
-                far[i] = if off > far[i] { off } else { far[i] };
-            }
-        }
-        far.iter().any(|off| *off > limit) || rest.iter().any(|v| (v - median).abs() > limit)
-    };
+    let extreme = |y: &usize| rows[*y].high - median > limit || median - rows[*y].low > limit;
     let mended: Vec<_> = (valid.y0..valid.y1)
         .into_par_iter()
         .filter(extreme)
