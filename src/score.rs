@@ -1,9 +1,9 @@
 //! Scoring: image at the working scale → score map of the same size, the probability that a pixel
 //! lies in a particle's disk.
 //!
-//! Images up to a megapixel go through the network at once; larger ones in tiles whose halo
-//! covers the receptive field, so that the seams cannot be seen in the result and memory does not
-//! grow with the image. Beyond its edges the image is mirrored.
+//! An image goes through the network at once if its maps fit the memory they may take, else in tiles
+//! whose halo covers the receptive field: the seams cannot be seen in the result. Beyond its edges
+//! the image is mirrored.
 
 use ndarray::Array2;
 use tch::{Kind, Tensor};
@@ -12,24 +12,48 @@ use crate::error::Result;
 use crate::labels::patches::mirror;
 use crate::model::{Architecture, Inference, torch};
 
-/// Images of at most this many px are scored whole.
-const WHOLE_PX: usize = 1024 * 1024;
-/// Side of the part of a tile that is kept, a multiple of the stride.
-const TILE_PX: usize = 768;
+/// Tiles keep at least this much of a side: less would be all halo.
+const LEAST_TILE_PX: usize = 64;
 
 /// Scores one image.
 pub fn score(network: &Inference, image: &Array2<f32>) -> Result<Array2<f32>> {
-    let (height, width) = image.dim();
-    let tile = if image.len() <= WHOLE_PX { height.max(width) } else { TILE_PX };
-    score_tiled(network, image, tile)
+    score_tiled(network, image, tile(network, image.dim()))
 }
 
-fn score_tiled(network: &Inference, image: &Array2<f32>, tile: usize) -> Result<Array2<f32>> {
+/// Bytes that the network's maps take while an image of this height and width is scored.
+pub(crate) fn memory_for(network: &Inference, (height, width): (usize, usize)) -> u64 {
+    let (rows, columns) = tile(network, (height, width));
+    let longest = |tile: usize, size: usize| {
+        if tile == size { size } else { tile + 2 * Architecture::HALO }
+    };
+    (longest(rows, height) * longest(columns, width)) as u64 * network.bytes_per_px()
+}
+
+/// Height and width of what a tile keeps.
+fn tile(network: &Inference, (height, width): (usize, usize)) -> (usize, usize) {
+    let most_px = network.memory() / network.bytes_per_px();
+    if (height * width) as u64 <= most_px {
+        return (height, width);
+    }
+    let side = (most_px as f64).sqrt() as usize;
+    let most = side.saturating_sub(2 * Architecture::HALO).max(LEAST_TILE_PX);
+    // Tiles of one size, on the stride's grid.
+    let even = |size: usize| {
+        size.div_ceil(size.div_ceil(most)).next_multiple_of(Architecture::STRIDE).min(size)
+    };
+    (even(height), even(width))
+}
+
+fn score_tiled(
+    network: &Inference,
+    image: &Array2<f32>,
+    tile: (usize, usize),
+) -> Result<Array2<f32>> {
     let (height, width) = image.dim();
     let mut map = Array2::zeros((height, width));
-    for y in (0..height).step_by(tile) {
-        for x in (0..width).step_by(tile) {
-            let (rows, columns) = (Span::new(y, tile, height), Span::new(x, tile, width));
+    for y in (0..height).step_by(tile.0) {
+        for x in (0..width).step_by(tile.1) {
+            let (rows, columns) = (Span::new(y, tile.0, height), Span::new(x, tile.1, width));
             let scores = run(network, image, &rows, &columns)?;
             for row in rows.keep() {
                 for column in columns.keep() {
@@ -113,13 +137,27 @@ mod tests {
     #[test]
     fn tiles_equal_the_whole_image() {
         let (network, image) = (network(), noise(400, 560));
-        let whole = score_tiled(&network, &image, 560).unwrap();
-        let tiled = score_tiled(&network, &image, 128).unwrap();
+        let whole = score_tiled(&network, &image, (400, 560)).unwrap();
+        let tiled = score_tiled(&network, &image, (128, 128)).unwrap();
         let worst = whole.iter().zip(&tiled).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst < 1e-5, "{worst}");
         let spread =
             whole.iter().copied().fold(0.0, f32::max) - whole.iter().copied().fold(1.0, f32::min);
         assert!(spread > 1e-3, "an untrained network that answers everywhere alike tests nothing");
+    }
+
+    #[test]
+    fn tiles_are_as_large_as_memory_allows() {
+        let network = network();
+        let size = (3000, 1000);
+        let whole = memory_for(&network, size);
+        let network = network.within(whole);
+        assert_eq!(tile(&network, size), size);
+        let network = network.within(whole / 3);
+        let (rows, columns) = tile(&network, size);
+        assert!(rows < 1000 && rows.is_multiple_of(16) && columns < 1000, "{rows} {columns}");
+        assert!(memory_for(&network, size) <= whole / 3);
+        assert_eq!(tile(&network.within(1), size).0, LEAST_TILE_PX);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::{Exit, Global};
 use crate::model::device::Libtorch;
+use crate::model::{Device, Precision};
 
 /// Shows what this program sees of the machine and of libtorch
 #[derive(Debug, Args)]
@@ -60,7 +61,7 @@ pub(super) fn run(args: &DoctorArgs, _global: &Global) -> Result<Exit> {
     )?;
     writeln!(out, "threads    {}", report.threads)?;
     writeln!(out, "processor  {}", report.cpu_features.join(" "))?;
-    writeln!(out, "precision  {}", if report.libtorch.fast_bf16 { "bf16" } else { "f32" })?;
+    writeln!(out, "precision  {}", precision(&report.libtorch))?;
     writeln!(
         out,
         "memory     {}, {} free",
@@ -71,6 +72,20 @@ pub(super) fn run(args: &DoctorArgs, _global: &Global) -> Result<Exit> {
         writeln!(out, "           {} allowed here", gib(report.memory_limit_gib))?;
     }
     Ok(Exit::Done)
+}
+
+/// The number format in which the network computes on the processor, and why.
+fn precision(libtorch: &Libtorch) -> String {
+    let chosen = match Precision::Auto.on(Device::Cpu) {
+        Precision::Bf16 => "bf16",
+        _ => "f32",
+    };
+    let instructions = if libtorch.bf16_instructions { "has" } else { "lacks" };
+    let check = match libtorch.bf16_error {
+        Some(error) => format!("a convolution in bf16 is within {:.1} % of f32", 100.0 * error),
+        None => "libtorch has no convolution in bf16".to_string(),
+    };
+    format!("{chosen} (the processor {instructions} instructions for bf16; {check})")
 }
 
 /// The instruction sets that matter to the network.

@@ -11,7 +11,7 @@ use super::{Exit, Global};
 use crate::coords::{self, Coordinate, Coordinates};
 use crate::error::Error;
 use crate::micrograph;
-use crate::model::{Device, Model, Precision};
+use crate::model::{Machine, Model, Precision};
 use crate::pipeline::{Failure, Radius, picking};
 
 /// Answers as `topaz extract`, so that `picker` can be entered as the Topaz executable
@@ -72,7 +72,7 @@ pub(super) fn run(args: &ExtractArgs, global: &Global) -> Result<Exit> {
         missing("no model is given", "give a model of picker with -m, in RELION as the Topaz model")
     })?;
     let session = Session::start(&call.global(global))?;
-    let model = Model::load(&Model::locate(model)?, session.device, Precision::default())?;
+    let model = Model::load(&Model::locate(model)?, &session.machine, Precision::default())?;
     let sources = micrograph::list(&call.micrographs)?;
     let mut all = Vec::new();
     let mut failures = Vec::new();
@@ -150,7 +150,7 @@ impl Call {
         let wanted = format!("cuda:{}", self.device);
         let device = if self.device < 0 {
             "cpu".to_string()
-        } else if Device::choose(&wanted).is_ok() {
+        } else if Machine::choose(&wanted, None, 1).is_ok() {
             wanted
         } else {
             eprintln!(

@@ -14,6 +14,7 @@ use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::labels::Completeness;
 use crate::micrograph;
+use crate::model::Machine;
 use crate::pipeline::labelled::Choice;
 use crate::pipeline::manifest::RunDir;
 use crate::pipeline::{Failure, Radius};
@@ -68,7 +69,10 @@ pub struct Global {
     /// Processor threads to use [default: all]
     #[arg(long, global = true, value_name = "N")]
     pub threads: Option<usize>,
-    /// Where the network runs: auto, cpu or cuda:N
+    /// Most memory that picking takes, in GB [default: 1 a thread, at least 3]
+    #[arg(long, global = true, value_name = "GB")]
+    pub memory: Option<f64>,
+    /// Where the network runs: auto, cpu, cuda:N or several GPUs, cuda:0,cuda:1
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
     /// Seed of everything random [default: drawn and logged]
@@ -84,6 +88,31 @@ pub struct Global {
     /// as errors; stops once stdin is closed
     #[arg(long, global = true, hide = true)]
     pub relion_job: bool,
+}
+
+impl Global {
+    /// Processor threads to use.
+    fn threads(&self) -> Result<usize> {
+        let available = || std::thread::available_parallelism().map_or(1, usize::from);
+        match self.threads.unwrap_or_else(available) {
+            0 => Err(Error::setting("--threads", "must be at least 1", "leave it out to use all")),
+            threads => Ok(threads),
+        }
+    }
+
+    /// What may be used of the machine.
+    fn machine(&self) -> Result<Machine> {
+        let bytes = |gb: f64| {
+            // Less than this and no micrograph fits beside libtorch.
+            if (0.5..1e6).contains(&gb) {
+                return Ok((gb * 1e9) as u64);
+            }
+            let what = format!("{gb} GB is not between 0.5 and 1,000,000");
+            Err(Error::setting("--memory", what, "leave it out for 1 GB a thread, at least 3"))
+        };
+        let memory = self.memory.map(bytes).transpose()?;
+        Machine::choose(&self.device, memory, self.threads()?)
+    }
 }
 
 #[derive(Debug, Subcommand)]

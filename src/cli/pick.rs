@@ -92,7 +92,7 @@ pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
     )?;
     let session = Session::start(global)?;
     let model_path = Model::locate(args.model.as_deref().unwrap_or(&args.run.out.out))?;
-    let model = Model::load(&model_path, session.device, config.train.precision)?;
+    let model = Model::load(&model_path, &session.machine, config.train.precision)?;
     // The model was validated with its own way of picking; a file given now may change it.
     if args.run.config.is_none() {
         config.pick = model.card.pick.clone();

@@ -12,7 +12,7 @@ use super::{Exit, Global, evaluate, pick, preprocess, self_train, train};
 use crate::config::RunConfig;
 use crate::coords;
 use crate::micrograph::{self, Source};
-use crate::model::{Device, Model};
+use crate::model::{Machine, Model};
 use crate::pipeline::evaluation::Joined;
 use crate::pipeline::manifest::{RunDir, State};
 use crate::pipeline::plan::{Inputs, Stage, Step};
@@ -110,7 +110,7 @@ impl InputArgs {
         config: &'a RunConfig,
         sources: &'a [Source],
         seed: u64,
-        device: Device,
+        machine: Machine,
     ) -> Result<Inputs<'a>> {
         super::check_threshold(self.threshold)?;
         let radius = super::radius(config);
@@ -123,7 +123,7 @@ impl InputArgs {
         // A model that is trained here knows its radius; another may meet another scale.
         let radius = if labelled { None } else { radius };
         let threshold = self.threshold;
-        Ok(Inputs { run, config, request, sources, radius, threshold, seed, device })
+        Ok(Inputs { run, config, request, sources, radius, threshold, seed, machine })
     }
 }
 
@@ -132,8 +132,8 @@ pub(super) fn status(args: &StatusArgs, global: &Global) -> Result<Exit> {
     let config = args.inputs.config(&run, true)?;
     let sources = micrograph::list(&config.data.micrographs)?;
     let seed = global.seed.or_else(|| run.run_of("train")?.seed).unwrap_or_default();
-    let device = Device::choose(&global.device)?;
-    let inputs = args.inputs.inputs(&run, &config, &sources, seed, device)?;
+    let machine = global.machine()?;
+    let inputs = args.inputs.inputs(&run, &config, &sources, seed, machine)?;
     let steps = inputs.plan()?;
     let failures = run.failures()?;
     if args.json {
@@ -157,7 +157,7 @@ pub(super) fn run(args: &PipelineArgs, global: &Global) -> Result<Exit> {
     let session = Session::start(global)?;
     let sources = micrograph::list(&config.data.micrographs)?;
     let seed = train::seed(&session, &run);
-    let inputs = args.inputs.inputs(&run, &config, &sources, seed, session.device)?;
+    let inputs = args.inputs.inputs(&run, &config, &sources, seed, session.machine.clone())?;
     if inputs.request.is_none() && !args.dry_run {
         self_train::base_model(&run, args.inputs.model.as_deref())?;
     }
@@ -194,7 +194,8 @@ fn work(args: &PipelineArgs, inputs: &Inputs, session: &Session, global: &Global
         let outcome = self_train::rounds(session, &inputs.self_training(&base), global)?;
         writeln!(out, "{}", self_train::conclusion(&outcome))?;
     }
-    let model = Model::load(&Model::locate(&run.model())?, session.device, config.train.precision)?;
+    let model =
+        Model::load(&Model::locate(&run.model())?, &session.machine, config.train.precision)?;
     let how = How {
         config,
         radius: inputs.radius,

@@ -123,7 +123,7 @@ pub(super) fn run(args: &SelfTrainArgs, global: &Global) -> Result<Exit> {
         config: &config,
         radius,
         seed,
-        device: session.device,
+        machine: session.machine.clone(),
         run: &run,
     };
     let outcome = rounds(&session, &job, global)?;

@@ -7,13 +7,13 @@ use anyhow::Result;
 use super::Global;
 use crate::config::RunConfig;
 use crate::error::Error;
-use crate::model::device::{self, Device, LIBTORCH_VERSION};
+use crate::model::device::{self, LIBTORCH_VERSION, Machine};
 use crate::pipeline::manifest::{Progress, Run, RunDir};
 use crate::pipeline::{Cancel, Failure};
 
 /// One long command in progress.
 pub(super) struct Session {
-    pub(super) device: Device,
+    pub(super) machine: Machine,
     pub(super) cancel: Cancel,
     threads: usize,
     seed: Option<u64>,
@@ -22,20 +22,11 @@ pub(super) struct Session {
 impl Session {
     /// Sets up threads and device, and turns Ctrl-C and SIGTERM into a wish to stop.
     pub(super) fn start(global: &Global) -> Result<Session> {
-        let available = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = global.threads.unwrap_or(available);
-        if threads == 0 {
-            return Err(Error::setting(
-                "--threads",
-                "must be at least 1",
-                "leave it out to use all",
-            )
-            .into());
-        }
+        let threads = global.threads()?;
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
         device::set_threads(threads);
-        let device = Device::choose(&global.device)?;
-        tracing::info!("network on {device}, {threads} threads");
+        let machine = global.machine()?;
+        tracing::info!("network on {machine}, {threads} threads");
         let cancel = Cancel::default();
         let asked = cancel.clone();
         let signalled = AtomicBool::new(false);
@@ -54,7 +45,7 @@ impl Session {
                 asked.request();
             });
         }
-        Ok(Session { device, cancel, threads, seed: global.seed })
+        Ok(Session { machine, cancel, threads, seed: global.seed })
     }
 
     /// The seed that was given, else the one found, else a drawn one, which is logged.
@@ -80,7 +71,7 @@ impl Session {
                 working_folder: std::env::current_dir()?,
                 seed: made_with.seed,
                 threads: self.threads,
-                device: self.device.to_string(),
+                device: self.machine.to_string(),
                 model: made_with.model.clone(),
                 failures,
                 progress,

@@ -108,7 +108,7 @@ pub(super) fn train(
         fingerprint: request.fingerprint()?.0,
     };
     let mut progress = Progress::new(global);
-    let job = training::Job { request, device: session.device, run };
+    let job = training::Job { request, machine: session.machine.clone(), run };
     let steps = config.train.patches_per_epoch / config.train.batch_size;
     let total = config.train.epochs;
     let work = || {

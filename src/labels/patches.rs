@@ -78,7 +78,7 @@ impl Settings {
 }
 
 /// Patches as the network takes them, each `n × patch_px × patch_px`, row-major.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
     /// How many patches.
     pub len: usize,
@@ -111,27 +111,25 @@ impl Pool<'_> {
     }
 }
 
-/// Draws the batch of one step.
-pub fn batch(
+/// Draws the batch of one step in place of the one before.
+pub fn draw_batch(
     pool: Pool,
     settings: &Settings,
     (seed, epoch, step): (u64, usize, usize),
     len: usize,
-) -> Batch {
-    let pixels = settings.patch_px * settings.patch_px;
-    let mut batch = Batch {
-        len,
-        images: Vec::with_capacity(len * pixels),
-        targets: Vec::with_capacity(len * pixels),
-        weights: Vec::with_capacity(len * pixels),
-    };
+    batch: &mut Batch,
+) {
+    batch.len = len;
+    for values in [&mut batch.images, &mut batch.targets, &mut batch.weights] {
+        values.clear();
+        values.reserve(len * settings.patch_px * settings.patch_px);
+    }
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(((epoch as u64) << 32) | step as u64);
     for _ in 0..len {
         let micrograph = pool.choose(&mut rng);
-        draw(micrograph, settings, &mut rng, &mut batch);
+        draw(micrograph, settings, &mut rng, batch);
     }
-    batch
 }
 
 /// Where the pixels of a patch come from: a turn, flip and scale around a centre.
@@ -229,6 +227,12 @@ fn nearest(image: &Array2<f32>, x: f64, y: f64) -> Option<[usize; 2]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn batch(pool: Pool, settings: &Settings, key: (u64, usize, usize), len: usize) -> Batch {
+        let mut batch = Batch::default();
+        draw_batch(pool, settings, key, len, &mut batch);
+        batch
+    }
 
     /// Image, target and weight hold the same pattern, so that any disagreement shows.
     fn pattern(width: usize, height: usize) -> Labelled {

@@ -12,7 +12,7 @@ use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::{Architecture, Device, Inference, Network, Precision, torch};
+use super::{Architecture, Inference, Machine, Network, Precision, torch};
 use crate::error::{Error, Result};
 use crate::labels::pseudo;
 use crate::units::PixelSize;
@@ -92,8 +92,10 @@ pub struct ValidationScores {
 pub struct Model {
     /// What it is.
     pub card: Card,
-    /// The network itself.
+    /// The network itself, on the first device.
     pub network: Inference,
+    /// Where it may run.
+    pub machine: Machine,
     /// Hash of the file it came from, in hexadecimal.
     pub hash: String,
 }
@@ -133,11 +135,18 @@ impl Model {
     }
 
     /// Reads a model file.
-    pub fn load(path: &Path, device: Device, precision: Precision) -> Result<Model> {
+    pub fn load(path: &Path, machine: &Machine, precision: Precision) -> Result<Model> {
         let (card, tensors, hash) = read::<Card>(path)?;
-        let network = Network::new(card.architecture, 0, device, precision)?;
+        let network = Network::new(card.architecture, 0, machine.first(), precision)?;
         fill(&network.variables(), &tensors, path)?;
-        Ok(Model { card, network: network.for_inference()?, hash })
+        let network = network.for_inference()?.within(machine.maps());
+        Ok(Model { card, network, machine: machine.clone(), hash })
+    }
+
+    /// The network for the worker of this number: workers take the devices in turn.
+    pub(crate) fn network_for(&self, worker: usize) -> Result<Inference> {
+        let devices = self.machine.devices();
+        self.network.on(devices[worker % devices.len()])
     }
 
     /// The card alone, without building the network.

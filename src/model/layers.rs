@@ -6,7 +6,7 @@
 use std::borrow::Borrow;
 
 use tch::nn::{Init, Path};
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 /// Added to a variance before it divides.
 const EPSILON: f64 = 1e-5;
@@ -34,8 +34,8 @@ impl Conv {
     }
 
     /// For inference alone: weights in the kind they are used in.
-    pub(super) fn folded(&self, kind: Kind) -> Result<Conv, TchError> {
-        let (weight, bias) = (fixed(&self.weight, kind)?, fixed(&self.bias, kind)?);
+    pub(super) fn folded(&self, kind: Kind, device: Device) -> Result<Conv, TchError> {
+        let (weight, bias) = (fixed(&self.weight, kind, device)?, fixed(&self.bias, kind, device)?);
         Ok(Conv { weight, bias, padding: self.padding })
     }
 
@@ -64,8 +64,9 @@ impl Up {
         })
     }
 
-    pub(super) fn folded(&self, kind: Kind) -> Result<Up, TchError> {
-        Ok(Up { weight: fixed(&self.weight, kind)?, bias: fixed(&self.bias, kind)? })
+    pub(super) fn folded(&self, kind: Kind, device: Device) -> Result<Up, TchError> {
+        let (weight, bias) = (fixed(&self.weight, kind, device)?, fixed(&self.bias, kind, device)?);
+        Ok(Up { weight, bias })
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
@@ -132,22 +133,22 @@ impl ConvNorm {
 
     /// The normalisation by the running statistics, multiplied into the weights:
     /// γ (w·x + b − μ) / √(σ² + ε) + β.
-    fn folded(&self, kind: Kind) -> Result<ConvNorm, TchError> {
+    fn folded(&self, kind: Kind, device: Device) -> Result<ConvNorm, TchError> {
         let Some(norm) = &self.norm else {
-            return Ok(ConvNorm { conv: self.conv.folded(kind)?, norm: None });
+            return Ok(ConvNorm { conv: self.conv.folded(kind, device)?, norm: None });
         };
         let scale = norm.weight.f_div(&norm.running_var.f_add_scalar(EPSILON)?.f_sqrt()?)?;
         let weight = self.conv.weight.f_mul(&scale.f_view([-1, 1, 1, 1])?)?;
         let shifted = self.conv.bias.f_sub(&norm.running_mean)?;
         let bias = shifted.f_mul(&scale)?.f_add(&norm.bias)?;
         let conv = Conv { weight, bias, padding: self.conv.padding };
-        Ok(ConvNorm { conv: conv.folded(kind)?, norm: None })
+        Ok(ConvNorm { conv: conv.folded(kind, device)?, norm: None })
     }
 }
 
 /// Weights that no gradient knows of.
-fn fixed(weights: &Tensor, kind: Kind) -> Result<Tensor, TchError> {
-    weights.f_detach()?.f_to_kind(kind)
+fn fixed(weights: &Tensor, kind: Kind, device: Device) -> Result<Tensor, TchError> {
+    weights.f_detach()?.f_to_device(device)?.f_to_kind(kind)
 }
 
 /// Two times 3 × 3 convolution, batch normalisation, rectifier.
@@ -165,8 +166,11 @@ impl DoubleConv {
         })
     }
 
-    pub(super) fn folded(&self, kind: Kind) -> Result<DoubleConv, TchError> {
-        Ok(DoubleConv { first: self.first.folded(kind)?, second: self.second.folded(kind)? })
+    pub(super) fn folded(&self, kind: Kind, device: Device) -> Result<DoubleConv, TchError> {
+        Ok(DoubleConv {
+            first: self.first.folded(kind, device)?,
+            second: self.second.folded(kind, device)?,
+        })
     }
 
     pub(super) fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor, TchError> {
@@ -195,11 +199,11 @@ impl AttentionGate {
         })
     }
 
-    pub(super) fn folded(&self, kind: Kind) -> Result<AttentionGate, TchError> {
+    pub(super) fn folded(&self, kind: Kind, device: Device) -> Result<AttentionGate, TchError> {
         Ok(AttentionGate {
-            from_skip: self.from_skip.folded(kind)?,
-            from_below: self.from_below.folded(kind)?,
-            weigh: self.weigh.folded(kind)?,
+            from_skip: self.from_skip.folded(kind, device)?,
+            from_below: self.from_below.folded(kind, device)?,
+            weigh: self.weigh.folded(kind, device)?,
         })
     }
 

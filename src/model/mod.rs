@@ -9,12 +9,13 @@ mod layers;
 mod unet;
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, nn};
 
 pub use checkpoint::{Card, Model};
-pub use device::Device;
+pub use device::{Device, Machine};
 pub use unet::Architecture;
 
 use crate::error::{Error, Result};
@@ -23,7 +24,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// bf16 where the processor multiplies it faster than f32, else f32.
+    /// bf16 where the device multiplies it faster than f32 and comes to the same, else f32.
     #[default]
     Auto,
     /// 32-bit floating point.
@@ -41,7 +42,7 @@ impl Precision {
 
     fn kind(self, device: Device) -> Kind {
         match self {
-            Precision::Auto if device.is_cpu() && device::has_fast_bf16() => Kind::BFloat16,
+            Precision::Auto if device::prefers_bf16(device) => Kind::BFloat16,
             Precision::Bf16 => Kind::BFloat16,
             Precision::Auto | Precision::F32 => Kind::Float,
         }
@@ -62,8 +63,11 @@ pub struct Network {
 #[derive(Debug)]
 pub struct Inference {
     layers: unet::AttentionUNet,
+    architecture: Architecture,
     kind: Kind,
     device: tch::Device,
+    /// Bytes that the maps of one image may take.
+    memory: u64,
 }
 
 impl Inference {
@@ -72,10 +76,28 @@ impl Inference {
         if self.kind == Kind::BFloat16 { Precision::Bf16 } else { Precision::F32 }
     }
 
-    /// Another handle on the same weights, for another thread.
-    pub fn share(&self) -> Result<Inference> {
-        let layers = self.layers.folded(self.kind).map_err(torch("sharing the network"))?;
-        Ok(Inference { layers, kind: self.kind, device: self.device })
+    /// The same network on a device; on its own, another handle on the same weights, for another
+    /// thread.
+    pub fn on(&self, device: Device) -> Result<Inference> {
+        let device = device.tch();
+        let layers = self.layers.folded(self.kind, device).map_err(torch("sharing the network"))?;
+        Ok(Inference { layers, device, ..*self })
+    }
+
+    /// The same network, that takes images in tiles if their maps need more bytes.
+    #[must_use]
+    pub fn within(self, memory: u64) -> Inference {
+        Inference { memory, ..self }
+    }
+
+    /// Bytes that its maps take for each pixel of an image.
+    pub(crate) fn bytes_per_px(&self) -> u64 {
+        self.architecture.maps_per_px() * self.kind.elt_size_in_bytes() as u64
+    }
+
+    /// Bytes that its maps of one image may take.
+    pub(crate) fn memory(&self) -> u64 {
+        self.memory
     }
 
     pub(crate) fn device(&self) -> tch::Device {
@@ -103,12 +125,23 @@ impl Network {
         device: Device,
         precision: Precision,
     ) -> Result<Network> {
+        // libtorch draws for all threads from one generator.
+        static DRAWING: Mutex<()> = Mutex::new(());
         architecture.check()?;
+        let _alone = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
         tch::manual_seed(seed as i64);
         let variables = nn::VarStore::new(device.tch());
         let layers = unet::AttentionUNet::new(&variables.root(), architecture)
             .map_err(torch("building the network"))?;
         Ok(Network { architecture, variables, layers, kind: precision.kind(device) })
+    }
+
+    /// The same network with the same weights on another device.
+    pub(crate) fn replica(&self, device: Device) -> Result<Network> {
+        let precision = if self.kind == Kind::Float { Precision::F32 } else { Precision::Bf16 };
+        let mut replica = Network::new(self.architecture, 0, device, precision)?;
+        replica.variables.copy(&self.variables).map_err(torch("copying the network"))?;
+        Ok(replica)
     }
 
     /// Its shape.
@@ -124,8 +157,10 @@ impl Network {
     /// The network as it is now, for scoring.
     pub fn for_inference(&self) -> Result<Inference> {
         let _no_gradients = tch::no_grad_guard();
-        let layers = self.layers.folded(self.kind).map_err(torch("folding the network"))?;
-        Ok(Inference { layers, kind: self.kind, device: self.device() })
+        let device = self.device();
+        let layers = self.layers.folded(self.kind, device).map_err(torch("folding the network"))?;
+        let memory = Machine::cpu(1).maps();
+        Ok(Inference { layers, architecture: self.architecture, kind: self.kind, device, memory })
     }
 
     /// Parameters and running statistics by name.

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use tch::nn::Path;
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use super::layers::{AttentionGate, Conv, DoubleConv, Up};
 use crate::error::{Error, Result};
@@ -38,6 +38,12 @@ impl Architecture {
     /// Two 3 × 3 convolutions and a 2 × 2 pooling a level: Σ 2·2ˡ on the way down and up, 2·2⁴ at
     /// the bottom, and the pooling windows.
     pub const HALO: usize = 112;
+
+    /// Numbers that are held at a time for each pixel of an image, at most: measured, see
+    /// benches/README.md.
+    pub(super) fn maps_per_px(self) -> u64 {
+        6 * self.base_features as u64
+    }
 
     /// Refuses shapes that cannot be built.
     pub fn check(&self) -> Result<()> {
@@ -102,19 +108,23 @@ impl AttentionUNet {
     }
 
     /// The same function for inference: normalisations folded into convolutions, weights in `kind`.
-    pub(super) fn folded(&self, kind: Kind) -> Result<AttentionUNet, TchError> {
+    pub(super) fn folded(&self, kind: Kind, device: Device) -> Result<AttentionUNet, TchError> {
         let decoder = |decoder: &Decoder| {
             Ok(Decoder {
-                up: decoder.up.folded(kind)?,
-                gate: decoder.gate.as_ref().map(|gate| gate.folded(kind)).transpose()?,
-                merge: decoder.merge.folded(kind)?,
+                up: decoder.up.folded(kind, device)?,
+                gate: decoder.gate.as_ref().map(|gate| gate.folded(kind, device)).transpose()?,
+                merge: decoder.merge.folded(kind, device)?,
             })
         };
         Ok(AttentionUNet {
-            encoders: self.encoders.iter().map(|e| e.folded(kind)).collect::<Result<_, _>>()?,
-            bottom: self.bottom.folded(kind)?,
+            encoders: self
+                .encoders
+                .iter()
+                .map(|e| e.folded(kind, device))
+                .collect::<Result<_, _>>()?,
+            bottom: self.bottom.folded(kind, device)?,
             decoders: self.decoders.iter().map(decoder).collect::<Result<_, TchError>>()?,
-            head: self.head.folded(kind)?,
+            head: self.head.folded(kind, device)?,
         })
     }
 
@@ -136,7 +146,10 @@ impl AttentionUNet {
                 Some(gate) => gate.forward(&skip, &below, train)?,
                 None => skip,
             };
-            x = decoder.merge.forward(&Tensor::f_cat(&[skip, below], 1)?, train)?;
+            let joined = Tensor::f_cat(&[&skip, &below], 1)?;
+            // Maps at full resolution are what memory goes to.
+            drop((skip, below));
+            x = decoder.merge.forward(&joined, train)?;
         }
         self.head.forward(&x)
     }

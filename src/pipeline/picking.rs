@@ -11,17 +11,18 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::budget::{Budget, to_prepare};
 use super::manifest::{Item, RunDir, State, Status};
 use super::workers::in_order;
 use super::{Cancel, Failure, InputStamp, Loaded, Radius, beside, fingerprint, load, load_anew};
 use crate::coords::{self, Coordinate, Coordinates};
 use crate::error::{Error, Result};
-use crate::micrograph::Source;
+use crate::micrograph::{self, Source};
 use crate::model::{Card, Inference, Model, Precision};
 use crate::pick;
 use crate::preprocess::Repairs;
 use crate::publish::publish;
-use crate::score::score;
+use crate::score::{memory_for, score};
 use crate::units::PixelSize;
 
 /// All that one picking needs.
@@ -145,6 +146,7 @@ pub(super) fn pick_into(
         run: job.run,
         fingerprint: &fingerprint,
         retry_failed: job.retry_failed,
+        budget: Budget::of(job.model.machine.memory()),
     };
     let take = |order: usize, outcome: Result<Outcome>| {
         let source = &sources[order];
@@ -178,7 +180,7 @@ pub(super) fn pick_into(
         }
         Ok(())
     };
-    let equip = || job.model.network.share();
+    let equip = |worker: usize| job.model.network_for(worker);
     let work =
         |network: &Inference, order: usize, source: &Source| desk.pick(network, order, source);
     in_order(sources, equip, work, take, cancel)
@@ -208,6 +210,7 @@ struct Desk<'a> {
     run: &'a RunDir,
     fingerprint: &'a str,
     retry_failed: bool,
+    budget: Budget,
 }
 
 impl Desk<'_> {
@@ -230,6 +233,8 @@ impl Desk<'_> {
                 _ => {
                     let radius = |pixel_size| radius_for(self.card, self.radius, pixel_size);
                     let settings = &self.card.preprocess;
+                    let bytes = self.memory_for(network, source, &radius);
+                    let _share = self.budget.take(&source.path, bytes)?;
                     let loaded = load(self.run, source, self.pixel_size, settings, &radius)?;
                     let peaks = peaks(network, self.card, self.settings, &loaded)?;
                     write_all_picks(self.run, &source.stem, &peaks)?;
@@ -260,6 +265,27 @@ impl Desk<'_> {
         }
         let warnings = if kept { Vec::new() } else { item.warnings };
         Ok(Outcome::Picked(Picked { picks: peaks, best_score: item.best_score, kept, warnings }))
+    }
+}
+
+impl Desk<'_> {
+    /// Bytes that picking a micrograph takes; none if its header tells nothing, since reading it
+    /// will say why.
+    fn memory_for(
+        &self,
+        network: &Inference,
+        source: &Source,
+        radius: &dyn Fn(Option<PixelSize>) -> Result<f64>,
+    ) -> u64 {
+        let frame = || {
+            let header = micrograph::header(&source.path)?;
+            let (pixel_size, _) =
+                micrograph::pixel_size(source, self.pixel_size, header.pixel_size);
+            Ok::<_, Error>(self.card.preprocess.frame(header.shape, radius(pixel_size)?))
+        };
+        frame().map_or(0, |frame| {
+            to_prepare(&frame) + memory_for(network, (frame.work.height, frame.work.width))
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use super::{InputStamp, Radius, fingerprint, picking, self_training};
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::micrograph::Source;
-use crate::model::{Card, Device, Model, Precision, checkpoint};
+use crate::model::{Card, Machine, Model, Precision, checkpoint};
 use crate::train;
 use crate::units::PixelSize;
 
@@ -77,8 +77,8 @@ pub struct Inputs<'a> {
     pub threshold: Option<f32>,
     /// Seed of everything random.
     pub seed: u64,
-    /// Where the network runs.
-    pub device: Device,
+    /// What may be used of the machine.
+    pub machine: Machine,
 }
 
 impl<'a> Inputs<'a> {
@@ -96,7 +96,7 @@ impl<'a> Inputs<'a> {
             config: self.config,
             radius: self.radius,
             seed: self.seed,
-            device: self.device,
+            machine: self.machine.clone(),
             run: self.run,
         }
     }
@@ -233,7 +233,7 @@ impl<'a> Inputs<'a> {
             None => {
                 let path = Model::locate(&self.run.model())?;
                 let hash = checkpoint::hash_of(&path)?;
-                let computes_in = self.config.train.precision.on(self.device);
+                let computes_in = self.config.train.precision.on(self.machine.first());
                 Some((self.scoring(&hash, computes_in)?, Model::card(&path)?.threshold))
             }
         };

@@ -12,7 +12,7 @@ use crate::labels::Completeness;
 use crate::labels::patches::Pool;
 use crate::model::checkpoint::ValidationScores;
 use crate::model::device::LIBTORCH_VERSION;
-use crate::model::{Card, Device};
+use crate::model::{Card, Machine};
 use crate::publish::{publish, publish_text};
 use crate::report::curves;
 use crate::train::{self, Epoch};
@@ -22,8 +22,8 @@ use crate::train::{self, Epoch};
 pub struct Job<'a> {
     /// The labelled micrographs.
     pub request: Request<'a>,
-    /// Where the network runs.
-    pub device: Device,
+    /// What may be used of the machine.
+    pub machine: Machine,
     /// Where everything goes.
     pub run: &'a RunDir,
 }
@@ -123,7 +123,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
             settings: &config.train,
             patches: &config.patches,
             card: &card,
-            device: job.device,
+            machine: &job.machine,
             folder: &folder,
             fingerprint: &fingerprint,
         },

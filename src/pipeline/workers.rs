@@ -22,11 +22,11 @@ fn divided(threads: usize) -> (usize, usize) {
 
 /// Does `work` for each item, and hands the results to `take` in the order of the items.
 ///
-/// `equip` makes what a worker needs for itself. Ends early when `take` fails or `cancel` is
+/// `equip` makes what the worker of a number needs for itself. Ends early when `take` fails or `cancel` is
 /// requested; what a worker has in hand is finished first.
 pub(super) fn in_order<T: Sync, W: Send, R: Send>(
     items: &[T],
-    equip: impl Fn() -> Result<W>,
+    equip: impl Fn(usize) -> Result<W>,
     work: impl Fn(&W, usize, &T) -> R + Sync,
     mut take: impl FnMut(usize, R) -> Result<()>,
     cancel: &Cancel,
@@ -36,8 +36,8 @@ pub(super) fn in_order<T: Sync, W: Send, R: Send>(
     let (next, stopped, work) = (&next, &stopped, &work);
     std::thread::scope(|scope| {
         let (sender, results) = sync_channel(workers);
-        for _ in 0..workers.min(items.len()) {
-            let (equipment, sender) = (equip()?, sender.clone());
+        for worker in 0..workers.min(items.len()) {
+            let (equipment, sender) = (equip(worker)?, sender.clone());
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
             let pool = pool.map_err(|error| {
                 Error::setting("--threads", error.to_string(), "use fewer threads")
@@ -90,7 +90,7 @@ mod tests {
             taken.push(item);
             Ok(())
         };
-        in_order(&items, || Ok(()), work, take, &Cancel::default()).unwrap();
+        in_order(&items, |_| Ok(()), work, take, &Cancel::default()).unwrap();
         assert_eq!(taken, items);
     }
 
@@ -104,11 +104,11 @@ mod tests {
         };
         let refuse =
             |index: usize, _: usize| if index < 3 { Ok(()) } else { Err(Error::Interrupted) };
-        assert!(in_order(&items, || Ok(()), work, refuse, &Cancel::default()).is_err());
+        assert!(in_order(&items, |_| Ok(()), work, refuse, &Cancel::default()).is_err());
         assert!(done.load(Ordering::SeqCst) < 1000);
         let cancel = Cancel::default();
         cancel.request();
-        let ended = in_order(&items, || Ok(()), work, |_, _| Ok(()), &cancel);
+        let ended = in_order(&items, |_| Ok(()), work, |_, _| Ok(()), &cancel);
         assert!(matches!(ended, Err(Error::Interrupted)));
     }
 

@@ -5,14 +5,15 @@
 //! numbers from (seed, epoch), and a checkpoint holds weights, optimiser and history; so a run
 //! that was killed and resumed ends with the very same weights.
 
+mod loader;
 mod loss;
 mod optim;
 mod schedule;
+mod trainer;
 mod validation;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -20,14 +21,15 @@ use tch::Tensor;
 
 use crate::error::{Error, Result};
 use crate::labels::Completeness;
-use crate::labels::patches::{self, Batch, Pool};
+use crate::labels::patches::{self, Pool};
 use crate::model::checkpoint::{self, Card};
-use crate::model::{Device, Model, Network, Precision, torch};
+use crate::model::{Machine, Model, Network, Precision};
 
+use loader::draw_ahead;
 pub use loss::{Loss, PartialLoss};
-use optim::AdamW;
 use schedule::Progress;
 pub use schedule::Schedule;
+use trainer::Trainer;
 pub use validation::{Judged, Validation, judge};
 use validation::{best, exhausted, tolerance};
 
@@ -172,8 +174,8 @@ pub struct Job<'a> {
     pub patches: &'a patches::Settings,
     /// The model to be: the card is written with it, its scores and epoch filled in.
     pub card: &'a Card,
-    /// Where the network runs.
-    pub device: Device,
+    /// Where the network runs; several devices share each batch.
+    pub machine: &'a Machine,
     /// Folder of the model file and the checkpoint.
     pub folder: &'a Path,
     /// Stands for all inputs and settings: a checkpoint of another training is not resumed.
@@ -273,21 +275,25 @@ pub fn train(
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Vec<Epoch>> {
     let settings = job.settings;
-    let network =
-        Network::new(job.card.architecture, job.card.seed, job.device, settings.precision)?;
+    let network = Network::new(
+        job.card.architecture,
+        job.card.seed,
+        job.machine.first(),
+        settings.precision,
+    )?;
     if let Some(base) = job.base {
         checkpoint::load_weights(base, &network)?;
     }
-    let mut optimiser = AdamW::new(&network, settings.weight_decay);
-    let mut epochs = resume(job, &network, &mut optimiser)?;
+    let mut trainer = Trainer::new(network, job.machine.devices(), job.loss, settings)?;
+    let mut epochs = resume(job, &mut trainer)?;
     if !epochs.is_empty() {
         observe(Event::Resumed(&epochs));
     }
     let tolerance = tolerance(job.card);
     while epochs.len() < settings.epochs && !exhausted(&epochs, tolerance, settings.patience) {
         let started = Instant::now();
-        let mut epoch = run_epoch(job, &network, &mut optimiser, &epochs, observe, cancelled)?;
-        let result = judge(&network.for_inference()?, job.card, job.validation)?;
+        let mut epoch = run_epoch(job, &mut trainer, &epochs, observe, cancelled)?;
+        let result = judge(&trainer.network().for_inference()?, job.card, job.validation)?;
         epoch.seconds = started.elapsed().as_secs_f64();
         (epoch.threshold, epoch.precision, epoch.recall, epoch.f1) =
             (result.threshold, result.scores.precision, result.scores.recall, result.scores.f1);
@@ -300,32 +306,32 @@ pub fn train(
                 epoch: epochs.len(),
                 ..job.card.clone()
             };
-            checkpoint::write(&model_path(job.folder), &card, &network.variables())?;
+            checkpoint::write(&model_path(job.folder), &card, &trainer.network().variables())?;
         }
         // The checkpoint last: it says that the model before it is complete.
-        store(job, &network, &optimiser, &epochs)?;
+        store(job, &trainer, &epochs)?;
         observe(Event::Epoch { epochs: &epochs, best: best(&epochs, tolerance) });
     }
     Ok(epochs)
 }
 
-fn all_tensors(network: &Network, optimiser: &AdamW) -> BTreeMap<String, Tensor> {
-    let mut tensors = network.variables();
-    tensors.extend(optimiser.state());
+fn all_tensors(trainer: &Trainer) -> BTreeMap<String, Tensor> {
+    let mut tensors = trainer.network().variables();
+    tensors.extend(trainer.optimiser().state());
     tensors
 }
 
-fn store(job: &Job, network: &Network, optimiser: &AdamW, epochs: &[Epoch]) -> Result<()> {
+fn store(job: &Job, trainer: &Trainer, epochs: &[Epoch]) -> Result<()> {
     let state = State {
         fingerprint: job.fingerprint.to_string(),
         seed: job.card.seed,
-        optimiser_steps: optimiser.steps(),
+        optimiser_steps: trainer.optimiser().steps(),
         epochs: epochs.to_vec(),
     };
-    checkpoint::write(&checkpoint_path(job.folder), &state, &all_tensors(network, optimiser))
+    checkpoint::write(&checkpoint_path(job.folder), &state, &all_tensors(trainer))
 }
 
-fn resume(job: &Job, network: &Network, optimiser: &mut AdamW) -> Result<Vec<Epoch>> {
+fn resume(job: &Job, trainer: &mut Trainer) -> Result<Vec<Epoch>> {
     let path = checkpoint_path(job.folder);
     if !path.exists() {
         return Ok(Vec::new());
@@ -334,16 +340,15 @@ fn resume(job: &Job, network: &Network, optimiser: &mut AdamW) -> Result<Vec<Epo
     if state.fingerprint != job.fingerprint {
         return Ok(Vec::new());
     }
-    checkpoint::fill(&all_tensors(network, optimiser), &tensors, &path)?;
-    optimiser.resume_at(state.optimiser_steps);
+    checkpoint::fill(&all_tensors(trainer), &tensors, &path)?;
+    trainer.resume_at(state.optimiser_steps)?;
     Ok(state.epochs)
 }
 
 /// Trains one epoch; the figures of validation are left for the caller to fill in.
 fn run_epoch(
     job: &Job,
-    network: &Network,
-    optimiser: &mut AdamW,
+    trainer: &mut Trainer,
     before: &[Epoch],
     observe: &mut dyn FnMut(Event),
     cancelled: &dyn Fn() -> bool,
@@ -354,17 +359,7 @@ fn run_epoch(
     let started = Instant::now();
     let (mut waited, mut losses, mut rate) = (0.0, 0.0, 0.0);
     std::thread::scope(|scope| {
-        // Patches are drawn ahead on a thread of their own; the bound keeps memory constant.
-        let (sender, batches) = sync_channel::<Batch>(3);
-        scope.spawn(move || {
-            for step in 0..steps {
-                let key = (job.card.seed, epoch, step);
-                let batch = patches::batch(job.pool, job.patches, key, settings.batch_size);
-                if sender.send(batch).is_err() {
-                    break;
-                }
-            }
-        });
+        let updates = draw_ahead(scope, job, epoch, steps);
         for step in 0..steps {
             if cancelled() {
                 return Err(Error::Interrupted);
@@ -376,7 +371,13 @@ fn run_epoch(
                 history: &history,
             };
             rate = settings.schedule.rate(settings.learning_rate, progress);
-            let loss = run_step(job, network, optimiser, &batches, rate, &mut waited)?;
+            let waiting = Instant::now();
+            let update = updates.recv().map_err(|_| Error::Torch {
+                doing: "drawing patches",
+                source: "the thread that draws them has ended".into(),
+            })??;
+            waited += waiting.elapsed().as_secs_f64();
+            let loss = trainer.step(update, rate)?;
             losses += loss;
             observe(Event::Step { epoch: epoch + 1, step: step + 1, loss });
         }
@@ -396,57 +397,4 @@ fn run_epoch(
         loader_wait: waited / seconds,
         seconds,
     })
-}
-
-/// One update of the weights; the loss as a number, so that no graph outlives the step.
-fn run_step(
-    job: &Job,
-    network: &Network,
-    optimiser: &mut AdamW,
-    batches: &Receiver<Batch>,
-    rate: f64,
-    waited: &mut f64,
-) -> Result<f64> {
-    let waiting = Instant::now();
-    let batch = batches.recv().map_err(|_| Error::Torch {
-        doing: "drawing patches",
-        source: "the thread that draws them has ended".into(),
-    })?;
-    *waited += waiting.elapsed().as_secs_f64();
-    optimiser.zero_gradients();
-    let side = job.patches.patch_px;
-    let mut total = 0.0;
-    for first in (0..batch.len).step_by(job.settings.patches_at_once) {
-        let last = (first + job.settings.patches_at_once).min(batch.len);
-        let share = (last - first) as f64 / batch.len as f64;
-        let range = first * side * side..last * side * side;
-        let tensor = |values: &[f32]| {
-            Tensor::f_from_slice(&values[range.clone()])?
-                .f_view([(last - first) as i64, 1, side as i64, side as i64])?
-                .f_to_device(network.device())
-        };
-        let [images, targets, weights] = [&batch.images, &batch.targets, &batch.weights]
-            .map(|values| tensor(values).map_err(torch("preparing patches")));
-        let logits = network.forward(&images?, true)?;
-        let loss = job
-            .loss
-            .of(&logits, &targets?, &weights?)
-            .and_then(|loss| {
-                let loss = loss.f_mul_scalar(share)?;
-                loss.f_backward()?;
-                Ok(loss)
-            })
-            .map_err(torch("computing gradients"))?;
-        total += loss.double_value(&[]);
-    }
-    if !total.is_finite() {
-        return Err(Error::setting(
-            "train.learning_rate",
-            "the loss is no longer a number",
-            "lower the learning rate, or set train.precision to f32",
-        ));
-    }
-    optimiser.clip_gradients(job.settings.clip_norm)?;
-    optimiser.step(rate)?;
-    Ok(total)
 }

@@ -49,8 +49,8 @@ impl AdamW {
         }
     }
 
-    /// Scales all gradients so that their joint norm is at most `limit`; the norm before.
-    pub(super) fn clip_gradients(&self, limit: f64) -> Result<f64> {
+    /// Scales all gradients so that their joint norm is at most `limit`; nothing is waited for.
+    pub(super) fn clip_gradients(&self, limit: f64) -> Result<()> {
         let _no_gradients = tch::no_grad_guard();
         let squares: Vec<Tensor> = self
             .slots
@@ -61,21 +61,20 @@ impl AdamW {
             .collect::<Result<_, _>>()
             .map_err(torch("measuring gradients"))?;
         if squares.is_empty() {
-            return Ok(0.0);
+            return Ok(());
         }
-        let total = Tensor::f_stack(&squares, 0).and_then(|all| all.f_sum(Kind::Double));
-        let norm = total.map_err(torch("measuring gradients"))?.double_value(&[]).sqrt();
-        if norm > limit {
-            for slot in &self.slots {
-                let mut gradient = slot.parameter.grad();
-                if gradient.defined() {
-                    let _ = gradient
-                        .f_mul_scalar_(limit / norm)
-                        .map_err(torch("clipping gradients"))?;
-                }
+        let scale = || {
+            let norm = Tensor::f_stack(&squares, 0)?.f_sum(Kind::Double)?.f_sqrt()?;
+            norm.f_reciprocal()?.f_mul_scalar(limit)?.f_clamp_max(1.0)?.f_to_kind(Kind::Float)
+        };
+        let scale = scale().map_err(torch("measuring gradients"))?;
+        for slot in &self.slots {
+            let mut gradient = slot.parameter.grad();
+            if gradient.defined() {
+                let _ = gradient.f_mul_(&scale).map_err(torch("clipping gradients"))?;
             }
         }
-        Ok(norm)
+        Ok(())
     }
 
     /// One update.

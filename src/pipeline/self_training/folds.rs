@@ -87,7 +87,7 @@ fn fold(
 ) -> Result<Vec<Round>> {
     let config: &RunConfig = job.config;
     // Warnings about files were told when the base was trained; failures must not pass unseen.
-    let training = training::Job { request: request.clone(), device: job.device, run };
+    let training = training::Job { request: request.clone(), machine: job.machine.clone(), run };
     let mut failed = |event: training::Event| {
         if let training::Event::Gathering(event @ labelled::Event::Failed(_)) = event {
             observe(Event::Gathering(event));
@@ -102,7 +102,7 @@ fn fold(
         config,
         radius: job.radius,
         seed: job.seed,
-        device: job.device,
+        machine: job.machine.clone(),
         run,
     };
     Ok(super::rounds(&rounds, None, &mut |_| (), cancel)?.rounds)

@@ -26,7 +26,7 @@ use crate::labels::pseudo::{self, Census, Scored};
 use crate::labels::{Completeness, Labelled};
 use crate::micrograph::Source;
 use crate::model::checkpoint::{self, SelfTraining};
-use crate::model::{Card, Device, Model};
+use crate::model::{Card, Machine, Model};
 use crate::publish::{publish_at, publish_text};
 use crate::train::{self, Loss};
 
@@ -134,8 +134,8 @@ pub struct Job<'a> {
     pub radius: Option<Radius>,
     /// Seed of everything random.
     pub seed: u64,
-    /// Where the network runs.
-    pub device: Device,
+    /// What may be used of the machine.
+    pub machine: Machine,
     /// Where everything goes.
     pub run: &'a RunDir,
 }
@@ -259,7 +259,7 @@ fn rounds(
     observe: &mut dyn FnMut(Event),
     cancel: &Cancel,
 ) -> Result<Outcome> {
-    let base = Model::load(job.base, job.device, job.config.train.precision)?;
+    let base = Model::load(job.base, &job.machine, job.config.train.precision)?;
     let mut ground = ground::prepare(job, &base, observe, cancel)?;
     let gate = if folds.is_some() { Gate::CrossValidation } else { ground.gate };
     observe(Event::Ready { labelled: ground.labelled(), unlabelled: ground.unlabelled(), gate });
@@ -344,7 +344,7 @@ fn one_round(
 ) -> Result<Round> {
     let started = Instant::now();
     let teacher_model =
-        Model::load(&model_of(job, teacher), job.device, job.config.train.precision)?;
+        Model::load(&model_of(job, teacher), &job.machine, job.config.train.precision)?;
     let fingerprint = fingerprint(&(&ground.fingerprint, number, &teacher_model.hash))?;
     let folder = round_folder(job, number);
     let record_path = folder.join("round.json");
@@ -390,7 +390,7 @@ fn one_round(
                 settings: &settings,
                 patches: &job.config.patches,
                 card: &card,
-                device: job.device,
+                machine: &job.machine,
                 folder: &folder,
                 fingerprint: &fingerprint,
             },
@@ -398,7 +398,7 @@ fn one_round(
             &|| cancel.requested(),
         )?;
         let path = train::model_path(&folder);
-        let model = Model::load(&path, job.device, job.config.train.precision)?;
+        let model = Model::load(&path, &job.machine, job.config.train.precision)?;
         round.judgement = Some(gate::judge(&model, ground)?);
     }
     round.seconds = started.elapsed().as_secs_f64();
