@@ -2,6 +2,7 @@
 # make test   all tests
 # make lint   formatting, clippy and docs, warnings as errors
 # make bench  criterion benches
+# make default-model  the model inside the program, anew: simulate, train, pack; about two hours
 
 DEMO ?= demo_run
 DEMO_SIZE ?= 1024
@@ -9,7 +10,9 @@ DEMO_COUNT ?= 6
 DEMO_SEED ?= 1
 DEMO_TRAIN ?=
 
-.PHONY: libtorch build demo test lint bench
+DEFAULT_MODEL ?= default_model
+
+.PHONY: libtorch build demo test lint bench default-model
 
 libtorch:
 	@./scripts/libtorch.sh
@@ -31,3 +34,10 @@ lint: libtorch
 
 bench: libtorch
 	cargo bench
+
+# Stops and resumes anywhere. Nothing but simulations goes in.
+default-model: build
+	target/release/picker simulate --preset training --count 1000 --seed 1 --out $(DEFAULT_MODEL)
+	target/release/picker train $(DEFAULT_MODEL)/micrographs --coordinates $(DEFAULT_MODEL)/coordinates \
+	  --particle-radius 9.5 --config configs/default-model.toml --seed 1 --out $(DEFAULT_MODEL)/run
+	target/release/picker model pack $(DEFAULT_MODEL)/run --scale-free --out src/model/default.safetensors

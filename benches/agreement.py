@@ -35,7 +35,7 @@ def picked(precision):
     )
     by_micrograph = {}
     for row in csv.DictReader(open(out / "picks" / "picks.csv")):
-        place = (float(row["x_mic_px"]), float(row["y_mic_px"]))
+        place = (float(row["x"]), float(row["y"]))
         by_micrograph.setdefault(row["micrograph"], []).append(place)
     return by_micrograph, json.loads(scores.stdout)
 
@@ -59,9 +59,17 @@ def alone(picks, others):
     return count
 
 
+def f1(scores):
+    """Mean over micrographs."""
+    each = [
+        2 * one["hits"] / max(1, 2 * one["hits"] + one["false_picks"] + one["misses"])
+        for one in scores["per_micrograph"]
+    ]
+    return sum(each) / len(each)
+
+
 (fast, fast_scores), (plain, plain_scores) = picked("auto"), picked("f32")
 total = sum(map(len, fast.values())) + sum(map(len, plain.values()))
 apart = alone(fast, plain) + alone(plain, fast)
 print(f"{total // 2} picks; {100 * (1 - apart / total):.2f} % have a counterpart within 1 px")
-print("fast ", fast_scores)
-print("plain", plain_scores)
+print(f"F1 {f1(fast_scores):.4f} fast, {f1(plain_scores):.4f} plain")

@@ -23,9 +23,11 @@ RADIUS = 54
 def run(*words):
     """Wall-clock seconds and peak memory in MB."""
     start = time.monotonic()
-    process = subprocess.Popen([picker, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = open(work / "log", "w+")
+    process = subprocess.Popen([picker, *map(str, words)], stdout=log, stderr=log)
     _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0, words
+    if status != 0:
+        sys.exit(f"{words} failed: {pathlib.Path(log.name).read_text()}")
     return time.monotonic() - start, usage.ru_maxrss / 1e3
 
 
@@ -37,7 +39,7 @@ def model(features):
             f"[model]\nbase_features = {features}\n[train]\nepochs = 1\npatches_per_epoch = 64\n"
         )
         labelled = micrographs(4096, 4096, 2)
-        run("train", labelled, "--particle-radius", RADIUS, "--config", config, "--seed", 1, "--out", folder)
+        run("train", labelled, "--coordinates", labelled.parent / "coordinates", "--particle-radius", RADIUS, "--config", config, "--seed", 1, "--out", folder)
     return folder
 
 
@@ -71,6 +73,7 @@ def cut(source, target, width, height):
         columns = int.from_bytes(header[0:4], "little")
         header[0:4] = header[28:32] = width.to_bytes(4, "little")
         header[4:8] = header[32:36] = height.to_bytes(4, "little")
+        header[40:52] = bytes(12)  # the cell belongs to the larger image: no pixel size
         out.write(header)
         for _ in range(height):
             out.write(file.read(4 * columns)[: 4 * width])

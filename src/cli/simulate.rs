@@ -15,7 +15,7 @@ use crate::coords;
 use crate::error::Error;
 use crate::micrograph::mrc;
 use crate::publish::publish_text;
-use crate::simulate::{Parameters, Settings, Shape, micrograph};
+use crate::simulate::{Parameters, Settings, Shape, micrograph, teaching};
 use crate::units::PixelSize;
 
 /// Makes micrographs with known particles
@@ -30,6 +30,10 @@ pub(super) struct SimulateArgs {
     /// Number of micrographs
     #[arg(long, value_name = "N")]
     count: NonZeroUsize,
+    /// Every micrograph with another protein, microscope and contamination, at the working scale:
+    /// what the default model has learnt from
+    #[arg(long, conflicts_with_all = ONE_PROTEIN)]
+    preset: Option<Preset>,
     /// Width and height in px: 1024 or 1240x1200
     #[arg(long, value_name = "PX|WxH", value_parser = size, default_value = "1024")]
     size: (usize, usize),
@@ -68,6 +72,29 @@ pub(super) struct SimulateArgs {
     gold_beads: f64,
 }
 
+/// What a preset decides itself.
+const ONE_PROTEIN: [&str; 12] = [
+    "size",
+    "particle_radius",
+    "pixel_size",
+    "shape",
+    "symmetry",
+    "snr",
+    "defocus",
+    "density",
+    "min_distance",
+    "carbon",
+    "ice_blobs",
+    "gold_beads",
+];
+
+/// Sets that differ within themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Preset {
+    /// Domain randomisation for the default model.
+    Training,
+}
+
 /// `simulate.json`.
 #[derive(Serialize)]
 struct Record<'a> {
@@ -82,6 +109,9 @@ struct Record<'a> {
 #[derive(Serialize)]
 struct Entry {
     name: String,
+    /// Where each micrograph has its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    settings: Option<Settings>,
     #[serde(flatten)]
     parameters: Parameters,
 }
@@ -98,18 +128,24 @@ pub(super) fn run(args: &SimulateArgs, global: &Global) -> Result<Exit> {
     let threads =
         rayon::ThreadPoolBuilder::new().num_threads(global.threads.unwrap_or(0)).build()?;
     let one = |(index, name): (usize, String)| -> Result<Entry, Error> {
-        let simulated = micrograph(&settings, index as u64)?;
+        let (settings, index) = match args.preset {
+            Some(Preset::Training) => (teaching(settings.seed, index as u64), 0),
+            None => (settings.clone(), index as u64),
+        };
+        let simulated = micrograph(&settings, index)?;
         let file = format!("{name}.mrc");
         mrc::write(
             &args.out.join("micrographs").join(file),
             &simulated.pixels,
-            Some(PixelSize(settings.pixel_size_a)),
+            // At the working scale a pixel is a share of the particle, whatever its size.
+            args.preset.is_none().then_some(PixelSize(settings.pixel_size_a)),
             mrc::Mode::Float32,
         )?;
         let star = args.out.join("coordinates").join(format!("{name}.star"));
         coords::star::write(&star, &simulated.truth)?;
         tracing::debug!("{name}: {} particles", simulated.parameters.particles);
-        Ok(Entry { name, parameters: simulated.parameters })
+        let settings = args.preset.map(|_| settings);
+        Ok(Entry { name, settings, parameters: simulated.parameters })
     };
     let micrographs = threads.install(|| {
         names.into_par_iter().enumerate().map(one).collect::<Result<Vec<_>, Error>>()
@@ -125,11 +161,7 @@ pub(super) fn run(args: &SimulateArgs, global: &Global) -> Result<Exit> {
     };
     let text = serde_json::to_string_pretty(&record)?;
     publish_text(&args.out.join("simulate.json"), &(text + "\n"))?;
-    tracing::info!(
-        "{count} micrographs with {particles} particles of radius {} px in {}",
-        settings.particle_radius_px,
-        args.out.display()
-    );
+    tracing::info!("{count} micrographs with {particles} particles in {}", args.out.display());
     Ok(Exit::Done)
 }
 

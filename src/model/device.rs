@@ -70,7 +70,7 @@ impl Machine {
     /// Memory that picking may take where none is named: least, and for each thread.
     const MEMORY: (u64, u64) = (3_000_000_000, 1_000_000_000);
     /// The largest share of it that one image's maps in the network may take.
-    const MAPS: u64 = 1_500_000_000;
+    const MAPS: u64 = 1_200_000_000;
 
     /// The devices of a list like `cuda:0,cuda:1`; each name as `--device` has it.
     ///

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
-use crate::units::Frame;
+use crate::units::{Frame, Shape};
 
 /// The program with libtorch in it, before it does anything.
 const PROGRAM: u64 = 300_000_000;
@@ -58,13 +58,17 @@ impl Drop for Share<'_> {
     }
 }
 
-/// Bytes that reading a micrograph and bringing it to the working scale takes, at most.
-pub(super) fn to_prepare(frame: &Frame) -> u64 {
-    let pixels = (frame.mic.width * frame.mic.height * size_of::<f32>()) as f64;
+/// Bytes that a micrograph takes at most: while it is read and brought to the working scale, or
+/// while it is scored with `maps` bytes in the network.
+pub(super) fn of_micrograph(frame: &Frame, maps: u64) -> u64 {
+    let bytes = |shape: Shape| (shape.width * shape.height * size_of::<f32>()) as f64;
+    let (pixels, work) = (bytes(frame.mic), bytes(frame.work));
     let scale = frame.work.width as f64 / frame.mic.width as f64;
-    // The file's samples and the pixels; half spectra before and after the crop; the working image,
-    // its background, its scores and copies of them.
-    (pixels * (2.0 + scale + 6.0 * scale * scale)) as u64
+    // The file's samples and the pixels; half spectra before and after the crop.
+    let preparing = pixels * (2.0 + scale) + work;
+    // The working image, its scores and copies of them.
+    let scoring = maps as f64 + 6.0 * work;
+    preparing.max(scoring) as u64
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::budget::{Budget, to_prepare};
+use super::budget::{Budget, of_micrograph};
 use super::manifest::{Item, RunDir, State, Status};
 use super::workers::in_order;
 use super::{Cancel, Failure, InputStamp, Loaded, Radius, beside, fingerprint, load, load_anew};
@@ -284,7 +284,7 @@ impl Desk<'_> {
             Ok::<_, Error>(self.card.preprocess.frame(header.shape, radius(pixel_size)?))
         };
         frame().map_or(0, |frame| {
-            to_prepare(&frame) + memory_for(network, (frame.work.height, frame.work.width))
+            of_micrograph(&frame, memory_for(network, (frame.work.height, frame.work.width)))
         })
     }
 }

@@ -22,6 +22,10 @@ pub(super) enum Material {
     Carbon,
     Ice,
     Gold,
+    /// A clump of particles; drawn as such.
+    Aggregate,
+    /// A broken or foreign particle; drawn as such.
+    Fragment,
 }
 
 impl Material {
@@ -31,6 +35,7 @@ impl Material {
             Material::Carbon => 2.0,
             Material::Ice => 5.0,
             Material::Gold => 15.0,
+            Material::Aggregate | Material::Fragment => 0.0,
         }
     }
 
@@ -40,6 +45,7 @@ impl Material {
             Material::Carbon => 0.08,
             Material::Ice => 0.15,
             Material::Gold => 0.7,
+            Material::Aggregate | Material::Fragment => 0.0,
         }
     }
 
@@ -48,7 +54,7 @@ impl Material {
         match self {
             Material::Carbon => 2.5,
             Material::Ice => 3.0,
-            Material::Gold => 0.0,
+            Material::Gold | Material::Aggregate | Material::Fragment => 0.0,
         }
     }
 }
@@ -102,11 +108,31 @@ impl Contamination {
                 outline: Default::default(),
             });
         }
+        let of_protein = [
+            (Material::Aggregate, settings.aggregates_per_micrograph, 1.5..3.5),
+            (Material::Fragment, settings.fragments_per_micrograph, 0.35..0.65),
+        ];
+        for (material, mean, radii) in of_protein {
+            for _ in 0..count(mean, rng) {
+                obstacles.push(Obstacle {
+                    material,
+                    centre: (rng.random_range(0.0..width), rng.random_range(0.0..height)),
+                    radius_px: settings.particle_radius_px * rng.random_range(radii.clone()),
+                    outline: Default::default(),
+                });
+            }
+        }
         Contamination(obstacles)
     }
 
     pub(super) fn count(&self, material: Material) -> usize {
         self.0.iter().filter(|obstacle| obstacle.material == material).count()
+    }
+
+    /// Centres and radii of what is of one material.
+    pub(super) fn of(&self, material: Material) -> impl Iterator<Item = ((f64, f64), f64)> {
+        let wanted = self.0.iter().filter(move |obstacle| obstacle.material == material);
+        wanted.map(|obstacle| (obstacle.centre, obstacle.radius_px))
     }
 
     /// Whether a particle of this radius at this place would lie on contamination.
@@ -117,7 +143,7 @@ impl Contamination {
     /// Adds the projected density to the real part of `field`, whose pixel (`margin`, `margin`)
     /// is the micrograph's first.
     pub(super) fn draw(&self, field: &mut Field, margin: usize, amplitude: f64) {
-        for obstacle in &self.0 {
+        for obstacle in self.0.iter().filter(|obstacle| obstacle.material.density() > 0.0) {
             let density = amplitude * obstacle.material.density();
             for (y, row) in field.data.chunks_exact_mut(field.width).enumerate() {
                 for (x, pixel) in row.iter_mut().enumerate() {
@@ -149,7 +175,7 @@ impl Obstacle {
             Material::Carbon => distance - self.radius_px,
             // So far away that the outline cannot matter.
             _ if distance > 2.0 * self.radius_px => self.radius_px - distance,
-            Material::Ice | Material::Gold => {
+            Material::Ice | Material::Gold | Material::Aggregate | Material::Fragment => {
                 let angle = dy.atan2(dx);
                 let waves = self.outline.iter().zip(2..);
                 let swell: f64 =
@@ -166,6 +192,7 @@ impl Obstacle {
             Material::Carbon => (0.5 + depth / 4.0).clamp(0.0, 1.0),
             Material::Ice => (1.5 * chord(depth / self.radius_px)).min(1.0),
             Material::Gold => chord(depth / self.radius_px),
+            Material::Aggregate | Material::Fragment => 0.0,
         }
     }
 }

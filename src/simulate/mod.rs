@@ -8,7 +8,7 @@
 use ndarray::Array2;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, Poisson, StandardNormal};
+use rand_distr::{Distribution, Poisson, StandardNormal, UnitDisc};
 use rustfft::num_complex::Complex32;
 use serde::Serialize;
 
@@ -21,9 +21,11 @@ mod layout;
 mod optics;
 mod particle;
 mod settings;
+mod teaching;
 
 pub use particle::Shape;
 pub use settings::Settings;
+pub use teaching::teaching;
 
 use contamination::{Contamination, Material};
 use fourier::{Field, fast_length, squared_frequency};
@@ -88,8 +90,13 @@ pub fn micrograph(settings: &Settings, index: u64) -> Result<Simulated> {
         fast_length(settings.height_px + 2 * margin),
     );
     let mut orientations = rng(seed, "orientations", index);
+    let preferred = Orientation::random(&mut rng(seed, "preferred", 0));
     for (x, y) in &centres {
-        let orientation = Orientation::random(&mut orientations);
+        let orientation = if orientations.random_bool(settings.orientation_bias) {
+            preferred.like_this(&mut orientations)
+        } else {
+            Orientation::random(&mut orientations)
+        };
         let spread: f64 = orientations.sample(StandardNormal);
         let contrast = (1.0 + settings.contrast_spread * spread).max(0.2);
         let at = (x + margin as f64, y + margin as f64);
@@ -97,6 +104,8 @@ pub fn micrograph(settings: &Settings, index: u64) -> Result<Simulated> {
         particle.project(&orientation, at, amplitude, &mut field);
     }
     contamination.draw(&mut field, margin, amplitude);
+    let mut debris = rng(seed, "debris", index);
+    draw_debris(settings, &contamination, &particle, amplitude, &mut field, margin, &mut debris);
 
     let ctf = Ctf::new(settings, defocus_um);
     image(settings, &ctf, &mut field, &mut rng(seed, "ice", index));
@@ -117,6 +126,7 @@ pub fn micrograph(settings: &Settings, index: u64) -> Result<Simulated> {
         Poisson::new(mean).map_or(0.0, |counts| counts.sample(&mut shots)) as f32
     });
 
+    let pixels = replicate_border(blurred(pixels, settings.blur_px), settings.border_px);
     let inside = |x: f64, limit: usize| x >= 0.0 && x <= (limit - 1) as f64;
     let truth: Vec<Coordinate> = centres
         .into_iter()
@@ -133,6 +143,66 @@ pub fn micrograph(settings: &Settings, index: u64) -> Result<Simulated> {
         gold_beads: contamination.count(Material::Gold),
     };
     Ok(Simulated { pixels, truth, parameters })
+}
+
+/// Particles that nobody wants: clumps, and others of half the size.
+fn draw_debris(
+    settings: &Settings,
+    contamination: &Contamination,
+    particle: &Particle,
+    amplitude: f64,
+    field: &mut Field,
+    margin: usize,
+    rng: &mut ChaCha8Rng,
+) {
+    let margin = margin as f64;
+    let radius = settings.particle_radius_px;
+    for ((x, y), reach) in contamination.of(Material::Aggregate) {
+        // As many as lie three deep.
+        for _ in 0..(3.0 * (reach / radius).powi(2)) as usize {
+            let [dx, dy]: [f64; 2] = UnitDisc.sample(rng);
+            let at = (
+                x + margin + (reach - 0.5 * radius) * dx,
+                y + margin + (reach - 0.5 * radius) * dy,
+            );
+            let amplitude = Complex32::new(amplitude as f32, 0.0);
+            particle.project(&Orientation::random(rng), at, amplitude, field);
+        }
+    }
+    for ((x, y), reach) in contamination.of(Material::Fragment) {
+        let fragment =
+            Settings { particle_radius_px: reach.max(1.0), shape: None, ..settings.clone() };
+        let fragment = Particle::random(&fragment, rng);
+        // Thinner than the particle, as it is narrower.
+        let amplitude = amplitude * reach / radius * rng.random_range(0.7..1.4);
+        let amplitude = Complex32::new(amplitude as f32, 0.0);
+        fragment.project(&Orientation::random(rng), (x + margin, y + margin), amplitude, field);
+    }
+}
+
+/// The image after a Gaussian blur, noise included.
+fn blurred(pixels: Array2<f32>, sigma_px: f64) -> Array2<f32> {
+    if sigma_px <= 0.0 {
+        return pixels;
+    }
+    let (height, width) = pixels.dim();
+    let mut field = Field::zeros(width, height);
+    field.data.iter_mut().zip(&pixels).for_each(|(to, from)| to.re = *from);
+    let rate = -2.0 * (std::f64::consts::PI * sigma_px).powi(2);
+    field.filter(|k2, value| value * (rate * k2).exp() as f32);
+    Array2::from_shape_fn((height, width), |(y, x)| field.data[y * width + x].re)
+}
+
+/// The outermost lines and columns as copies of the innermost of them, as drift correction or a
+/// filter leaves them.
+fn replicate_border(pixels: Array2<f32>, border: usize) -> Array2<f32> {
+    if border == 0 {
+        return pixels;
+    }
+    let (height, width) = pixels.dim();
+    Array2::from_shape_fn((height, width), |(y, x)| {
+        pixels[[y.clamp(border, height - 1 - border), x.clamp(border, width - 1 - border)]]
+    })
 }
 
 /// Projected density, in its real part → relative contrast. The imaginary part returns a second,
@@ -193,9 +263,13 @@ fn amplitude(settings: &Settings, particle: &Particle) -> f64 {
 
 /// A generator for one purpose and item, independent of all others.
 fn rng(seed: u64, purpose: &str, item: u64) -> ChaCha8Rng {
+    ChaCha8Rng::from_seed(derived(seed, purpose, item))
+}
+
+fn derived(seed: u64, purpose: &str, item: u64) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&seed.to_le_bytes()).update(&item.to_le_bytes()).update(purpose.as_bytes());
-    ChaCha8Rng::from_seed(*hasher.finalize().as_bytes())
+    *hasher.finalize().as_bytes()
 }
 
 #[cfg(test)]

@@ -26,6 +26,10 @@ pub enum Shape {
     Barrel,
     /// A hollow sphere (apoferritin).
     Shell,
+    /// A few large domains with gaps between them.
+    MultiDomain,
+    /// A disc of detergent or lipid with a smaller part that stands out (a membrane protein).
+    Disc,
 }
 
 /// What a build means in numbers; lengths are fractions of the particle's radius.
@@ -46,8 +50,15 @@ const CANDIDATES: usize = 12;
 const REACH: f64 = 3.5;
 
 impl Shape {
-    const ALL: [Shape; 5] =
-        [Shape::Compact, Shape::Elongated, Shape::Ring, Shape::Barrel, Shape::Shell];
+    const ALL: [Shape; 7] = [
+        Shape::Compact,
+        Shape::Elongated,
+        Shape::Ring,
+        Shape::Barrel,
+        Shape::Shell,
+        Shape::MultiDomain,
+        Shape::Disc,
+    ];
 
     fn plan(self) -> Plan {
         let (domains, domain_radius, symmetries) = match self {
@@ -56,6 +67,8 @@ impl Shape {
             Shape::Ring => (20, 0.26, (5, 8)),
             Shape::Barrel => (56, 0.22, (6, 8)),
             Shape::Shell => (120, 0.16, (2, 4)),
+            Shape::MultiDomain => (4, 0.42, (1, 3)),
+            Shape::Disc => (24, 0.26, (1, 4)),
         };
         Plan { domains, domain_radius, symmetries }
     }
@@ -72,6 +85,14 @@ impl Shape {
             Shape::Ring => on_cylinder(0.7, 0.12 * height, turn),
             Shape::Barrel => on_cylinder(0.5, 0.72 * height, turn),
             Shape::Shell => UnitSphere.sample(rng).map(|v: f64| 0.8 * v),
+            Shape::MultiDomain => UnitBall.sample(rng).map(|v: f64| 0.65 * v),
+            Shape::Disc => {
+                if rng.random_bool(0.7) {
+                    on_cylinder(0.75 * rng.random::<f64>().sqrt(), 0.1 * height, turn)
+                } else {
+                    on_cylinder(0.25, 0.1 + 0.6 * height.abs(), turn)
+                }
+            }
         }
     }
 }
@@ -97,7 +118,31 @@ pub(super) struct Orientation([[f64; 3]; 2]);
 impl Orientation {
     /// Uniform over all rotations: a random unit quaternion (Shoemake 1992).
     pub(super) fn random(rng: &mut ChaCha8Rng) -> Self {
-        let q: [f64; 4] = std::array::from_fn(|_| rng.sample(StandardNormal));
+        Orientation::of(std::array::from_fn(|_| rng.sample(StandardNormal)))
+    }
+
+    /// One that differs from this view by a turn in the plane and a small tilt.
+    pub(super) fn like_this(&self, rng: &mut ChaCha8Rng) -> Self {
+        const TILT: f64 = 0.12;
+        let small = std::array::from_fn(|i| {
+            if i == 0 { 1.0 } else { TILT * rng.sample::<f64, _>(StandardNormal) }
+        });
+        let Orientation(tilt) = Orientation::of(small);
+        // Tilt after view: rows of the product need the view's third row, across the other two.
+        let [a, b] = self.0;
+        let across =
+            [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
+        let tilted =
+            tilt.map(|t| std::array::from_fn(|i| t[0] * a[i] + t[1] * b[i] + t[2] * across[i]));
+        let (sin, cos) = (TAU * rng.random::<f64>()).sin_cos();
+        let [a, b]: [[f64; 3]; 2] = tilted;
+        Orientation([
+            std::array::from_fn(|i| cos * a[i] - sin * b[i]),
+            std::array::from_fn(|i| sin * a[i] + cos * b[i]),
+        ])
+    }
+
+    fn of(q: [f64; 4]) -> Self {
         let norm = q.iter().map(|v| v * v).sum::<f64>().sqrt();
         let [w, x, y, z] = q.map(|v| v / norm);
         Orientation([

@@ -62,6 +62,16 @@ pub struct Settings {
     pub ice_blobs_per_micrograph: f64,
     /// Mean number of gold beads.
     pub gold_beads_per_micrograph: f64,
+    /// Mean number of clumps of particles, which are not among the truth.
+    pub aggregates_per_micrograph: f64,
+    /// Mean number of broken or foreign particles, about half as large, not among the truth.
+    pub fragments_per_micrograph: f64,
+    /// Share of the particles that lie nearly as one preferred view does, turned in the plane.
+    pub orientation_bias: f64,
+    /// Standard deviation of the Gaussian by which the detector, or a filter, has blurred the image.
+    pub blur_px: f64,
+    /// Lines and columns at each edge that repeat the innermost one.
+    pub border_px: usize,
 }
 
 impl Default for Settings {
@@ -92,6 +102,11 @@ impl Default for Settings {
             carbon_probability: 0.1,
             ice_blobs_per_micrograph: 0.5,
             gold_beads_per_micrograph: 0.0,
+            aggregates_per_micrograph: 0.0,
+            fragments_per_micrograph: 0.0,
+            orientation_bias: 0.0,
+            blur_px: 0.0,
+            border_px: 0,
         }
     }
 }
@@ -99,7 +114,7 @@ impl Default for Settings {
 impl Settings {
     /// Refuses values that no micrograph can have.
     pub fn check(&self) -> Result<()> {
-        let ranges: [(&str, f64, RangeInclusive<f64>); 22] = [
+        let ranges: [(&str, f64, RangeInclusive<f64>); 28] = [
             ("width_px", self.width_px as f64, 32.0..=32768.0),
             ("height_px", self.height_px as f64, 32.0..=32768.0),
             ("pixel_size_a", self.pixel_size_a, 0.1..=50.0),
@@ -122,9 +137,18 @@ impl Settings {
             ("min_distance_factor", self.min_distance_factor, 0.1..=20.0),
             ("carbon_probability", self.carbon_probability, 0.0..=1.0),
             ("ice_blobs_per_micrograph", self.ice_blobs_per_micrograph, 0.0..=1e4),
+            ("gold_beads_per_micrograph", self.gold_beads_per_micrograph, 0.0..=1e4),
+            ("aggregates_per_micrograph", self.aggregates_per_micrograph, 0.0..=1e3),
+            ("fragments_per_micrograph", self.fragments_per_micrograph, 0.0..=1e4),
+            ("orientation_bias", self.orientation_bias, 0.0..=1.0),
+            ("blur_px", self.blur_px, 0.0..=100.0),
+            (
+                "border_px",
+                self.border_px as f64,
+                0.0..=self.width_px.min(self.height_px) as f64 / 4.0,
+            ),
         ];
-        let beads = ("gold_beads_per_micrograph", self.gold_beads_per_micrograph, 0.0..=1e4);
-        for (name, value, range) in ranges.into_iter().chain([beads]) {
+        for (name, value, range) in ranges {
             if !range.contains(&value) {
                 return Err(Error::setting(
                     name,
