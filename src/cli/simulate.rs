@@ -15,7 +15,7 @@ use crate::coords;
 use crate::error::Error;
 use crate::micrograph::mrc;
 use crate::publish::publish_text;
-use crate::simulate::{Parameters, Settings, Shape, micrograph, teaching};
+use crate::simulate::{Parameters, Settings, Shape, Teaching, micrograph};
 use crate::units::PixelSize;
 
 /// Makes micrographs with known particles
@@ -34,6 +34,9 @@ pub(super) struct SimulateArgs {
     /// what the default model has learnt from
     #[arg(long, conflicts_with_all = ONE_PROTEIN)]
     preset: Option<Preset>,
+    /// What a preset draws from, in TOML; configs/teaching.toml shows every key
+    #[arg(long, value_name = "FILE", requires = "preset")]
+    config: Option<PathBuf>,
     /// Width and height in px: 1024 or 1240x1200
     #[arg(long, value_name = "PX|WxH", value_parser = size, default_value = "1024")]
     size: (usize, usize),
@@ -89,7 +92,8 @@ const ONE_PROTEIN: [&str; 12] = [
 ];
 
 /// Sets that differ within themselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 enum Preset {
     /// Domain randomisation for the default model.
     Training,
@@ -102,8 +106,16 @@ struct Record<'a> {
     picker_version: &'static str,
     count: usize,
     #[serde(flatten)]
-    settings: &'a Settings,
+    of: Of<'a>,
     micrographs: Vec<Entry>,
+}
+
+/// What the micrographs have in common.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Of<'a> {
+    OneProtein(&'a Settings),
+    Preset { preset: Preset, seed: u64, teaching: &'a Teaching },
 }
 
 #[derive(Serialize)]
@@ -119,6 +131,8 @@ struct Entry {
 pub(super) fn run(args: &SimulateArgs, global: &Global) -> Result<Exit> {
     let settings = settings(args, global.seed.unwrap_or_else(drawn_seed));
     settings.check()?;
+    let teaching =
+        args.preset.map(|Preset::Training| teaching(args.config.as_deref())).transpose()?;
     let count = args.count.get();
     let digits = count.to_string().len().max(4);
     let names: Vec<String> = (1..=count).map(|n| format!("sim_{n:0digits$}")).collect();
@@ -128,8 +142,8 @@ pub(super) fn run(args: &SimulateArgs, global: &Global) -> Result<Exit> {
     let threads =
         rayon::ThreadPoolBuilder::new().num_threads(global.threads.unwrap_or(0)).build()?;
     let one = |(index, name): (usize, String)| -> Result<Entry, Error> {
-        let (settings, index) = match args.preset {
-            Some(Preset::Training) => (teaching(settings.seed, index as u64), 0),
+        let (settings, index) = match &teaching {
+            Some(teaching) => (teaching.settings(settings.seed, index as u64)?, 0),
             None => (settings.clone(), index as u64),
         };
         let simulated = micrograph(&settings, index)?;
@@ -144,7 +158,7 @@ pub(super) fn run(args: &SimulateArgs, global: &Global) -> Result<Exit> {
         let star = args.out.join("coordinates").join(format!("{name}.star"));
         coords::star::write(&star, &simulated.truth)?;
         tracing::debug!("{name}: {} particles", simulated.parameters.particles);
-        let settings = args.preset.map(|_| settings);
+        let settings = teaching.is_some().then_some(settings);
         Ok(Entry { name, settings, parameters: simulated.parameters })
     };
     let micrographs = threads.install(|| {
@@ -156,13 +170,26 @@ pub(super) fn run(args: &SimulateArgs, global: &Global) -> Result<Exit> {
         schema: 1,
         picker_version: env!("CARGO_PKG_VERSION"),
         count,
-        settings: &settings,
+        of: match (args.preset, &teaching) {
+            (Some(preset), Some(teaching)) => Of::Preset { preset, seed: settings.seed, teaching },
+            _ => Of::OneProtein(&settings),
+        },
         micrographs,
     };
     let text = serde_json::to_string_pretty(&record)?;
     publish_text(&args.out.join("simulate.json"), &(text + "\n"))?;
     tracing::info!("{count} micrographs with {particles} particles in {}", args.out.display());
     Ok(Exit::Done)
+}
+
+/// What a preset draws from: the built-in ranges, or those that a file changes.
+fn teaching(config: Option<&Path>) -> Result<Teaching, Error> {
+    let Some(path) = config else { return Ok(Teaching::default()) };
+    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    toml::from_str(&text).map_err(|error: toml::de::Error| {
+        let hint = "configs/teaching.toml shows every key with its meaning";
+        Error::malformed(path, None, error.message().to_string(), hint)
+    })
 }
 
 fn settings(args: &SimulateArgs, seed: u64) -> Settings {

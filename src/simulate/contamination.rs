@@ -1,4 +1,5 @@
-//! What lies in real micrographs beside protein: the carbon film's edge, ice crystals, gold beads.
+//! What lies in real micrographs beside protein: the carbon film's edge, ice crystals, gold beads,
+//! and the dark beyond the edge of the beam.
 
 use std::f64::consts::TAU;
 
@@ -11,6 +12,12 @@ use super::fourier::Field;
 
 /// Radius of the holes in the carbon film.
 const HOLE_RADIUS_A: f64 = 6000.0;
+/// Radius of the lit area.
+const BEAM_RADIUS_A: f64 = 10_000.0;
+/// Width of the edge of the lit area.
+const SHADOW_EDGE_PX: f64 = 30.0;
+/// Radius of an ice crystal of middle size, in particle radii.
+const ICE_RADIUS: f64 = 1.1;
 /// Radius of the gold beads that serve as markers.
 const BEAD_RADIUS_A: f64 = 50.0;
 /// The outline of an ice crystal has waves of 2 to this many periods.
@@ -22,6 +29,8 @@ pub(super) enum Material {
     Carbon,
     Ice,
     Gold,
+    /// Where the beam does not reach.
+    Shadow,
     /// A clump of particles; drawn as such.
     Aggregate,
     /// A broken or foreign particle; drawn as such.
@@ -35,7 +44,7 @@ impl Material {
             Material::Carbon => 2.0,
             Material::Ice => 5.0,
             Material::Gold => 15.0,
-            Material::Aggregate | Material::Fragment => 0.0,
+            Material::Shadow | Material::Aggregate | Material::Fragment => 0.0,
         }
     }
 
@@ -45,6 +54,7 @@ impl Material {
             Material::Carbon => 0.08,
             Material::Ice => 0.15,
             Material::Gold => 0.7,
+            Material::Shadow => 0.97,
             Material::Aggregate | Material::Fragment => 0.0,
         }
     }
@@ -54,7 +64,7 @@ impl Material {
         match self {
             Material::Carbon => 2.5,
             Material::Ice => 3.0,
-            Material::Gold | Material::Aggregate | Material::Fragment => 0.0,
+            Material::Gold | Material::Shadow | Material::Aggregate | Material::Fragment => 0.0,
         }
     }
 }
@@ -65,6 +75,8 @@ pub(super) struct Obstacle {
     pub(super) material: Material,
     centre: (f64, f64),
     radius_px: f64,
+    /// Density over what is usual for the material.
+    strength: f64,
     /// Amplitude (fraction of the radius) and phase of each wave of the outline.
     outline: [(f64, f64); OUTLINE_WAVES - 1],
 }
@@ -77,24 +89,36 @@ impl Contamination {
     pub(super) fn random(settings: &Settings, rng: &mut ChaCha8Rng) -> Self {
         let (width, height) = (settings.width_px as f64, settings.height_px as f64);
         let mut obstacles = Vec::new();
-        if rng.random_bool(settings.carbon_probability) {
-            let (sin, cos) = (TAU * rng.random::<f64>()).sin_cos();
-            let radius_px = HOLE_RADIUS_A / settings.pixel_size_a;
-            // From the middle of the image to the film's edge, as a share of the way to the border.
-            let border = 0.5 * (width * cos.abs()).max(height * sin.abs());
-            let to_centre = border * rng.random_range(0.4..0.8) - radius_px;
-            obstacles.push(Obstacle {
-                material: Material::Carbon,
-                centre: (0.5 * width + to_centre * cos, 0.5 * height + to_centre * sin),
-                radius_px,
-                outline: Default::default(),
-            });
+        let strength = settings.contamination_strength;
+        for (material, probability, radius_a) in [
+            (Material::Carbon, settings.carbon_probability, HOLE_RADIUS_A),
+            (Material::Shadow, settings.shadow_probability, BEAM_RADIUS_A),
+        ] {
+            if rng.random_bool(probability) {
+                let (sin, cos) = (TAU * rng.random::<f64>()).sin_cos();
+                let radius_px = radius_a / settings.pixel_size_a;
+                // From the middle of the image to the edge, as a share of the way to the border.
+                let border = 0.5 * (width * cos.abs()).max(height * sin.abs());
+                let to_centre = border * rng.random_range(0.4..0.8) - radius_px;
+                obstacles.push(Obstacle {
+                    material,
+                    centre: (0.5 * width + to_centre * cos, 0.5 * height + to_centre * sin),
+                    radius_px,
+                    strength,
+                    outline: Default::default(),
+                });
+            }
         }
+        let spread = settings.ice_blob_spread;
         for _ in 0..count(settings.ice_blobs_per_micrograph, rng) {
+            let mut spread =
+                || if spread > 0.0 { rng.random_range(-spread..spread).exp() } else { 1.0 };
+            let (size, density) = (spread(), spread());
             obstacles.push(Obstacle {
                 material: Material::Ice,
                 centre: (rng.random_range(0.0..width), rng.random_range(0.0..height)),
-                radius_px: settings.particle_radius_px * rng.random_range(0.7..1.8),
+                radius_px: ICE_RADIUS * settings.particle_radius_px * size,
+                strength: strength * density,
                 outline: std::array::from_fn(|wave| {
                     (0.2 * rng.random::<f64>() / (wave + 1) as f64, TAU * rng.random::<f64>())
                 }),
@@ -105,6 +129,7 @@ impl Contamination {
                 material: Material::Gold,
                 centre: (rng.random_range(0.0..width), rng.random_range(0.0..height)),
                 radius_px: BEAD_RADIUS_A / settings.pixel_size_a * rng.random_range(0.8..1.2),
+                strength,
                 outline: Default::default(),
             });
         }
@@ -118,6 +143,7 @@ impl Contamination {
                     material,
                     centre: (rng.random_range(0.0..width), rng.random_range(0.0..height)),
                     radius_px: settings.particle_radius_px * rng.random_range(radii.clone()),
+                    strength: 1.0,
                     outline: Default::default(),
                 });
             }
@@ -144,7 +170,7 @@ impl Contamination {
     /// is the micrograph's first.
     pub(super) fn draw(&self, field: &mut Field, margin: usize, amplitude: f64) {
         for obstacle in self.0.iter().filter(|obstacle| obstacle.material.density() > 0.0) {
-            let density = amplitude * obstacle.material.density();
+            let density = amplitude * obstacle.strength * obstacle.material.density();
             for (y, row) in field.data.chunks_exact_mut(field.width).enumerate() {
                 for (x, pixel) in row.iter_mut().enumerate() {
                     let (x, y) = (x as f64 - margin as f64, y as f64 - margin as f64);
@@ -172,7 +198,7 @@ impl Obstacle {
         let (dx, dy) = (x - self.centre.0, y - self.centre.1);
         let distance = (dx * dx + dy * dy).sqrt();
         match self.material {
-            Material::Carbon => distance - self.radius_px,
+            Material::Carbon | Material::Shadow => distance - self.radius_px,
             // So far away that the outline cannot matter.
             _ if distance > 2.0 * self.radius_px => self.radius_px - distance,
             Material::Ice | Material::Gold | Material::Aggregate | Material::Fragment => {
@@ -190,6 +216,7 @@ impl Obstacle {
         let depth = self.depth(x, y);
         match self.material {
             Material::Carbon => (0.5 + depth / 4.0).clamp(0.0, 1.0),
+            Material::Shadow => (0.5 + depth / SHADOW_EDGE_PX).clamp(0.0, 1.0),
             Material::Ice => (1.5 * chord(depth / self.radius_px)).min(1.0),
             Material::Gold => chord(depth / self.radius_px),
             Material::Aggregate | Material::Fragment => 0.0,

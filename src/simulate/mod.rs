@@ -25,7 +25,7 @@ mod teaching;
 
 pub use particle::Shape;
 pub use settings::Settings;
-pub use teaching::teaching;
+pub use teaching::{Sometimes, Teaching};
 
 use contamination::{Contamination, Material};
 use fourier::{Field, fast_length, squared_frequency};

@@ -50,7 +50,7 @@ const CANDIDATES: usize = 12;
 const REACH: f64 = 3.5;
 
 impl Shape {
-    const ALL: [Shape; 7] = [
+    pub(super) const ALL: [Shape; 7] = [
         Shape::Compact,
         Shape::Elongated,
         Shape::Ring,

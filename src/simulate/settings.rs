@@ -58,8 +58,14 @@ pub struct Settings {
     pub min_distance_factor: f64,
     /// Share of the micrographs that show the carbon film's edge.
     pub carbon_probability: f64,
+    /// Share of the micrographs that show the edge of the beam.
+    pub shadow_probability: f64,
     /// Mean number of ice crystals.
     pub ice_blobs_per_micrograph: f64,
+    /// Their sizes and densities lie within a factor of e to this power of the middle ones.
+    pub ice_blob_spread: f64,
+    /// Density of all contamination over the usual, which is some times that of a particle.
+    pub contamination_strength: f64,
     /// Mean number of gold beads.
     pub gold_beads_per_micrograph: f64,
     /// Mean number of clumps of particles, which are not among the truth.
@@ -100,7 +106,10 @@ impl Default for Settings {
             density_spread: 0.3,
             min_distance_factor: 0.75,
             carbon_probability: 0.1,
+            shadow_probability: 0.0,
             ice_blobs_per_micrograph: 0.5,
+            ice_blob_spread: 0.45,
+            contamination_strength: 1.0,
             gold_beads_per_micrograph: 0.0,
             aggregates_per_micrograph: 0.0,
             fragments_per_micrograph: 0.0,
@@ -114,7 +123,7 @@ impl Default for Settings {
 impl Settings {
     /// Refuses values that no micrograph can have.
     pub fn check(&self) -> Result<()> {
-        let ranges: [(&str, f64, RangeInclusive<f64>); 28] = [
+        let ranges: [(&str, f64, RangeInclusive<f64>); 31] = [
             ("width_px", self.width_px as f64, 32.0..=32768.0),
             ("height_px", self.height_px as f64, 32.0..=32768.0),
             ("pixel_size_a", self.pixel_size_a, 0.1..=50.0),
@@ -136,6 +145,9 @@ impl Settings {
             ("density_spread", self.density_spread, 0.0..=1.0),
             ("min_distance_factor", self.min_distance_factor, 0.1..=20.0),
             ("carbon_probability", self.carbon_probability, 0.0..=1.0),
+            ("shadow_probability", self.shadow_probability, 0.0..=1.0),
+            ("ice_blob_spread", self.ice_blob_spread, 0.0..=3.0),
+            ("contamination_strength", self.contamination_strength, 0.0..=100.0),
             ("ice_blobs_per_micrograph", self.ice_blobs_per_micrograph, 0.0..=1e4),
             ("gold_beads_per_micrograph", self.gold_beads_per_micrograph, 0.0..=1e4),
             ("aggregates_per_micrograph", self.aggregates_per_micrograph, 0.0..=1e3),

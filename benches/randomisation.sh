@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# What each ingredient of the simulated training set is worth on real micrographs: small models that
+# differ in what they were taught, at the best threshold (oracle) of each set.
+#
+# usage: randomisation.sh WORK SEED SET:RADIUS_PX...
+#   SET   folder with micrographs/ and coordinates/ (STAR), for judging alone
+# PICKER names the program; VARIANTS which of them; COUNT the simulated micrographs.
+set -euo pipefail
+
+work=$1 seed=$2
+shift 2
+picker=${PICKER:-target/release/picker}
+mkdir -p "$work"
+
+none='{ probability = 0.0, most = 0.0 }'
+ingredients() { # ingredients VARIANT: what is changed in configs/teaching.toml
+  case $1 in
+    all) ;;
+    true-size) echo 'true_radius = [1.0, 1.0]' ;;
+    one-shape) echo 'shapes = ["compact"]' ;;
+    no-empty) echo 'without_particles = 0.0' ;;
+    no-contamination)
+      printf '%s\n' 'carbon = 0.0' 'shadow = 0.0' "ice_blobs = $none" "gold_beads = $none"
+      printf '%s\n' "aggregates = $none" "fragments = $none"
+      ;;
+    no-blur) printf '%s\n' "detector_blur_px = $none" "filter_blur_px = $none" ;;
+    one-defocus) printf '%s\n' 'defocus_um = [2.0, 2.0]' 'b_factor_a2 = [150.0, 150.0]' ;;
+    even-ice) printf '%s\n' 'ice_mottle = [0.01, 0.01]' 'ice_gradient = [0.0, 0.0]' ;;
+  esac
+}
+
+for variant in ${VARIANTS:-all true-size one-shape no-empty no-contamination no-blur one-defocus even-ice}; do
+  run=$work/$variant.$seed
+  rm -rf "$run"
+  mkdir -p "$run"
+  ingredients "$variant" > "$run/teaching.toml"
+  "$picker" simulate --preset training --config "$run/teaching.toml" --count "${COUNT:-200}" \
+    --seed "$seed" --threads 1 --out "$run/set" --quiet
+  "$picker" train "$run/set/micrographs" --coordinates "$run/set/coordinates" --particle-radius 9.5 \
+    --config configs/default-model.toml --epochs 4 --seed "$seed" --threads 1 --out "$run" \
+    > "$run/log" 2>&1
+  rm -rf "$run/set"
+  line="$variant $seed"
+  for set in "$@"; do
+    radius=${set##*:} set=${set%:*}
+    name=$(basename "$set")
+    "$picker" pick "$set/micrographs" --model "$run" --particle-radius "$radius" --threads 1 \
+      --out "$run/$name" >> "$run/log" 2>&1 || true
+    oracle=$("$picker" evaluate --picks "$run/$name/picks.all" --truth "$set/coordinates" \
+      --micrographs "$set/micrographs" --particle-radius "$radius" 2> /dev/null |
+      sed -n 's/^oracle.*f1=//p')
+    line+=" $name=$oracle"
+  done
+  echo "$line"
+done
