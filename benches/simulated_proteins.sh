@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The default model on twenty simulated proteins of its own seeds: F1 of each at the default
-# threshold, and overlays of the worst five.
+# The default model on twenty simulated proteins with seeds of their own: F1 of each at the default
+# threshold, its mean and worst at others, and overlays of the worst five.
 #
 # usage: simulated_proteins.sh WORK
 # PICKER names the program.
@@ -22,10 +22,24 @@ for number in $(seq 20); do
     --seed $((1000 + number)) --quiet
   "$picker" pick "$set/micrographs" --model default --particle-radius "$radius" --out "$set/run" \
     > "$set/log" 2>&1 || true
-  scores=$("$picker" evaluate --picks "$set/run/picks/picks.csv" --truth "$set/coordinates" \
-    --micrographs "$set/micrographs" --particle-radius "$radius" | sed -n 's/^macro: //p')
+  evaluate() {
+    "$picker" evaluate --truth "$set/coordinates" --micrographs "$set/micrographs" \
+      --particle-radius "$radius" "$@"
+  }
+  scores=$(evaluate --picks "$set/run/picks/picks.csv" | sed -n 's/^macro: //p')
+  evaluate --picks "$set/run/picks.all" --json > "$set/all.json"
   echo "$set $shape radius=$radius $scores"
 done | tee scores.txt
+python3 - protein*/all.json <<'PY'
+import json, sys
+
+curves = [json.load(open(path))["curve"] for path in sys.argv[1:]]
+for threshold in [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]:
+    # The curve begins with the highest threshold.
+    above = [[point for point in curve if point["threshold"] >= threshold] for curve in curves]
+    f1 = [points[-1]["macro"]["f1"] if points else 0.0 for points in above]
+    print(f"threshold {threshold}: mean F1 {sum(f1) / len(f1):.3f}, worst {min(f1):.3f}")
+PY
 sed 's/.*f1=//' scores.txt | paste - scores.txt | sort -n | head -5 | while read -r _ set _ radius _; do
   micrograph=$set/micrographs/sim_0001.mrc
   "$picker" overlay "$micrograph" --picks "$set/run/picks" --truth "$set/coordinates" \

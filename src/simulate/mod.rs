@@ -32,8 +32,6 @@ use fourier::{Field, fast_length, squared_frequency};
 use optics::Ctf;
 use particle::{Orientation, Particle};
 
-/// A length over which the ice's thickness changes.
-const MOTTLE_LENGTH_A: f64 = 500.0;
 /// Particles whose contrast is averaged to reach the signal-to-noise ratio: two per transform.
 const CALIBRATION_PAIRS: usize = 8;
 
@@ -212,11 +210,12 @@ fn image(settings: &Settings, ctf: &Ctf, field: &mut Field, rng: &mut ChaCha8Rng
     let (shot, ice) = settings.noise_variances();
     let structure = ice / mean_square(settings, ctf);
     let mottle = shot * settings.ice_mottle;
+    let length2_a = settings.ice_mottle_length_a.powi(2);
     let pixels = field.data.len() as f64;
     field.filter(|k2, density| {
         let k2_a = k2 * per_a2;
         let transfer = ctf.at(k2_a);
-        let slow = mottle / (1.0 + k2_a * MOTTLE_LENGTH_A * MOTTLE_LENGTH_A).powi(2);
+        let slow = mottle / (1.0 + k2_a * length2_a).powi(2);
         // White noise is white in Fourier space too, and a complex field needs no symmetry there.
         let amplitude = ((structure * transfer * transfer + slow) / pixels).sqrt() as f32;
         let noise = Complex32::new(rng.sample(StandardNormal), rng.sample(StandardNormal));

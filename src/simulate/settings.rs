@@ -36,6 +36,8 @@ pub struct Settings {
     pub ice_noise_fraction: f64,
     /// Power of the ice's slow unevenness at low frequency, over that of the shot noise.
     pub ice_mottle: f64,
+    /// The length over which it changes.
+    pub ice_mottle_length_a: f64,
     /// Relative change of brightness from one side of the image to the other.
     pub ice_gradient: f64,
     /// Acceleration voltage.
@@ -95,6 +97,7 @@ impl Default for Settings {
             fluence_e_per_a2: 40.0,
             ice_noise_fraction: 0.1,
             ice_mottle: 5.0,
+            ice_mottle_length_a: 500.0,
             ice_gradient: 0.02,
             voltage_kv: 300.0,
             cs_mm: 2.7,
@@ -123,7 +126,7 @@ impl Default for Settings {
 impl Settings {
     /// Refuses values that no micrograph can have.
     pub fn check(&self) -> Result<()> {
-        let ranges: [(&str, f64, RangeInclusive<f64>); 31] = [
+        let ranges: [(&str, f64, RangeInclusive<f64>); 32] = [
             ("width_px", self.width_px as f64, 32.0..=32768.0),
             ("height_px", self.height_px as f64, 32.0..=32768.0),
             ("pixel_size_a", self.pixel_size_a, 0.1..=50.0),
@@ -134,6 +137,7 @@ impl Settings {
             ("fluence_e_per_a2", self.fluence_e_per_a2, 0.01..=1e4),
             ("ice_noise_fraction", self.ice_noise_fraction, 0.0..=0.95),
             ("ice_mottle", self.ice_mottle, 0.0..=1e4),
+            ("ice_mottle_length_a", self.ice_mottle_length_a, 1.0..=1e5),
             ("ice_gradient", self.ice_gradient, 0.0..=1.0),
             ("voltage_kv", self.voltage_kv, 50.0..=1500.0),
             ("cs_mm", self.cs_mm, 0.0..=10.0),

@@ -51,6 +51,8 @@ pub struct Teaching {
     pub ice_noise_fraction: [f64; 2],
     /// Slow unevenness of the ice, evenly in its logarithm.
     pub ice_mottle: [f64; 2],
+    /// The length over which it changes in Å, evenly in its logarithm.
+    pub ice_mottle_length_a: [f64; 2],
     /// Change of brightness across the image.
     pub ice_gradient: [f64; 2],
     /// Share of the micrographs with the edge of the carbon film.
@@ -100,7 +102,7 @@ impl Default for Teaching {
             shapes: Shape::ALL.to_vec(),
             without_particles: 0.2,
             radius_a: [35.0, 200.0],
-            snr: [0.03, 1.5],
+            snr: [0.05, 1.5],
             defocus_um: [0.5, 3.5],
             amplitude_contrast: [0.05, 0.25],
             b_factor_a2: [50.0, 400.0],
@@ -108,10 +110,11 @@ impl Default for Teaching {
             density: [0.02, 0.65],
             density_spread: [0.0, 0.6],
             min_distance_factor: [0.55, 1.3],
-            contrast_spread: [0.0, 0.35],
+            contrast_spread: [0.0, 0.45],
             orientation_bias: sometimes(0.4, 1.0),
             ice_noise_fraction: [0.0, 0.6],
             ice_mottle: [0.5, 30.0],
+            ice_mottle_length_a: [150.0, 800.0],
             ice_gradient: [0.0, 0.3],
             carbon: 0.2,
             shadow: 0.05,
@@ -159,6 +162,11 @@ impl Teaching {
             fluence_e_per_a2: evenly_in_log(rng, "fluence_e_per_a2", self.fluence_e_per_a2)?,
             ice_noise_fraction: evenly(rng, "ice_noise_fraction", self.ice_noise_fraction)?,
             ice_mottle: evenly_in_log(rng, "ice_mottle", self.ice_mottle)?,
+            ice_mottle_length_a: evenly_in_log(
+                rng,
+                "ice_mottle_length_a",
+                self.ice_mottle_length_a,
+            )?,
             ice_gradient: evenly(rng, "ice_gradient", self.ice_gradient)?,
             voltage_kv: [120.0, 200.0, 300.0][rng.random_range(0..3)],
             cs_mm: 2.7,
