@@ -39,5 +39,6 @@ bench: libtorch
 default-model: build
 	target/release/picker simulate --preset training --count 1000 --seed 1 --out $(DEFAULT_MODEL)
 	target/release/picker train $(DEFAULT_MODEL)/micrographs --coordinates $(DEFAULT_MODEL)/coordinates \
-	  --particle-radius 9.5 --config configs/default-model.toml --seed 1 --out $(DEFAULT_MODEL)/run
-	target/release/picker model pack $(DEFAULT_MODEL)/run --scale-free --out src/model/default.safetensors
+	  --particle-radius 9.5 --config configs/default-model.toml --from-scratch --seed 1 \
+	  --out $(DEFAULT_MODEL)/run
+	target/release/picker model pack $(DEFAULT_MODEL)/run --out src/model/default.safetensors

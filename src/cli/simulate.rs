@@ -89,7 +89,8 @@ const ONE_PROTEIN: [&str; 12] = [
 ];
 
 /// Sets that differ within themselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 enum Preset {
     /// Domain randomisation for the default model.
     Training,
@@ -100,6 +101,7 @@ enum Preset {
 struct Record<'a> {
     schema: u32,
     picker_version: &'static str,
+    preset: Option<Preset>,
     count: usize,
     #[serde(flatten)]
     settings: &'a Settings,
@@ -155,6 +157,7 @@ pub(super) fn run(args: &SimulateArgs, global: &Global) -> Result<Exit> {
     let record = Record {
         schema: 1,
         picker_version: env!("CARGO_PKG_VERSION"),
+        preset: args.preset,
         count,
         settings: &settings,
         micrographs,
