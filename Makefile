@@ -2,7 +2,7 @@
 # make test   all tests
 # make lint   formatting, clippy and docs, warnings as errors
 # make bench  criterion benches
-# make default-model  the model inside the program, anew: simulate, train, pack; about two hours
+# make default-model  the model inside the program, anew: simulate, train, pack; under an hour
 
 DEMO ?= demo_run
 DEMO_SIZE ?= 1024
@@ -37,7 +37,8 @@ bench: libtorch
 
 # Stops and resumes anywhere. Nothing but simulations goes in.
 default-model: build
-	target/release/picker simulate --preset training --count 1000 --seed 1 --out $(DEFAULT_MODEL)
+	target/release/picker simulate --preset training --count 1200 --seed 1 --out $(DEFAULT_MODEL)
 	target/release/picker train $(DEFAULT_MODEL)/micrographs --coordinates $(DEFAULT_MODEL)/coordinates \
-	  --particle-radius 9.5 --config configs/default-model.toml --seed 1 --out $(DEFAULT_MODEL)/run
-	target/release/picker model pack $(DEFAULT_MODEL)/run --scale-free --out src/model/default.safetensors
+	  --particle-radius 9.5 --config configs/default-model.toml --from-scratch --seed 1 \
+	  --threads 1 --out $(DEFAULT_MODEL)/run
+	target/release/picker model pack $(DEFAULT_MODEL)/run --out src/model/default.safetensors

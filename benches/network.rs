@@ -245,7 +245,7 @@ fn epochs(
         preprocess: preprocess::Settings::default(),
         labels: labels::Settings::default(),
         pick: pick::Settings::default(),
-        particle_radius_px: 9.5,
+        particle_radius_px: Some(9.5),
         pixel_size_a: None,
         unlabelled_margin_radii: 0.0,
         threshold: 0.0,
@@ -257,7 +257,9 @@ fn epochs(
         validated_on: Vec::new(),
         seed: 1,
         epoch: 0,
+        started_from: None,
         self_training: None,
+        recipe: None,
     };
     let folder = tempfile::tempdir().unwrap();
     // The first epoch warms up.

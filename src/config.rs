@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::model::Architecture;
 use crate::pipeline::self_training;
+use crate::train::Start;
 use crate::{labels, pick, preprocess, train};
 
 /// All settings of a run.
@@ -79,12 +80,14 @@ impl Default for Data {
 
 impl RunConfig {
     /// The settings that a training depends on, everything else at its built-in value; the
-    /// micrographs themselves and the radius are known better than by their settings.
+    /// micrographs themselves, the radius and the weights it starts from are known better than by
+    /// their settings.
     #[must_use]
     pub fn for_training(&self) -> RunConfig {
         let data = Data { validation_share: self.data.validation_share, ..Data::default() };
+        let train = train::Settings { start: Start::default(), ..self.train.clone() };
         let (pseudo_labels, self_train) = Default::default();
-        RunConfig { data, pseudo_labels, self_train, ..self.clone() }
+        RunConfig { data, train, pseudo_labels, self_train, ..self.clone() }
     }
 
     /// Reads a TOML file over the built-in values; its relative paths are relative to the file.

@@ -109,6 +109,15 @@ impl Error {
         Error::Missing { what: what.into(), hint: hint.into() }
     }
 
+    /// What neither training nor a scale-free model can do without.
+    pub fn no_radius() -> Error {
+        Error::missing(
+            "the particle radius is not given",
+            "add --particle-radius PX (px of the full micrograph) or --particle-radius-a Å; in a \
+             job of RELION, particle_diameter",
+        )
+    }
+
     /// A flag or key with an unusable value.
     pub fn setting(
         name: impl Into<String>,

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{Exit, Global};
 use crate::model::device::Libtorch;
-use crate::model::{Device, Precision};
+use crate::model::{Architecture, Device, Origin, Precision};
 
 /// Shows what this program sees of the machine and of libtorch
 #[derive(Debug, Args)]
@@ -30,9 +30,19 @@ struct Report {
     memory_available_gib: Option<f64>,
     /// What a container or a cluster job may use.
     memory_limit_gib: Option<f64>,
+    default_model: DefaultModel,
+}
+
+#[derive(Serialize)]
+struct DefaultModel {
+    hash: String,
+    architecture: Architecture,
+    size_bytes: usize,
+    threshold: f32,
 }
 
 pub(super) fn run(args: &DoctorArgs, _global: &Global) -> Result<Exit> {
+    let (model, card) = (Origin::Default, Origin::Default.card()?);
     let report = Report {
         schema: 1,
         picker_version: env!("CARGO_PKG_VERSION"),
@@ -42,6 +52,12 @@ pub(super) fn run(args: &DoctorArgs, _global: &Global) -> Result<Exit> {
         memory_total_gib: memory("MemTotal:"),
         memory_available_gib: memory("MemAvailable:"),
         memory_limit_gib: memory_limit(),
+        default_model: DefaultModel {
+            hash: model.hash()?,
+            architecture: card.architecture,
+            size_bytes: model.bytes()?.len(),
+            threshold: card.threshold,
+        },
     };
     let mut out = io::stdout().lock();
     if args.json {
@@ -71,6 +87,15 @@ pub(super) fn run(args: &DoctorArgs, _global: &Global) -> Result<Exit> {
     if report.memory_limit_gib.is_some() {
         writeln!(out, "           {} allowed here", gib(report.memory_limit_gib))?;
     }
+    let DefaultModel { hash, architecture, size_bytes, threshold } = &report.default_model;
+    writeln!(
+        out,
+        "model      default: {}, {} base features, attention {}, {:.1} MB, threshold {threshold:.3}",
+        super::short(hash),
+        architecture.base_features,
+        if architecture.attention { "on" } else { "off" },
+        *size_bytes as f64 / 1e6
+    )?;
     Ok(Exit::Done)
 }
 

@@ -11,14 +11,14 @@ use super::{Exit, Global};
 use crate::coords::{self, Coordinate, Coordinates};
 use crate::error::Error;
 use crate::micrograph;
-use crate::model::{Machine, Model, Precision};
+use crate::model::{Machine, Origin, Precision};
 use crate::pipeline::{Failure, Radius, picking};
 
 /// Answers as `topaz extract`, so that `picker` can be entered as the Topaz executable
 ///
-/// -t SCORE -r RADIUS -d DEVICE [-x UP] [-s DOWN] -m MODEL -o OUT MICROGRAPHS: -m is a
-/// model of picker, the radius is in px of the images given, coordinates are multiplied by
-/// UP/DOWN. Scores are log-odds against the model's own threshold: 0 is where `picker pick` cuts.
+/// -t SCORE -r RADIUS -d DEVICE [-x UP] [-s DOWN] [-m MODEL] -o OUT MICROGRAPHS: -m is a
+/// model of picker (without it, the default model), the radius is in px of the images given,
+/// coordinates are multiplied by UP/DOWN. Scores are log-odds against the model's own threshold: 0 is where `picker pick` cuts.
 #[derive(Debug, Args)]
 pub(super) struct ExtractArgs {
     /// As Topaz takes them
@@ -68,11 +68,10 @@ pub(super) fn run(args: &ExtractArgs, global: &Global) -> Result<Exit> {
     let out = call.out.as_deref().ok_or_else(|| missing("no output is named", "add -o FILE"))?;
     let radius =
         call.radius_px.ok_or_else(|| missing("no particle radius is given", "add -r PX"))?;
-    let model = call.model.as_deref().ok_or_else(|| {
-        missing("no model is given", "give a model of picker with -m, in RELION as the Topaz model")
-    })?;
     let session = Session::start(&call.global(global))?;
-    let model = Model::load(&Model::locate(model)?, &session.machine, Precision::default())?;
+    let origin = call.model.as_deref().map_or(Ok(Origin::Default), Origin::locate)?;
+    super::tell_default(&origin)?;
+    let model = origin.load(&session.machine, Precision::default())?;
     let sources = micrograph::list(&call.micrographs)?;
     let mut all = Vec::new();
     let mut failures = Vec::new();

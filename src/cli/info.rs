@@ -11,7 +11,7 @@ use super::{Exit, Global};
 use crate::coords;
 use crate::error::Error;
 use crate::micrograph::{self, Statistics};
-use crate::model::Model;
+use crate::model::Origin;
 
 /// Tells what a micrograph, coordinate or model file holds, and whether it can be used
 ///
@@ -50,7 +50,7 @@ pub(super) fn run(args: &InfoArgs, _global: &Global) -> Result<Exit> {
 
 fn look(file: &Path) -> Result<Value, Error> {
     if file.extension().is_some_and(|e| e == "safetensors") {
-        let card = Model::card(file)?;
+        let card = Origin::File(file.to_path_buf()).card()?;
         return Ok(json!({ "kind": "model", "card": card }));
     }
     if coords::Format::of_name(file).is_some() {
@@ -108,7 +108,7 @@ fn look_at_list(file: &Path) -> Result<Value, Error> {
 }
 
 /// Fields as indented lines, nested ones deeper.
-fn print_fields(out: &mut impl Write, told: &Value, depth: usize) -> io::Result<()> {
+pub(super) fn print_fields(out: &mut impl Write, told: &Value, depth: usize) -> io::Result<()> {
     let indent = "  ".repeat(depth);
     for (key, value) in told.as_object().into_iter().flatten() {
         match value {
@@ -117,6 +117,11 @@ fn print_fields(out: &mut impl Write, told: &Value, depth: usize) -> io::Result<
                 print_fields(out, value, depth + 1)?;
             }
             Value::Null => {}
+            Value::String(text) if text.contains('\n') => {
+                writeln!(out, "{indent}{key}:")?;
+                let deeper = |line: &str| format!("{indent}  {line}");
+                text.lines().try_for_each(|line| writeln!(out, "{}", deeper(line).trim_end()))?;
+            }
             Value::String(text) => writeln!(out, "{indent}{key}: {text}")?,
             other => writeln!(out, "{indent}{key}: {other}")?,
         }

@@ -14,7 +14,7 @@ use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::labels::Completeness;
 use crate::micrograph;
-use crate::model::Machine;
+use crate::model::{Card, Machine, Origin};
 use crate::pipeline::labelled::Choice;
 use crate::pipeline::manifest::RunDir;
 use crate::pipeline::{Failure, Radius};
@@ -25,6 +25,7 @@ mod doctor;
 mod evaluate;
 mod extract;
 mod info;
+mod model;
 mod overlay;
 mod pick;
 mod preprocess;
@@ -133,6 +134,7 @@ enum Command {
     Convert(convert::ConvertArgs),
     Check(check::CheckArgs),
     Info(info::InfoArgs),
+    Model(model::ModelArgs),
     Doctor(doctor::DoctorArgs),
 }
 
@@ -161,6 +163,7 @@ pub fn main() -> ExitCode {
         Command::Convert(args) => convert::run(args, global),
         Command::Check(args) => check::run(args, global),
         Command::Info(args) => info::run(args, global),
+        Command::Model(args) => model::run(args, global),
         Command::Doctor(args) => doctor::run(args, global),
     };
     let exit = ended.unwrap_or_else(|error| explain(&error));
@@ -295,6 +298,27 @@ fn validation_choice(config: &RunConfig) -> Result<Choice> {
 fn radius(config: &RunConfig) -> Option<Radius> {
     let px = config.data.particle_radius_px.map(Radius::Px);
     px.or(config.data.particle_radius_a.map(Radius::Angstrom))
+}
+
+/// The first digits of a model's hash, which tell it from others.
+fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}
+
+/// Says so where the default model is used.
+fn tell_default(model: &Origin) -> Result<()> {
+    if *model == Origin::Default {
+        tracing::info!("using {model} ({})", short(&model.hash()?));
+    }
+    Ok(())
+}
+
+/// Refuses a scale-free model that is told no radius.
+fn check_scale(card: &Card, radius: Option<Radius>) -> Result<()> {
+    match radius {
+        None if card.is_scale_free() => Err(Error::no_radius()),
+        _ => Ok(()),
+    }
 }
 
 /// Fills in the paths that were given, else leaves those of the file, else the folder that the

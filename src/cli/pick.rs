@@ -13,24 +13,26 @@ use super::{Exit, Global};
 use crate::config::RunConfig;
 use crate::error::Error;
 use crate::micrograph;
-use crate::model::Model;
+use crate::model::{Card, Model, Origin};
 use crate::pipeline::Radius;
 use crate::pipeline::manifest::RunDir;
 use crate::pipeline::picking::{self, Event, Job, Summary};
 use crate::pipeline::watching;
 use crate::units::PixelSize;
 
-/// Picks particles in micrographs with a trained model
+/// Picks particles in micrographs
 ///
-/// Writes, under OUT/picks, one STAR file a micrograph, one CSV file for all, and the list files
-/// that RELION reads. Micrographs that an earlier run has scored with the same model and settings
-/// are not scored again.
+/// Without a trained model the default model picks, which needs the particle's radius. Writes, under
+/// OUT/picks, one STAR file a micrograph, one CSV file for all, and the list files that RELION
+/// reads. Micrographs that an earlier run has scored with the same model and settings are not
+/// scored again.
 #[derive(Debug, Args)]
 pub(super) struct PickArgs {
     /// Micrographs: folders, files, globs, lists of paths, RELION STAR files [default: micrographs]
     #[arg(value_name = "MICROGRAPHS")]
     micrographs: Vec<PathBuf>,
-    /// The trained model: a model file or the folder of a run [default: the run in OUT]
+    /// A model file, the folder of a run, or `default` for the model inside picker [default: the
+    /// trained model in OUT, else that inside picker]
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
     /// Score from which on a peak is a pick [default: the model's own, best on validation]
@@ -91,17 +93,20 @@ pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
         "the micrographs",
     )?;
     let session = Session::start(global)?;
-    let model_path = Model::locate(args.model.as_deref().unwrap_or(&args.run.out.out))?;
-    let model = Model::load(&model_path, &session.machine, config.train.precision)?;
+    let own = RunDir::look_into(&args.run.out.out).model();
+    let origin = args.model.as_deref().map_or_else(|| Origin::in_folder(&own), Origin::locate)?;
+    super::tell_default(&origin)?;
+    let radius = super::radius(&config);
+    super::check_scale(&origin.card()?, radius)?;
+    let model = origin.load(&session.machine, config.train.precision)?;
     // The model was validated with its own way of picking; a file given now may change it.
     if args.run.config.is_none() {
         config.pick = model.card.pick.clone();
     }
-    args.set_min_distance(&mut config, &model)?;
+    args.set_min_distance(&mut config, &model.card)?;
     config.check()?;
     super::check_threshold(args.threshold)?;
     let run = args.run.out.open()?;
-    let radius = super::radius(&config);
     let how = How {
         config: &config,
         radius,
@@ -234,19 +239,20 @@ pub(super) fn conclude(summary: &Summary, threshold: f32) -> Exit {
 }
 
 impl PickArgs {
-    fn set_min_distance(&self, config: &mut crate::config::RunConfig, model: &Model) -> Result<()> {
-        let in_px = match (self.min_distance, self.min_distance_a) {
-            (Some(px), _) => px,
-            (None, Some(a)) => {
-                let size = config.data.pixel_size_a.map(PixelSize).or(model.card.pixel_size_a);
-                crate::pipeline::Radius::Angstrom(a).in_px(size)?
-            }
-            (None, None) => return Ok(()),
+    fn set_min_distance(&self, config: &mut RunConfig, card: &Card) -> Result<()> {
+        let px = self.min_distance.map(Radius::Px);
+        let Some(distance) = px.or(self.min_distance_a.map(Radius::Angstrom)) else {
+            return Ok(());
         };
-        let radius = super::radius(config).map_or(Ok(model.card.particle_radius_px), |r| {
-            r.in_px(config.data.pixel_size_a.map(PixelSize))
-        })?;
-        config.pick.min_distance_radii = in_px / radius;
+        let given = config.data.pixel_size_a.map(PixelSize);
+        let (radius, pixel_size) = match super::radius(config) {
+            Some(radius) => (radius, given),
+            None => (Radius::Px(card.radius_px()?), given.or(card.pixel_size_a)),
+        };
+        config.pick.min_distance_radii = match (distance, radius) {
+            (Radius::Angstrom(distance), Radius::Angstrom(radius)) => distance / radius,
+            _ => distance.in_px(pixel_size)? / radius.in_px(pixel_size)?,
+        };
         Ok(())
     }
 }

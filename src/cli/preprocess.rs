@@ -11,8 +11,9 @@ use super::progress::Progress;
 use super::session::{MadeWith, Session};
 use super::{Exit, Global};
 use crate::config::RunConfig;
+use crate::error::Error;
 use crate::micrograph::{self, Source};
-use crate::model::Model;
+use crate::model::Origin;
 use crate::pipeline::preparing::{self, Job, Scale, Summary};
 use crate::units::PixelSize;
 
@@ -26,7 +27,8 @@ pub(super) struct PreprocessArgs {
     /// Micrographs: folders, files, globs, lists of paths, RELION STAR files [default: micrographs]
     #[arg(value_name = "MICROGRAPHS")]
     micrographs: Vec<PathBuf>,
-    /// The model they are meant for: a model file or the folder of a run; it knows the radius
+    /// The model they are meant for: a model file or the folder of a run, which knows the radius, or
+    /// `default` for the model inside picker
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
     /// Try micrographs again that failed before and have not changed
@@ -49,14 +51,17 @@ pub(super) fn run(args: &PreprocessArgs, global: &Global) -> Result<Exit> {
     )?;
     config.check()?;
     let card = match &args.model {
-        Some(model) => Some(Model::card(&Model::locate(model)?)?),
+        Some(model) => Some(Origin::locate(model)?.card()?),
         None => None,
     };
     let radius = super::radius(&config);
     let (settings, scale) = match (&card, radius) {
-        (Some(card), radius) => (&card.preprocess, Scale::Model(card, radius)),
+        (Some(card), radius) => {
+            super::check_scale(card, radius)?;
+            (&card.preprocess, Scale::Model(card, radius))
+        }
         (None, Some(radius)) => (&config.preprocess, Scale::Radius(radius)),
-        (None, None) => return Err(super::train::no_radius().into()),
+        (None, None) => return Err(Error::no_radius().into()),
     };
     let session = Session::start(global)?;
     let run = args.run.out.open()?;

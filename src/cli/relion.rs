@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(100);
 ///
 /// RELION calls it with `--o External/jobNNN/ --in_mics MICROGRAPHS.star --j THREADS`, and the
 /// parameters of the job's form as --label value. With `--in_coords` a model is trained on these
-/// coordinates first; else --model names one. Labels are the flags of `picker pick` and `picker
+/// coordinates first; else --model names one, and without it the default model picks. Labels are the flags of `picker pick` and `picker
 /// train`, with - or _, and `--particle_diameter Å`. Coordinates go into the job's folder, where
 /// RELION looks for them.
 #[derive(Debug, Args)]
@@ -160,22 +160,15 @@ impl Call {
             )
         })?;
         let call = Call { micrographs, coordinates, flags };
-        let has_model = call.flags.iter().any(|(flag, _)| flag == "model");
-        match (has_model, &call.coordinates) {
-            (false, None) => Err(Error::missing(
-                "there is neither a model to pick with nor coordinates to train one from",
-                "add a parameter `model` with the path of a model file or run, or fill in Input \
-                 coordinates",
-            )
-            .into()),
-            (true, Some(_)) => Err(Error::setting(
+        if call.coordinates.is_some() && call.flags.iter().any(|(flag, _)| flag == "model") {
+            return Err(Error::setting(
                 "--model",
                 "a model is given, and coordinates to train another one",
                 "leave one of them out",
             )
-            .into()),
-            _ => Ok(call),
+            .into());
         }
+        Ok(call)
     }
 
     /// Trains if need be, and picks.
@@ -343,7 +336,6 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_is_refused() {
         for (line, reason) in [
-            ("--in_mics m.star", "neither a model"),
             ("--model M", "--in_mics"),
             ("--in_mics m.star --in_parts p.star --model M", "picks particles in micrographs"),
             ("--in_mics m.star --in_coords c.star --model M", "another one"),

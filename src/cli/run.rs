@@ -11,18 +11,20 @@ use super::session::{MadeWith, Session};
 use super::{Exit, Global, evaluate, pick, preprocess, self_train, train};
 use crate::config::RunConfig;
 use crate::coords;
+use crate::error::Error;
 use crate::micrograph::{self, Source};
-use crate::model::{Machine, Model};
+use crate::model::{Machine, Model, Origin};
 use crate::pipeline::evaluation::Joined;
 use crate::pipeline::manifest::{RunDir, State};
 use crate::pipeline::plan::{Inputs, Stage, Step};
-use crate::pipeline::{Failure, Radius, reporting};
+use crate::pipeline::{Failure, reporting};
 
 /// Runs the whole pipeline: (preprocess,) train, self-train, pick, evaluate, report
 ///
 /// In a folder that holds micrographs/ and coordinates/, `picker run --particle-radius 42` is all
-/// there is to type. Stopped at any moment, it goes on where it was when run again; a changed
-/// setting or file redoes only what depends on it.
+/// there is to type; without coordinates it begins with the default model instead of training one.
+/// Stopped at any moment, it goes on where it was when run again; a changed setting or file redoes
+/// only what depends on it.
 #[derive(Debug, Args)]
 pub(super) struct PipelineArgs {
     #[command(flatten)]
@@ -63,7 +65,8 @@ struct InputArgs {
     /// Particles to judge the picks by; micrographs that the model has seen are left out
     #[arg(long, value_name = "PATH", num_args = 1..)]
     truth: Vec<PathBuf>,
-    /// A trained model to use instead of training one: a model file or the folder of a run
+    /// The model to use instead of training one: a model file, the folder of a run, or `default`,
+    /// the model inside picker [default where there are no coordinates]
     #[arg(long, value_name = "PATH", conflicts_with = "coordinates")]
     model: Option<PathBuf>,
     /// Score from which on a peak is a pick [default: the model's own, best on validation]
@@ -117,13 +120,18 @@ impl InputArgs {
         let labelled = !config.data.coordinates.is_empty();
         let request = match radius {
             Some(radius) if labelled => Some(train::request(config, radius, seed)?),
-            None if labelled => return Err(train::no_radius().into()),
+            None if labelled => return Err(Error::no_radius().into()),
             _ => None,
+        };
+        let base = if labelled {
+            Origin::File(run.model().join(Model::TRAINED))
+        } else {
+            self_train::base_model(run, self.model.as_deref())?
         };
         // A model that is trained here knows its radius; another may meet another scale.
         let radius = if labelled { None } else { radius };
         let threshold = self.threshold;
-        Ok(Inputs { run, config, request, sources, radius, threshold, seed, machine })
+        Ok(Inputs { run, config, request, base, sources, radius, threshold, seed, machine })
     }
 }
 
@@ -157,16 +165,23 @@ pub(super) fn run(args: &PipelineArgs, global: &Global) -> Result<Exit> {
     let session = Session::start(global)?;
     let sources = micrograph::list(&config.data.micrographs)?;
     let seed = train::seed(&session, &run);
-    let inputs = args.inputs.inputs(&run, &config, &sources, seed, session.machine.clone())?;
-    if inputs.request.is_none() && !args.dry_run {
-        self_train::base_model(&run, args.inputs.model.as_deref())?;
+    let mut inputs = args.inputs.inputs(&run, &config, &sources, seed, session.machine.clone())?;
+    let given = inputs.given_card()?;
+    if let Some(card) = &given {
+        super::check_scale(card, inputs.radius)?;
     }
     if args.dry_run {
         show(&mut io::stdout(), &inputs.plan()?)?;
         return Ok(Exit::Done);
     }
+    let model = if given.is_some() {
+        inputs.base = self_train::place(&run, &inputs.base)?;
+        Some(inputs.base.hash()?)
+    } else {
+        None
+    };
     let made_with =
-        MadeWith { config: &config, seed: Some(seed), model: None, fingerprint: String::new() };
+        MadeWith { config: &config, seed: Some(seed), model, fingerprint: String::new() };
     session
         .stage(&run, "run", &made_with, || Ok((work(args, &inputs, &session, global)?, Vec::new())))
 }
@@ -190,12 +205,10 @@ fn work(args: &PipelineArgs, inputs: &Inputs, session: &Session, global: &Global
         failures.extend(outcome.failures);
     }
     if pending(inputs, Stage::SelfTrain)? {
-        let base = run.model().join(Model::TRAINED);
-        let outcome = self_train::rounds(session, &inputs.self_training(&base), global)?;
+        let outcome = self_train::rounds(session, &inputs.self_training(), global)?;
         writeln!(out, "{}", self_train::conclusion(&outcome))?;
     }
-    let model =
-        Model::load(&Model::locate(&run.model())?, &session.machine, config.train.precision)?;
+    let model = inputs.model()?.load(&session.machine, config.train.precision)?;
     let how = How {
         config,
         radius: inputs.radius,
@@ -244,12 +257,8 @@ fn judge(inputs: &Inputs, session: &Session, model: &Model, threshold: f32) -> R
     };
     session.stage(inputs.run, "evaluate", &made_with, || {
         let truth = coords::read_all(&inputs.config.data.truth)?;
-        let radius = match inputs.radius {
-            Some(Radius::Px(radius)) => radius,
-            _ => model.card.particle_radius_px,
-        };
         match Joined::of_run(inputs.run, &model.card, truth)? {
-            Some(joined) => {
+            Some((joined, radius)) => {
                 let evaluation = joined.evaluate(radius, Some(threshold));
                 joined.summary(&evaluation, Some(threshold)).write(&inputs.run.report())?;
                 evaluate::print_table(&mut io::stdout().lock(), &joined, &evaluation)?;
@@ -279,7 +288,7 @@ pub(super) struct ReportArgs {
 
 pub(super) fn report(args: &ReportArgs, _global: &Global) -> Result<Exit> {
     let run = args.out.open()?;
-    let card = Model::card(&Model::locate(&run.model())?)?;
+    let card = Origin::in_folder(&run.model())?.card()?;
     let threshold = run.threshold().unwrap_or(card.threshold);
     let page = reporting::write(&run, &card, threshold)?;
     writeln!(io::stdout(), "report: {}", page.display())?;

@@ -12,26 +12,28 @@ use super::{Exit, Global, train as training};
 use crate::config::RunConfig;
 use crate::error::Error;
 use crate::micrograph::{self, Source};
-use crate::model::{Card, Model, checkpoint};
+use crate::model::{Card, Model, Origin};
 use crate::pipeline::labelled::{Choice, Request};
 use crate::pipeline::manifest::RunDir;
 use crate::pipeline::self_training::gate::Gate;
 use crate::pipeline::self_training::{self, CrossValidate, Event, Job, Outcome, Restart, Round};
 use crate::pipeline::{Cancel, Radius};
-use crate::publish::publish_at;
 use crate::train;
 
-/// Improves a trained model with micrographs that have no labels
+/// Improves a model with micrographs that have no labels
 ///
 /// After `picker train`, in the same folder, `picker self-train --iterations 3` is all there is to
-/// type: settings, labels and micrographs are those of the training. Each round is judged on the
-/// validation micrographs; if none is better than the trained model, that one stays.
+/// type: settings, labels and micrographs are those of the training. With neither a trained model
+/// nor labels it begins with the default model, which needs --micrographs and the particle's radius.
+/// Each round is judged on the validation micrographs; if none is better than the model as it is,
+/// that one stays.
 #[derive(Debug, Args)]
 pub(super) struct SelfTrainArgs {
     /// More micrographs without labels: folders, files, globs, lists of paths, RELION STAR files
     #[arg(long, value_name = "PATH", num_args = 1..)]
     micrographs: Vec<PathBuf>,
-    /// The model to begin with: a model file or the folder of a run [default: the run in OUT]
+    /// The model to begin with: a model file, the folder of a run, or `default` for the model inside
+    /// picker [default: the trained model in OUT; without one and without labels, that inside picker]
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
     #[command(flatten)]
@@ -97,12 +99,18 @@ pub(super) fn run(args: &SelfTrainArgs, global: &Global) -> Result<Exit> {
     }
     config.check()?;
     let session = Session::start(global)?;
+    if args.model.is_none() && !config.data.coordinates.is_empty() {
+        // Labels are to be trained on first.
+        Origin::locate_trained(&run.model())?;
+    }
     let base = base_model(&run, args.model.as_deref())?;
-    let card = Model::card(&base)?;
+    let card = base.card()?;
     // The radius of the training is in its model; one given now may be for other micrographs.
     let mut given = RunConfig::default();
     args.scale.over(&mut given);
-    let radius = super::radius(&given);
+    let known = if card.is_scale_free() { super::radius(&config) } else { None };
+    let radius = super::radius(&given).or(known);
+    super::check_scale(&card, radius)?;
     let seed = session.seed_or(|| Some(card.seed));
     let unlabelled = match args.micrographs.as_slice() {
         [] => Vec::new(),
@@ -116,6 +124,7 @@ pub(super) fn run(args: &SelfTrainArgs, global: &Global) -> Result<Exit> {
         )
         .into());
     }
+    let base = place(&run, &base)?;
     let job = Job {
         request,
         unlabelled,
@@ -131,16 +140,24 @@ pub(super) fn run(args: &SelfTrainArgs, global: &Global) -> Result<Exit> {
     Ok(super::ended_with(&outcome.failures))
 }
 
-/// The model to begin with, in its place in the run.
-pub(super) fn base_model(run: &RunDir, given: Option<&Path>) -> Result<PathBuf> {
+/// The model to begin with: the one given, else the one in the run, else the default model.
+pub(super) fn base_model(run: &RunDir, given: Option<&Path>) -> Result<Origin> {
     let own = run.model().join(Model::TRAINED);
-    let Some(given) = given else {
-        return Ok(Model::locate_trained(&run.model())?);
-    };
-    let given = Model::locate(given)?;
+    Ok(match given {
+        Some(given) => Origin::locate(given)?,
+        None if own.is_file() => Origin::File(own),
+        None => Origin::Default,
+    })
+}
+
+/// Puts the model to begin with in its place in the run.
+pub(super) fn place(run: &RunDir, base: &Origin) -> Result<Origin> {
+    let own = run.model().join(Model::TRAINED);
+    let placed = Origin::File(own.clone());
+    super::tell_default(base)?;
     if !own.exists() {
-        publish_at(&own, |part| std::fs::copy(&given, part).map(drop))?;
-    } else if checkpoint::hash_of(&own)? != checkpoint::hash_of(&given)? {
+        base.copy_to(&own)?;
+    } else if placed.hash()? != base.hash()? {
         return Err(Error::setting(
             "--model",
             format!("{} holds another model already", run.model().display()),
@@ -148,7 +165,7 @@ pub(super) fn base_model(run: &RunDir, given: Option<&Path>) -> Result<PathBuf> 
         )
         .into());
     }
-    Ok(own)
+    Ok(placed)
 }
 
 /// The labelled micrographs, divided as they were for the training of the base.
@@ -161,7 +178,8 @@ fn labels<'a>(
     if config.data.coordinates.is_empty() {
         return Ok(None);
     }
-    let radius = super::radius(config).unwrap_or(Radius::Px(card.particle_radius_px));
+    let own = card.particle_radius_px.map(Radius::Px);
+    let radius = super::radius(config).or(own).ok_or_else(Error::no_radius)?;
     let same = training::request(config, radius, seed)?;
     let trained = run.run_of("train").and_then(|train| train.progress.fingerprint);
     if trained == Some(same.fingerprint()?.0) {
@@ -197,7 +215,7 @@ pub(super) fn rounds(session: &Session, job: &Job, global: &Global) -> Result<Ou
     let made_with = MadeWith {
         config: job.config,
         seed: Some(job.seed),
-        model: Some(checkpoint::hash_of(job.base)?),
+        model: Some(job.base.hash()?),
         fingerprint: job.fingerprint()?,
     };
     session.stage(job.run, "self-train", &made_with, || {
@@ -292,11 +310,10 @@ pub(super) fn conclusion(outcome: &Outcome) -> String {
     match outcome.kept {
         0 => format!(
             "no round was better than the model as it is, which stays ({by}): {}",
-            outcome.model.display()
+            outcome.model
         ),
-        round => format!(
-            "round {round} is better and is used from now on ({by}): {}",
-            outcome.model.display()
-        ),
+        round => {
+            format!("round {round} is better and is used from now on ({by}): {}", outcome.model)
+        }
     }
 }

@@ -92,8 +92,8 @@ const ONE_PROTEIN: [&str; 12] = [
 ];
 
 /// Sets that differ within themselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 enum Preset {
     /// Domain randomisation for the default model.
     Training,

@@ -14,16 +14,18 @@ use crate::coords;
 use crate::error::Error;
 use crate::labels::Completeness;
 use crate::micrograph;
+use crate::model::Origin;
 use crate::pipeline::Radius;
 use crate::pipeline::labelled::Request;
 use crate::pipeline::manifest::RunDir;
 use crate::pipeline::training::{self, Event, Outcome};
-use crate::train::{self, Epoch};
+use crate::train::{self, Epoch, Start};
 
 /// Trains the network on labelled micrographs
 ///
 /// In a folder that holds micrographs/ and coordinates/, `picker train --particle-radius 42` is
-/// all there is to type. Interrupted, it goes on from the last finished epoch when run again.
+/// all there is to type. It starts from the weights of the default model. Interrupted, it goes on
+/// from the last finished epoch when run again.
 #[derive(Debug, Args)]
 pub(super) struct TrainArgs {
     /// Micrographs: folders, files, globs, lists of paths, RELION STAR files [default: micrographs]
@@ -35,6 +37,9 @@ pub(super) struct TrainArgs {
     scale: super::ScaleArgs,
     #[command(flatten)]
     run: super::RunArgs,
+    /// Start from weights drawn from the seed, not from the default model
+    #[arg(long)]
+    from_scratch: bool,
     /// Most epochs
     #[arg(long, visible_alias = "initial-epochs", value_name = "N")]
     epochs: Option<usize>,
@@ -54,7 +59,7 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> Result<Exit> {
     args.scale.over(&mut config);
     args.labels.over(&mut config);
     args.over(&mut config);
-    let radius = super::radius(&config).ok_or_else(no_radius)?;
+    let radius = super::radius(&config).ok_or_else(Error::no_radius)?;
     let data = &mut config.data;
     super::or_default(&mut data.micrographs, &args.micrographs, "micrographs", "the micrographs")?;
     super::or_default(&mut data.coordinates, &[], "coordinates", "--coordinates PATH")?;
@@ -66,14 +71,6 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> Result<Exit> {
     let outcome = train(&session, &run, request, global)?;
     writeln!(io::stdout(), "{}", conclusion(&outcome, &run))?;
     Ok(super::ended_with(&outcome.failures))
-}
-
-/// What a training cannot do without.
-pub(super) fn no_radius() -> Error {
-    Error::missing(
-        "the particle radius is not given",
-        "add --particle-radius PX (px of the full micrograph) or --particle-radius-a Å",
-    )
 }
 
 /// The seed of a training is part of its identity: one that goes on must find its own again.
@@ -104,7 +101,7 @@ pub(super) fn train(
     let made_with = MadeWith {
         config,
         seed: Some(request.seed),
-        model: None,
+        model: training::base(config)?.as_ref().map(Origin::hash).transpose()?,
         fingerprint: request.fingerprint()?.0,
     };
     let mut progress = Progress::new(global);
@@ -121,10 +118,17 @@ pub(super) fn train(
                      earlier model is kept in {}",
                     folder.display()
                 )),
-                Event::Ready { training, particles, validation } => {
+                Event::Ready { training, particles, validation, started_from } => {
+                    let start = match (started_from, config.train.start) {
+                        (Some(hash), _) => format!("the default model ({})", super::short(hash)),
+                        (None, Start::Scratch) => "nothing".to_string(),
+                        (None, Start::Default) => {
+                            "nothing (the default model has another architecture)".to_string()
+                        }
+                    };
                     progress.say(&format!(
-                        "training on {training} micrographs with {particles} particles, validating \
-                         on {validation}"
+                        "training from {start} on {training} micrographs with {particles} \
+                         particles, validating on {validation}"
                     ));
                     progress.begin((total * steps) as u64, "training");
                 }
@@ -187,6 +191,9 @@ impl TrainArgs {
         set(&mut config.train.epochs, self.epochs);
         set(&mut config.train.batch_size, self.batch_size);
         config.train.learning_rate = self.learning_rate.unwrap_or(config.train.learning_rate);
+        if self.from_scratch {
+            config.train.start = Start::Scratch;
+        }
         config.model.base_features = self.base_features.unwrap_or(config.model.base_features);
     }
 }

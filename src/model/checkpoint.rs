@@ -2,19 +2,20 @@
 //!
 //! Everything needed to use a model is in the one file, so it can be copied and mailed. It is
 //! written whole or not at all. Reading is strict: every tensor must be there, with its shape,
-//! and none besides.
+//! and none besides. Files hold f32, packed ones f16; what is read is f32.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::{Architecture, Inference, Machine, Network, Precision, torch};
+use super::{Architecture, Inference, Machine, Network, Origin, torch};
 use crate::error::{Error, Result};
 use crate::labels::pseudo;
+use crate::simulate::Teaching;
 use crate::units::PixelSize;
 use crate::{labels, pick, preprocess, publish};
 
@@ -38,8 +39,8 @@ pub struct Card {
     pub labels: labels::Settings,
     /// How the score map becomes picks.
     pub pick: pick::Settings,
-    /// Particle radius in micrograph px.
-    pub particle_radius_px: f64,
+    /// Particle radius in micrograph px; a scale-free model has none.
+    pub particle_radius_px: Option<f64>,
     /// Å/px of the training micrographs, where known.
     pub pixel_size_a: Option<PixelSize>,
     /// The margin that the labels left free, in particle radii.
@@ -62,9 +63,67 @@ pub struct Card {
     pub seed: u64,
     /// Epoch whose weights these are, counted from 1.
     pub epoch: usize,
+    /// Hash of the model file whose weights training started from; none: from the seed alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_from: Option<String>,
     /// What self-training made of it, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_training: Option<SelfTraining>,
+    /// How to make it again, if it is packed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<Recipe>,
+}
+
+impl Card {
+    /// Whether it knows no particle radius in micrograph px, nor a pixel size: it picks particles
+    /// of whatever radius it is told.
+    pub fn is_scale_free(&self) -> bool {
+        self.particle_radius_px.is_none()
+    }
+
+    /// The particle radius in micrograph px, which a scale-free model does not know.
+    pub fn radius_px(&self) -> Result<f64> {
+        self.particle_radius_px.ok_or_else(Error::no_radius)
+    }
+
+    /// The radius in working px that it has learnt particles at.
+    pub fn learnt_radius_work_px(&self) -> f64 {
+        let (own, working) = (self.particle_radius_px, self.preprocess.working_radius_px);
+        own.map_or(working, |radius| self.preprocess.radius_work_px(radius))
+    }
+}
+
+/// How a model was made, in place of micrographs' names that say nothing to its users.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// The micrographs it was trained and validated on, if they were simulated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub simulated: Option<Simulated>,
+    /// The commands that trained it, as typed.
+    pub commands: Vec<String>,
+    /// Their settings, as a file for `--config`.
+    pub config: String,
+    /// How many micrographs it was trained on.
+    pub trained_on: usize,
+    /// How many micrographs it was validated on.
+    pub validated_on: usize,
+}
+
+/// What `picker simulate` makes the same micrographs from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Simulated {
+    /// The picker that simulated them.
+    pub picker_version: String,
+    /// `--preset`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
+    /// `--seed`.
+    pub seed: u64,
+    /// `--count`.
+    pub count: usize,
+    /// `--config`, or the built-in ranges of the preset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teaching: Option<Teaching>,
 }
 
 /// Where a self-trained model comes from.
@@ -106,126 +165,106 @@ impl Model {
     /// File of what self-training made of it, beside it.
     pub const SELF_TRAINED: &str = "self_trained.safetensors";
 
-    /// The model file that `path` means: a file, a model folder, or a run directory.
-    ///
-    /// A self-trained model counts while the model that it was made from is still there.
-    pub fn locate(path: &Path) -> Result<PathBuf> {
-        let trained = Model::locate_trained(path)?;
-        let better = trained.with_file_name(Model::SELF_TRAINED);
-        if path.is_file() || !better.is_file() {
-            return Ok(trained);
-        }
-        let base = Model::card(&better)?.self_training.map(|made| made.base);
-        Ok(if base == Some(hash_of(&trained)?) { better } else { trained })
-    }
-
-    /// As [`Model::locate`], the model before any self-training.
-    pub fn locate_trained(path: &Path) -> Result<PathBuf> {
-        let candidates = [
-            path.to_path_buf(),
-            path.join(Model::TRAINED),
-            path.join("model").join(Model::TRAINED),
-        ];
-        candidates.into_iter().find(|candidate| candidate.is_file()).ok_or_else(|| {
-            Error::missing(
-                format!("there is no trained model at {}", path.display()),
-                "train one with `picker train --particle-radius PX`, or name another with --model",
-            )
-        })
-    }
-
-    /// Reads a model file.
-    pub fn load(path: &Path, machine: &Machine, precision: Precision) -> Result<Model> {
-        let (card, tensors, hash) = read::<Card>(path)?;
-        let network = Network::new(card.architecture, 0, machine.first(), precision)?;
-        fill(&network.variables(), &tensors, path)?;
-        let network = network.for_inference()?.within(machine.maps());
-        Ok(Model { card, network, machine: machine.clone(), hash })
-    }
-
     /// The network for the worker of this number: workers take the devices in turn.
     pub(crate) fn network_for(&self, worker: usize) -> Result<Inference> {
         let devices = self.machine.devices();
         self.network.on(devices[worker % devices.len()])
     }
-
-    /// The card alone, without building the network.
-    pub fn card(path: &Path) -> Result<Card> {
-        read::<Card>(path).map(|(card, _, _)| card)
-    }
 }
 
-/// The hash of a model file.
-pub fn hash_of(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    Ok(blake3::hash(&bytes).to_hex().to_string())
+/// Writes a model's weights in f16, under another card.
+pub fn pack(from: &Origin, card: &Card, to: &Path) -> Result<()> {
+    let (_, tensors) = read::<Card>(from)?;
+    let half = |(name, tensor): (String, Tensor)| {
+        let half = tensor.f_to_kind(Kind::Half).map_err(torch("packing weights"))?;
+        let finite = half.f_isfinite().and_then(|finite| bool::try_from(finite.f_all()?));
+        if finite.map_err(torch("packing weights"))? {
+            return Ok((name, half));
+        }
+        Err(Error::unusable(
+            from.to_string(),
+            format!("{name} holds numbers that do not fit into f16"),
+            "such weights come of a training that went astray: train again",
+        ))
+    };
+    write(to, card, &tensors.into_iter().map(half).collect::<Result<_>>()?)
 }
 
-/// Writes tensors and their description as one file.
+/// Writes tensors and their description as one file; what is not f16 becomes f32.
 pub(crate) fn write<M: Serialize>(
     path: &Path,
     description: &M,
     tensors: &BTreeMap<String, Tensor>,
 ) -> Result<()> {
-    let description =
-        serde_json::to_string(description).map_err(|e| unreadable(path, &e.to_string()))?;
-    let broken = |e: SafeTensorError| unreadable(path, &e.to_string());
+    let broken = |e: &dyn std::fmt::Display| {
+        Error::unusable(path, format!("cannot be written as a model file: {e}"), "")
+    };
+    let description = serde_json::to_string(description).map_err(|e| broken(&e))?;
     let raw: Vec<(&String, Raw)> =
         tensors.iter().map(|(name, tensor)| Ok((name, Raw::of(tensor)?))).collect::<Result<_>>()?;
     let views = raw
         .iter()
         .map(|(name, raw)| {
-            let view =
-                TensorView::new(Dtype::F32, raw.shape.clone(), &raw.bytes).map_err(broken)?;
-            Ok((name.as_str(), view))
+            let view = TensorView::new(raw.dtype, raw.shape.clone(), &raw.bytes);
+            Ok((name.as_str(), view.map_err(|e| broken(&e))?))
         })
         .collect::<Result<Vec<_>>>()?;
     let metadata = HashMap::from([(METADATA_KEY.to_string(), description)]);
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(broken)?;
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| broken(&e))?;
     publish::publish(path, |file| std::io::Write::write_all(file, &bytes))
 }
 
-/// Reads what [`write`] wrote; the hash is of the whole file.
+/// Reads what [`write`] wrote; all tensors in f32.
 pub(crate) fn read<M: for<'de> Deserialize<'de>>(
-    path: &Path,
-) -> Result<(M, BTreeMap<String, Tensor>, String)> {
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    let broken = |e: SafeTensorError| unreadable(path, &e.to_string());
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
+    origin: &Origin,
+) -> Result<(M, BTreeMap<String, Tensor>)> {
+    parse(&origin.bytes()?, origin)
+}
+
+/// As [`read`], from bytes that were read already.
+pub(super) fn parse<M: for<'de> Deserialize<'de>>(
+    bytes: &[u8],
+    origin: &Origin,
+) -> Result<(M, BTreeMap<String, Tensor>)> {
+    let broken = |e: SafeTensorError| unreadable(origin, &e.to_string());
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
     let description = header
         .metadata()
         .as_ref()
         .and_then(|metadata| metadata.get(METADATA_KEY))
-        .ok_or_else(|| unreadable(path, "it carries no description by picker"))?;
+        .ok_or_else(|| unreadable(origin, "it carries no description by picker"))?;
     let description =
-        serde_json::from_str(description).map_err(|e| unreadable(path, &e.to_string()))?;
-    let tensors = SafeTensors::deserialize(&bytes).map_err(broken)?;
+        serde_json::from_str(description).map_err(|e| unreadable(origin, &e.to_string()))?;
+    let tensors = SafeTensors::deserialize(bytes).map_err(broken)?;
     let tensors = tensors
         .iter()
         .map(|(name, view)| {
-            if view.dtype() != Dtype::F32 {
-                return Err(unreadable(path, &format!("{name} is not in f32")));
-            }
+            let kind = match view.dtype() {
+                Dtype::F32 => Kind::Float,
+                Dtype::F16 => Kind::Half,
+                _ => return Err(unreadable(origin, &format!("{name} is neither f32 nor f16"))),
+            };
             let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
-            let tensor = Tensor::f_from_data_size(view.data(), &shape, Kind::Float)
+            let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)
+                .and_then(|tensor| tensor.f_to_kind(Kind::Float))
                 .map_err(torch("reading a model file"))?;
             Ok((name.to_string(), tensor))
         })
         .collect::<Result<_>>()?;
-    Ok((description, tensors, blake3::hash(&bytes).to_hex().to_string()))
+    Ok((description, tensors))
 }
 
-/// Copies the weights of a model file into a network of the same shape.
-pub(crate) fn load_weights(path: &Path, network: &Network) -> Result<()> {
-    let (_, tensors, _) = read::<serde_json::Value>(path)?;
-    fill(&network.variables(), &tensors, path)
+/// Copies the weights of a model into a network of the same shape.
+pub(crate) fn load_weights(origin: &Origin, network: &Network) -> Result<()> {
+    let (_, tensors) = read::<serde_json::Value>(origin)?;
+    fill(&network.variables(), &tensors, origin)
 }
 
 /// Copies `from` into `into`, which must have the very same names and shapes.
 pub(crate) fn fill(
     into: &BTreeMap<String, Tensor>,
     from: &BTreeMap<String, Tensor>,
-    path: &Path,
+    origin: &Origin,
 ) -> Result<()> {
     let mut differences: Vec<String> = Vec::new();
     for (name, tensor) in into {
@@ -241,7 +280,7 @@ pub(crate) fn fill(
         from.keys().filter(|name| !into.contains_key(*name)).map(|n| format!("{n} is unknown")),
     );
     if !differences.is_empty() {
-        return Err(unreadable(path, &differences.join("; ")));
+        return Err(unreadable(origin, &differences.join("; ")));
     }
     let _no_gradients = tch::no_grad_guard();
     for (name, tensor) in into {
@@ -251,9 +290,9 @@ pub(crate) fn fill(
     Ok(())
 }
 
-fn unreadable(path: &Path, what: &str) -> Error {
+fn unreadable(origin: &Origin, what: &str) -> Error {
     Error::unusable(
-        path,
+        origin.to_string(),
         format!("not a model file of this picker: {what}"),
         "train again, or use the picker that wrote it",
     )
@@ -262,24 +301,80 @@ fn unreadable(path: &Path, what: &str) -> Error {
 /// A tensor's numbers in memory order.
 struct Raw {
     shape: Vec<usize>,
+    dtype: Dtype,
     bytes: Vec<u8>,
 }
 
 impl Raw {
     fn of(tensor: &Tensor) -> Result<Raw> {
-        let flat = tensor
-            .f_detach()
-            .and_then(|t| {
-                t.f_to_device(tch::Device::Cpu)?
-                    .f_to_kind(Kind::Float)?
-                    .f_contiguous()?
-                    .f_view([-1])
-            })
-            .map_err(torch("saving weights"))?;
-        let numbers = Vec::<f32>::try_from(&flat).map_err(torch("saving weights"))?;
+        let (kind, dtype) = match tensor.kind() {
+            Kind::Half => (Kind::Half, Dtype::F16),
+            _ => (Kind::Float, Dtype::F32),
+        };
+        let bytes = || {
+            let cpu = tensor.f_detach()?.f_to_device(tch::Device::Cpu)?;
+            let flat = cpu.f_to_kind(kind)?.f_contiguous()?.f_view([-1])?;
+            let mut bytes = vec![0; flat.numel() * kind.elt_size_in_bytes()];
+            flat.f_copy_data_u8(&mut bytes, flat.numel())?;
+            Ok(bytes)
+        };
         Ok(Raw {
             shape: tensor.size().into_iter().map(|size| size as usize).collect(),
-            bytes: numbers.into_iter().flat_map(f32::to_le_bytes).collect(),
+            dtype,
+            bytes: bytes().map_err(torch("saving weights"))?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Architecture, Device, Precision};
+
+    fn network(seed: u64) -> Network {
+        let architecture = Architecture { base_features: 4, attention: true };
+        Network::new(architecture, seed, Device::Cpu, Precision::F32).unwrap()
+    }
+
+    #[test]
+    fn packed_in_f16_the_weights_are_the_same_to_three_digits_and_f32_once_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let [whole, packed] = ["whole", "packed"].map(|name| dir.path().join(name));
+        let (before, after) = (network(1), network(2));
+        let card = Origin::Default.card().unwrap();
+        write(&whole, &card, &before.variables()).unwrap();
+        pack(&Origin::File(whole.clone()), &card, &packed).unwrap();
+        let size = |path: &Path| std::fs::metadata(path).unwrap().len();
+        assert!(size(&packed) < size(&whole) * 2 / 3);
+        load_weights(&Origin::File(packed), &after).unwrap();
+        for (name, before) in before.variables() {
+            let after = &after.variables()[&name];
+            assert_eq!(after.kind(), Kind::Float);
+            let off = (&before - after).abs() - before.abs() * 1e-3;
+            assert!(off.max().double_value(&[]) < 1e-7, "{name}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_other_kinds_are_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("odd.safetensors");
+        let view = TensorView::new(Dtype::F64, vec![1], &[0; 8]).unwrap();
+        let metadata = HashMap::from([(METADATA_KEY.to_string(), "{}".to_string())]);
+        let bytes = safetensors::serialize([("head.bias", view)], Some(metadata)).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        let error = read::<serde_json::Value>(&Origin::File(path)).unwrap_err().to_string();
+        assert!(error.contains("head.bias is neither f32 nor f16"), "{error}");
+    }
+
+    #[test]
+    fn weights_beyond_f16_are_not_packed() {
+        let dir = tempfile::tempdir().unwrap();
+        let [whole, packed] = ["whole", "packed"].map(|name| dir.path().join(name));
+        let card = Origin::Default.card().unwrap();
+        let huge = BTreeMap::from([("huge".to_string(), Tensor::from_slice(&[1e6_f32]))]);
+        write(&whole, &card, &huge).unwrap();
+        let error = pack(&Origin::File(whole), &card, &packed).unwrap_err().to_string();
+        assert!(error.contains("huge") && !packed.exists(), "{error}");
     }
 }

@@ -6,6 +6,7 @@
 pub mod checkpoint;
 pub mod device;
 mod layers;
+mod origin;
 mod unet;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use tch::{Kind, Tensor, nn};
 
 pub use checkpoint::{Card, Model};
 pub use device::{Device, Machine};
+pub use origin::Origin;
 pub use unet::Architecture;
 
 use crate::error::{Error, Result};

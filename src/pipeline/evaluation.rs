@@ -1,5 +1,6 @@
 //! Evaluation: picks and truth from files → figures, brought together by micrograph.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -83,10 +84,15 @@ impl Joined {
         Ok(joined)
     }
 
-    /// All stored peaks of a run on micrographs that its model has not seen, with their truth.
+    /// All stored peaks of a run on micrographs that its model has not seen, with their truth, and
+    /// the particle radius; all as in px of the first micrograph, should pixel sizes differ.
     ///
     /// Nothing if the model has learnt from, or was validated on, every micrograph with truth.
-    pub fn of_run(run: &RunDir, card: &Card, truth: Vec<Coordinates>) -> Result<Option<Joined>> {
+    pub fn of_run(
+        run: &RunDir,
+        card: &Card,
+        truth: Vec<Coordinates>,
+    ) -> Result<Option<(Joined, f64)>> {
         let items: Vec<_> =
             run.items()?.into_iter().filter(|item| item.status == Status::Done).collect();
         let source = |name: &String, stem: &Path| Source {
@@ -97,15 +103,25 @@ impl Joined {
         };
         let sources: Vec<Source> =
             items.iter().map(|item| source(&item.micrograph, &item.stem)).collect();
+        let radii: BTreeMap<&str, f64> =
+            items.iter().map(|i| (i.micrograph.as_str(), i.particle_radius_px)).collect();
+        let Some(radius) = items.first().map(|item| item.particle_radius_px) else {
+            return Ok(None);
+        };
         let mut joined = Joined::default();
-        for (source, particles) in coords::match_to(&sources, truth)?.pairs {
+        for (source, mut particles) in coords::match_to(&sources, truth)?.pairs {
             if card.trained_on.contains(&source.name) || card.validated_on.contains(&source.name) {
                 continue;
             }
-            let peaks = picking::read_all_picks(run, &source.stem)?;
+            let mut peaks = picking::read_all_picks(run, &source.stem)?;
+            let scale = radius / radii[source.name.as_str()];
+            for point in peaks.iter_mut().chain(&mut particles) {
+                point.x_mic_px *= scale;
+                point.y_mic_px *= scale;
+            }
             joined.push(source.name, peaks, particles);
         }
-        Ok((!joined.names.is_empty()).then_some(joined))
+        Ok((!joined.names.is_empty()).then_some((joined, radius)))
     }
 
     fn push(&mut self, name: String, picks: Vec<Coordinate>, truth: Vec<Coordinate>) {

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::manifest::RunDir;
-use super::{Cancel, Failure, InputStamp, Loaded, Radius, fingerprint, load};
+use super::{Cancel, Failure, InputStamp, Loaded, Radius, fingerprint, load, training};
 use crate::config::RunConfig;
 use crate::coords::{self, Coordinate, Coordinates};
 use crate::error::{Error, Result};
@@ -115,9 +115,10 @@ impl Request<'_> {
             .collect::<Result<_>>()?;
         let named_paths: Vec<_> = named.iter().map(|source| &source.path).collect();
         let settings = self.config.for_training();
+        let base = training::base(self.config)?.map(|base| base.hash()).transpose()?;
         let fingerprint = fingerprint(&(
             env!("CARGO_PKG_VERSION"),
-            settings,
+            (settings, base),
             self.radius,
             self.seed,
             inputs,
@@ -137,7 +138,8 @@ impl Request<'_> {
         let config = self.config;
         let mut failures = Vec::new();
         let items = self.load_all(paired.pairs, run, cancel, observe, &mut failures)?;
-        let pixel_size = one_pixel_size(&items)?;
+        let pixel_size =
+            one_pixel_size(items.iter().map(|item| (&item.source, item.loaded.pixel_size)))?;
         if items.is_empty() {
             return Err(Error::missing(
                 "no labelled micrograph is left to train on",
@@ -252,9 +254,11 @@ fn pair_up(
     Ok((matched.pairs, unlabelled))
 }
 
-/// The pixel size of all labelled micrographs, where known: a model is trained at one.
-fn one_pixel_size(items: &[Item]) -> Result<Option<PixelSize>> {
-    let mut known = items.iter().filter_map(|item| Some((item.loaded.pixel_size?, &item.source)));
+/// The pixel size of all micrographs, where known: a model is trained at one.
+pub(super) fn one_pixel_size<'a>(
+    micrographs: impl Iterator<Item = (&'a Source, Option<PixelSize>)>,
+) -> Result<Option<PixelSize>> {
+    let mut known = micrographs.filter_map(|(source, size)| Some((size?, source)));
     let Some((first, source)) = known.next() else { return Ok(None) };
     match known.find(|(size, _)| size.differs_from(first)) {
         None => Ok(Some(first)),

@@ -7,6 +7,7 @@ mod budget;
 pub mod evaluation;
 pub mod labelled;
 pub mod manifest;
+pub mod packing;
 pub mod picking;
 pub mod plan;
 pub mod preparing;

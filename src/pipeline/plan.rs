@@ -2,8 +2,6 @@
 //!
 //! Looks only at records, file stamps and settings; no micrograph is read.
 
-use std::path::Path;
-
 use serde::Serialize;
 
 use super::labelled::Request;
@@ -13,7 +11,7 @@ use super::{InputStamp, Radius, fingerprint, picking, self_training};
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::micrograph::Source;
-use crate::model::{Card, Machine, Model, Precision, checkpoint};
+use crate::model::{Card, Machine, Model, Origin, Precision};
 use crate::train;
 use crate::units::PixelSize;
 
@@ -69,6 +67,8 @@ pub struct Inputs<'a> {
     pub config: &'a RunConfig,
     /// The labelled micrographs; none if a model was given.
     pub request: Option<Request<'a>>,
+    /// The model before any self-training: the one to be trained here, or the one given.
+    pub base: Origin,
     /// All micrographs, to be picked.
     pub sources: &'a [Source],
     /// Particle radius for picking, if it is not the model's own.
@@ -83,7 +83,7 @@ pub struct Inputs<'a> {
 
 impl<'a> Inputs<'a> {
     /// What self-training would be given.
-    pub fn self_training(&'a self, base: &'a Path) -> self_training::Job<'a> {
+    pub fn self_training(&'a self) -> self_training::Job<'a> {
         let unlabelled = match &self.request {
             // Those without labels are found among the request's.
             Some(_) => Vec::new(),
@@ -92,7 +92,7 @@ impl<'a> Inputs<'a> {
         self_training::Job {
             request: self.request.clone(),
             unlabelled,
-            base,
+            base: &self.base,
             config: self.config,
             radius: self.radius,
             seed: self.seed,
@@ -105,8 +105,15 @@ impl<'a> Inputs<'a> {
     pub fn given_card(&self) -> Result<Option<Card>> {
         match &self.request {
             Some(_) => Ok(None),
-            None => Model::card(&Model::locate(&self.run.model())?).map(Some),
+            None => self.base.card().map(Some),
         }
+    }
+
+    /// The model to pick with: what self-training has kept, else its base.
+    pub fn model(&self) -> Result<Origin> {
+        let folder = self.run.model();
+        let trained = folder.join(Model::TRAINED).is_file();
+        if trained { Origin::locate(&folder) } else { Ok(self.base.clone()) }
     }
 
     /// What storing prepared micrographs needs; `card` is [`Inputs::given_card`].
@@ -173,7 +180,7 @@ impl<'a> Inputs<'a> {
         Ok(match Run::state(record.as_ref(), &fingerprint) {
             State::Done if lost => step(Stage::Train, State::New, "its model is gone"),
             State::Done => {
-                let card = Model::card(&own)?;
+                let card = Origin::File(own).card()?;
                 let what = format!(
                     "f1 {:.3} on validation, threshold {:.3}",
                     card.validation.f1, card.threshold
@@ -211,8 +218,7 @@ impl<'a> Inputs<'a> {
             let state = if record.is_some() { State::Outdated } else { State::New };
             return Ok(step(own, state, "follows training"));
         }
-        let base = self.run.model().join(Model::TRAINED);
-        let fingerprint = self.self_training(&base).fingerprint()?;
+        let fingerprint = self.self_training().fingerprint()?;
         Ok(match Run::state(record.as_ref(), &fingerprint) {
             State::Done => step(own, State::Done, "every round is judged"),
             State::New if record.is_some() => step(own, State::New, "was interrupted"),
@@ -231,10 +237,9 @@ impl<'a> Inputs<'a> {
         let scoring = match pending {
             Some(_) => None,
             None => {
-                let path = Model::locate(&self.run.model())?;
-                let hash = checkpoint::hash_of(&path)?;
+                let model = self.model()?;
                 let computes_in = self.config.train.precision.on(self.machine.first());
-                Some((self.scoring(&hash, computes_in)?, Model::card(&path)?.threshold))
+                Some((self.scoring(&model.hash()?, computes_in)?, model.card()?.threshold))
             }
         };
         let mut counts = [0; 4];

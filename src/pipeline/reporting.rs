@@ -64,6 +64,8 @@ pub fn write(run: &RunDir, card: &Card, threshold: f32) -> Result<PathBuf> {
     figure("failed", failed.len().to_string());
     figure("threshold", format!("{threshold:.3}"));
     match card.labels.completeness {
+        // It was validated on other particles than these.
+        _ if card.is_scale_free() => {}
         Completeness::Complete => figure("F1, validation", format!("{:.3}", card.validation.f1)),
         Completeness::Partial => {
             figure("recall, validation", format!("{:.3}", card.validation.recall));
@@ -75,11 +77,11 @@ pub fn write(run: &RunDir, card: &Card, threshold: f32) -> Result<PathBuf> {
     page.sections = vec![
         failures(&failed),
         picks_section(&picking, &bins)?,
-        gallery(run, card, &items, &picking, judged.as_ref()),
+        gallery(run, &items, &picking, judged.as_ref()),
         evaluation_section(judged.as_ref())?,
         training(card, &epochs)?,
         self_training(&rounds),
-        made_with(run, card),
+        made_with(run, card, &items),
     ];
     let path = run.page();
     publish_text(&path, &page.html())?;
@@ -208,7 +210,6 @@ fn picks_section(picking: &Picking, bins: &[u64; SCORE_BINS]) -> Result<Section>
 /// The best, the median and the worst micrograph, by F1 where there is truth, else by picks.
 fn gallery(
     run: &RunDir,
-    card: &Card,
     items: &[Item],
     picking: &Picking,
     judged: Option<&evaluation::Stored>,
@@ -240,7 +241,7 @@ fn gallery(
     let (mut pictures, mut unread) = (Vec::new(), Vec::new());
     for (name, item) in chosen {
         let counts = judged.and_then(|judged| judged.counts_of(&item.micrograph));
-        match picture(run, card, item, picking.threshold) {
+        match picture(run, item, picking.threshold) {
             Ok(jpeg) => pictures.push(Picture { caption: caption(name, item, counts), jpeg }),
             Err(error) => unread.push(error.to_string()),
         }
@@ -273,7 +274,7 @@ fn caption(name: &str, item: &Item, counts: Option<Counts>) -> String {
     format!("{name}: {}{figures}", item.micrograph)
 }
 
-fn picture(run: &RunDir, card: &Card, item: &Item, threshold: f32) -> Result<Vec<u8>> {
+fn picture(run: &RunDir, item: &Item, threshold: f32) -> Result<Vec<u8>> {
     let micrograph = micrograph::read(&item.path)?;
     let mut picks = picking::read_all_picks(run, &item.stem)?;
     picks.retain(|pick| pick.score.is_some_and(|score| score >= threshold));
@@ -282,11 +283,7 @@ fn picture(run: &RunDir, card: &Card, item: &Item, threshold: f32) -> Result<Vec
         None => overlay::plain(&picks),
     };
     let settings = overlay::Settings { side_px: PICTURE_PX, ..overlay::Settings::default() };
-    let radius = if item.particle_radius_px > 0.0 {
-        item.particle_radius_px
-    } else {
-        card.particle_radius_px
-    };
+    let radius = item.particle_radius_px;
     let picture = overlay::draw(&micrograph.pixels, &marks as &[Mark], radius, &settings)?;
     let mut jpeg = Vec::new();
     JpegEncoder::new_with_quality(&mut jpeg, 80).encode_image(&picture).map_err(|error| {
@@ -422,7 +419,24 @@ fn self_training(rounds: &[Round]) -> Section {
     }
 }
 
-fn made_with(run: &RunDir, card: &Card) -> Section {
+/// The particle radius that micrographs were picked with, and what the model was trained with.
+fn scale(card: &Card, items: &[Item]) -> String {
+    let radii = || items.iter().map(|item| item.particle_radius_px);
+    let ends = radii().reduce(f64::min).zip(radii().reduce(f64::max));
+    let picked = ends.map_or(String::new(), |(low, high)| {
+        let to = if high > low { format!(" to {high:.1}") } else { String::new() };
+        format!("Particle radius {low:.1}{to} px. ")
+    });
+    let size = card.pixel_size_a.map_or(String::new(), |size| format!(" at {:.4} Å/px", size.0));
+    let trained = card
+        .particle_radius_px
+        .map_or("The model knows no scale of its own. ".to_string(), |radius| {
+            format!("The model was trained with particles of radius {radius:.1} px{size}. ")
+        });
+    picked + &trained
+}
+
+fn made_with(run: &RunDir, card: &Card, items: &[Item]) -> Section {
     let row = |(stage, run): (String, super::manifest::Run)| {
         vec![
             stage,
@@ -434,13 +448,12 @@ fn made_with(run: &RunDir, card: &Card) -> Section {
             run.model.map_or("–".into(), |hash| hash[..12.min(hash.len())].to_string()),
         ]
     };
-    let scale = card.pixel_size_a.map_or(String::new(), |size| format!(" at {:.4} Å/px", size.0));
     Section {
         heading: "How it was made".into(),
         text: format!(
-            "Particle radius {:.1} px{scale}. Every setting is in config.STAGE.toml beside \
-             manifest.json; each can be passed to --config.",
-            card.particle_radius_px
+            "{}Every setting is in config.STAGE.toml beside manifest.json; each can be passed to \
+             --config.",
+            scale(card, items)
         ),
         table: Some(Table {
             head: texts(["stage", "command", "seed", "threads", "device", "picker", "model"]),

@@ -7,15 +7,16 @@ use std::path::Path;
 use super::labelled::{self, Request};
 use super::manifest::RunDir;
 use super::{Cancel, Failure};
+use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::labels::Completeness;
 use crate::labels::patches::Pool;
 use crate::model::checkpoint::ValidationScores;
 use crate::model::device::LIBTORCH_VERSION;
-use crate::model::{Card, Machine};
+use crate::model::{Card, Machine, Origin};
 use crate::publish::{publish, publish_text};
 use crate::report::curves;
-use crate::train::{self, Epoch};
+use crate::train::{self, Epoch, Start};
 
 /// All that one training needs.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub enum Event<'a> {
         particles: usize,
         /// What validation is done on, in words.
         validation: &'a str,
+        /// Hash of the model whose weights it starts from.
+        started_from: Option<&'a str>,
     },
     /// The training itself.
     Train(train::Event<'a>),
@@ -63,6 +66,15 @@ pub struct Outcome {
 /// its own lower quarter does not show. From the same sets as [`crate::train::Loss`]'s.
 const LONE_THRESHOLD: f32 = 0.4;
 
+/// The model whose weights a training with these settings starts from; none: from the seed alone.
+pub fn base(config: &RunConfig) -> Result<Option<Origin>> {
+    let default = Origin::Default;
+    Ok(match config.train.start {
+        Start::Default if default.card()?.architecture == config.model => Some(default),
+        Start::Default | Start::Scratch => None,
+    })
+}
+
 /// Trains, or goes on with a training that was interrupted.
 pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<Outcome> {
     let request = &job.request;
@@ -75,6 +87,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
         items.iter().map(|item| item.source.name.clone()).collect::<Vec<_>>()
     };
     let loss = config.train.loss(config.labels.completeness);
+    let base = base(config)?;
     let card = Card {
         schema: 1,
         picker_version: env!("CARGO_PKG_VERSION").to_string(),
@@ -83,7 +96,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
         preprocess: config.preprocess.clone(),
         labels: config.labels.clone(),
         pick: config.pick.clone(),
-        particle_radius_px: gathered.radius_mic_px,
+        particle_radius_px: Some(gathered.radius_mic_px),
         pixel_size_a: gathered.pixel_size,
         unlabelled_margin_radii: gathered.unlabelled_margin,
         threshold: 0.0,
@@ -98,7 +111,9 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
         validated_on: names(&gathered.validation),
         seed: request.seed,
         epoch: 0,
+        started_from: base.as_ref().map(Origin::hash).transpose()?,
         self_training: None,
+        recipe: None,
     };
     set_aside_other_training(&job.run.model(), &fingerprint, observe)?;
 
@@ -110,6 +125,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
         training: labelled.len(),
         particles: labelled.iter().map(|micrograph| micrograph.centres.len()).sum(),
         validation: &card.validated_how,
+        started_from: card.started_from.as_deref(),
     });
     let folder = job.run.model();
     let report = job.run.report();
@@ -118,7 +134,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
         &train::Job {
             pool: Pool { labelled: &labelled, pseudo_labelled: &[] },
             loss,
-            base: None,
+            base: base.as_ref(),
             validation: &validation,
             settings: &config.train,
             patches: &config.patches,
@@ -136,7 +152,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
         &|| cancel.requested(),
     )?;
     unwritten?;
-    let card = crate::model::Model::card(&train::model_path(&folder))?;
+    let card = Origin::File(train::model_path(&folder)).card()?;
     Ok(Outcome { epochs, card, failures })
 }
 

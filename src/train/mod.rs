@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::labels::Completeness;
 use crate::labels::patches::{self, Pool};
 use crate::model::checkpoint::{self, Card};
-use crate::model::{Machine, Model, Network, Precision};
+use crate::model::{Machine, Model, Network, Origin, Precision};
 
 use loader::draw_ahead;
 pub use loss::{Loss, PartialLoss};
@@ -37,6 +37,8 @@ use validation::{best, exhausted, tolerance};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
+    /// The weights that training starts from.
+    pub start: Start,
     /// Most epochs; one epoch is `patches_per_epoch` patches and one validation.
     pub epochs: usize,
     /// Patches drawn in an epoch.
@@ -70,9 +72,21 @@ pub struct Settings {
     pub precision: Precision,
 }
 
+/// The weights that a training starts from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// Those of the default model, if it has the architecture that is asked for.
+    #[default]
+    Default,
+    /// None: they are drawn from the seed.
+    Scratch,
+}
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
+            start: Start::Default,
             epochs: 20,
             patches_per_epoch: 320,
             batch_size: 16,
@@ -165,7 +179,7 @@ pub struct Job<'a> {
     /// What is minimised.
     pub loss: Loss,
     /// The model to start from; without one, weights are drawn from the seed.
-    pub base: Option<&'a Path>,
+    pub base: Option<&'a Origin>,
     /// What decides which epoch is kept.
     pub validation: &'a [Validation],
     /// The training itself.
@@ -261,7 +275,8 @@ pub struct Stored {
 
 /// The training whose checkpoint a model folder holds, if there is a readable one.
 pub fn stored(folder: &Path) -> Option<Stored> {
-    let (state, _, _) = checkpoint::read::<State>(&checkpoint_path(folder)).ok()?;
+    let checkpoint = Origin::File(checkpoint_path(folder));
+    let (state, _) = checkpoint::read::<State>(&checkpoint).ok()?;
     Some(Stored { fingerprint: state.fingerprint, seed: state.seed })
 }
 
@@ -336,11 +351,12 @@ fn resume(job: &Job, trainer: &mut Trainer) -> Result<Vec<Epoch>> {
     if !path.exists() {
         return Ok(Vec::new());
     }
-    let (state, tensors, _) = checkpoint::read::<State>(&path)?;
+    let checkpoint = Origin::File(path);
+    let (state, tensors) = checkpoint::read::<State>(&checkpoint)?;
     if state.fingerprint != job.fingerprint {
         return Ok(Vec::new());
     }
-    checkpoint::fill(&all_tensors(trainer), &tensors, &path)?;
+    checkpoint::fill(&all_tensors(trainer), &tensors, &checkpoint)?;
     trainer.resume_at(state.optimiser_steps)?;
     Ok(state.epochs)
 }

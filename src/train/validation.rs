@@ -37,7 +37,8 @@ pub struct Judged {
 
 /// Picks the validation micrographs as `card` says, and finds the threshold to use.
 pub fn judge(network: &Inference, card: &Card, validation: &[Validation]) -> Result<Judged> {
-    let radius_work_px = card.preprocess.radius_work_px(card.particle_radius_px);
+    let radius_mic_px = card.radius_px()?;
+    let radius_work_px = card.preprocess.radius_work_px(radius_mic_px);
     let mut picked = Vec::with_capacity(validation.len());
     for micrograph in validation {
         let prepared = &micrograph.prepared;
@@ -58,7 +59,7 @@ pub fn judge(network: &Inference, card: &Card, validation: &[Validation]) -> Res
         .collect();
     let labels = card.labels.completeness;
     let general = card.general_threshold;
-    let best = eval::best_threshold(&pairs, card.particle_radius_px, labels, general);
+    let best = eval::best_threshold(&pairs, radius_mic_px, labels, general);
     let eval::Scores { precision, recall, f1 } = best.macro_;
     Ok(Judged {
         threshold: best.threshold,

@@ -44,7 +44,12 @@ fn what_is_missing_is_named_with_what_to_type() {
         .assert()
         .code(2)
         .stderr(contains("no folder micrographs/"));
-    picker(folder).args(["pick", "x.mrc"]).assert().code(2).stderr(contains("picker train"));
+    picker(folder).args(["pick", "x.mrc"]).assert().code(2).stderr(contains("--particle-radius"));
+    picker(folder)
+        .args(["pick", "x.mrc", "--model", "nowhere"])
+        .assert()
+        .code(2)
+        .stderr(contains("picker train").and(contains("--model default")));
     simulate(folder, 1);
     fs::remove_dir_all(folder.join("coordinates")).unwrap();
     picker(folder)

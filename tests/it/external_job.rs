@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 
-use super::support::{picker, quick_config, simulate, train};
+use super::support::{self, picker, quick_config, simulate, train};
 
 const JOB: &str = "External/job002/";
 const MICROGRAPHS: &str = "data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnMicrographPixelSize #2\n\
@@ -85,7 +85,7 @@ fn every_wrong_call_ends_as_a_failure_that_relion_sees() {
     project(folder, 2);
     for (arguments, reason) in [
         (vec!["relion", "--o", JOB], "no micrographs are given"),
-        (vec!["relion", "--o", JOB, "--in_mics", "mics.star"], "neither a model"),
+        (vec!["relion", "--o", JOB, "--in_mics", "mics.star"], "particle_diameter"),
         (vec!["relion", "--o", JOB, "--in_mics", "no.star", "--model", "picker_run"], "no.star"),
         (vec!["relion", "--o", JOB, "--in_mics", "mics.star", "--model", "nowhere"], "nowhere"),
         ([&PICKING[..], &["--treshold", "3"]].concat(), "treshold"),
@@ -227,7 +227,6 @@ fn called_as_topaz_it_answers_as_topaz() {
 
     // Whatever goes wrong, the file is there: RELION stops the whole job without it.
     for (arguments, reason) in [
-        (vec!["-o", "no_model.txt", mic], "no model"),
         (vec!["-o", "no_model.txt", "-m", "nowhere", mic], "nowhere"),
         (vec!["-o", "no_model.txt", "--filaments", "1", mic], "not known here"),
         (vec!["-o", "no_model.txt", "-m", "picker_run", "no.mrc"], "no.mrc"),
@@ -263,4 +262,25 @@ fn a_diameter_in_angstrom_means_the_pixels_of_each_optics_group() {
         item["particle_radius_px"].as_f64().unwrap()
     };
     assert_eq!((radius("sim_0001"), radius("sim_0002")), (14.0, 28.0));
+}
+
+#[test]
+fn a_job_without_coordinates_or_model_picks_with_the_default_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    project(folder, 1);
+    job(folder, &["relion", "--o", JOB, "--in_mics", "mics.star", "--particle_diameter", "140"])
+        .assert()
+        .success()
+        .stdout(contains("using the default model"))
+        .stderr("");
+    assert_eq!(marker(folder), "RELION_JOB_EXIT_SUCCESS");
+    let hash = support::default_hash();
+    assert_eq!(support::manifest(&folder.join(JOB))["stages"]["pick"]["model"], hash.as_str());
+    let mic = "MotionCorr/job001/Movies/sim_0001.mrc";
+    // As RELION calls Topaz without a trained model.
+    job(folder, &["extract", "-t", "-6", "-r", "14", "-d", "-1", "-o", "out.txt", mic])
+        .assert()
+        .success();
+    assert!(!picker::coords::read(&folder.join("out.txt")).unwrap()[0].points.is_empty());
 }

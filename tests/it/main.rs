@@ -3,6 +3,7 @@
 
 mod architecture;
 mod bad_input;
+mod default_model;
 mod micrographs;
 mod external_job;
 mod pipeline;

@@ -44,6 +44,22 @@ pub(crate) fn train(folder: &Path) -> Command {
     command
 }
 
+/// The manifest of a run directory.
+pub(crate) fn manifest(run: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(run.join("manifest.json")).unwrap()).unwrap()
+}
+
+/// What `picker model show` tells of a model.
+pub(crate) fn shown(folder: &Path, model: &str) -> serde_json::Value {
+    let output = picker(folder).args(["model", "show", "--json", model]).assert().success();
+    serde_json::from_slice(&output.get_output().stdout).unwrap()
+}
+
+/// The hash of the default model.
+pub(crate) fn default_hash() -> String {
+    shown(Path::new("."), "default")["hash"].as_str().unwrap().to_string()
+}
+
 /// All files below a folder with their bytes, by relative path.
 pub(crate) fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files: Vec<_> = walkdir::WalkDir::new(folder)

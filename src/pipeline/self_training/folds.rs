@@ -8,7 +8,7 @@ use super::{CrossValidate, Event, Job, Round};
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::labels::Completeness;
-use crate::model::Model;
+use crate::model::{Model, Origin};
 use crate::pipeline::Cancel;
 use crate::pipeline::labelled::{self, Choice, Request};
 use crate::pipeline::manifest::RunDir;
@@ -94,7 +94,7 @@ fn fold(
         }
     };
     training::run(&training, &mut failed, cancel)?;
-    let base = run.model().join(Model::TRAINED);
+    let base = Origin::File(run.model().join(Model::TRAINED));
     let rounds = Job {
         request: Some(request),
         unlabelled: job.unlabelled.clone(),

@@ -97,7 +97,7 @@ impl Judgement {
 pub(super) fn judge_base(base: &Model, ground: &mut Ground) -> Result<Judgement> {
     if ground.gate != Gate::Labels {
         for micrograph in &mut ground.validation {
-            let picks = picks(base, &micrograph.prepared, base.card.threshold)?.1;
+            let picks = picks(base, &ground.card, &micrograph.prepared, base.card.threshold)?.1;
             if ground.gate == Gate::Unsupervised {
                 micrograph.truth.clone_from(&picks);
             }
@@ -109,8 +109,9 @@ pub(super) fn judge_base(base: &Model, ground: &mut Ground) -> Result<Judgement>
 
 /// Judges a model.
 pub(super) fn judge(model: &Model, ground: &Ground) -> Result<Judgement> {
-    // The base may have been trained with labels of another kind than it is judged by.
-    let card = Card { labels: ground.card.labels.clone(), ..model.card.clone() };
+    // The base may have been trained with labels of another kind, and at another scale, than it is
+    // judged by.
+    let card = Card { general_threshold: model.card.general_threshold, ..ground.card.clone() };
     let judged = train::judge(&model.network, &card, &ground.validation)?;
     let steadiness = match ground.gate {
         Gate::Labels | Gate::CrossValidation => None,
@@ -128,22 +129,21 @@ pub(super) fn judge(model: &Model, ground: &Ground) -> Result<Judgement> {
     })
 }
 
-/// Scores and picks of one micrograph.
+/// Scores and picks of one micrograph, by the ground's card.
 pub(super) fn picks(
     model: &Model,
+    card: &Card,
     prepared: &Prepared,
     threshold: f32,
 ) -> Result<(Array2<f32>, Vec<Coordinate>)> {
     let map = score(&model.network, &prepared.image)?;
-    let mut peaks = peaks(model, prepared, &map);
+    let mut peaks = peaks(card, prepared, &map);
     peaks.retain(|peak| peak.score.is_some_and(|score| score >= threshold));
     Ok((map, peaks))
 }
 
-fn peaks(model: &Model, prepared: &Prepared, map: &Array2<f32>) -> Vec<Coordinate> {
-    let card = &model.card;
-    let radius = card.preprocess.radius_work_px(card.particle_radius_px);
-    let (valid, frame) = (prepared.valid, &prepared.frame);
+fn peaks(card: &Card, prepared: &Prepared, map: &Array2<f32>) -> Vec<Coordinate> {
+    let (valid, frame, radius) = (prepared.valid, &prepared.frame, card.learnt_radius_work_px());
     pick::pick(map, valid, frame, radius, card.unlabelled_margin_radii, &card.pick)
 }
 
@@ -153,7 +153,7 @@ fn steadiness(model: &Model, threshold: f32, ground: &Ground) -> Result<Steadine
     for micrograph in &ground.validation {
         let prepared = &micrograph.prepared;
         let map = score(&model.network, &prepared.image)?;
-        let (picks, others): (Vec<_>, Vec<_>) = peaks(model, prepared, &map)
+        let (picks, others): (Vec<_>, Vec<_>) = peaks(&ground.card, prepared, &map)
             .into_iter()
             .partition(|peak| peak.score.is_some_and(|score| score >= threshold));
         let scores = |peaks: &[Coordinate]| {
@@ -165,15 +165,16 @@ fn steadiness(model: &Model, threshold: f32, ground: &Ground) -> Result<Steadine
         // Transposed, so that rows and columns change places as well.
         let over = prepared.image.t().as_standard_layout().to_owned();
         let map = score(&model.network, &over)?.t().as_standard_layout().to_owned();
-        let mut picks = peaks(model, prepared, &map);
+        let mut picks = peaks(&ground.card, prepared, &map);
         picks.retain(|peak| peak.score.is_some_and(|score| score >= threshold));
         turned.push(picks);
     }
     let mean = |scores: &[f64]| scores.iter().sum::<f64>() / scores.len().max(1) as f64;
+    let radius = ground.card.radius_px()?;
     let f1 = |picks: &[Vec<Coordinate>], truth: &[Vec<Coordinate>]| {
         let pairs = picks.iter().zip(truth).map(|(picks, truth)| Pair { picks, truth });
         let pairs: Vec<Pair> = pairs.collect();
-        eval::evaluate(&pairs, model.card.particle_radius_px, None).macro_.f1
+        eval::evaluate(&pairs, radius, None).macro_.f1
     };
     Ok(Steadiness {
         agreement: f1(&here, &ground.base_picks),

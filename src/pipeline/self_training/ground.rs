@@ -16,7 +16,7 @@ use crate::labels::pseudo::Lengths;
 use crate::labels::{Completeness, Labelled};
 use crate::micrograph::Source;
 use crate::model::{Card, Model};
-use crate::pipeline::{Cancel, Failure, InputStamp, fingerprint, labelled, load, picking};
+use crate::pipeline::{Cancel, Failure, InputStamp, Loaded, fingerprint, labelled, load, picking};
 use crate::preprocess::Prepared;
 use crate::train::Validation;
 use crate::units::PixelSize;
@@ -42,7 +42,8 @@ pub(super) struct Ground {
     pub(super) gate: Gate,
     /// Picks of the base on the validation micrographs, where they are needed.
     pub(super) base_picks: Vec<Vec<Coordinate>>,
-    /// The base's card with this self-training's seed and labels.
+    /// The base's card with this self-training's seed and labels, and the scale of these
+    /// micrographs: what the rounds' models are.
     pub(super) card: Card,
     pub(super) lengths: Lengths,
     pub(super) failures: Vec<Failure>,
@@ -118,18 +119,53 @@ pub(super) fn prepare(
         failures.append(&mut gathered.failures);
         by_hand = Some(gathered);
     }
-    let mut open = read_unlabelled(job, card, &unlabelled, observe, cancel, &mut failures)?;
+    let read = read_unlabelled(job, card, &unlabelled, observe, cancel, &mut failures)?;
+    let radius_mic_px = match (&by_hand, read.as_slice()) {
+        (Some(gathered), _) => gathered.radius_mic_px,
+        (None, [(_, first), _, ..]) => first.radius_mic_px,
+        (None, _) => {
+            return Err(Error::missing(
+                "self-training without labels needs at least two micrographs",
+                "name more in --micrographs, or give labels with --coordinates",
+            ));
+        }
+    };
+    let labelled =
+        by_hand.iter().flat_map(|gathered| gathered.training.iter().chain(&gathered.validation));
+    let sizes = labelled
+        .map(|item| (&item.source, item.loaded.pixel_size))
+        .chain(read.iter().map(|(source, loaded)| (*source, loaded.pixel_size)));
+    // Where the pixel size is not told, the base's is still known to go with its own radius.
+    let of_base = card.pixel_size_a.filter(|_| job.radius.is_none());
+    let pixel_size_a = labelled::one_pixel_size(sizes)?.or(of_base);
+    let mut open: Vec<Open> = read
+        .into_iter()
+        .map(|(_, loaded)| Open { prepared: loaded.prepared, by_hand: Vec::new() })
+        .collect();
 
-    let radius = card.preprocess.radius_work_px(card.particle_radius_px);
+    let radius = card.preprocess.radius_work_px(radius_mic_px);
     let lengths = Lengths {
         radius,
         mask: card.labels.mask_radius_fraction * radius,
         margin: card.unlabelled_margin_radii * radius,
     };
-    let mut card = Card { seed: job.seed, ..card.clone() };
+    let mut card = Card {
+        particle_radius_px: Some(radius_mic_px),
+        pixel_size_a,
+        seed: job.seed,
+        recipe: None,
+        ..card.clone()
+    };
     let (painted, validation, gate) = match by_hand {
         Some(mut gathered) => {
             card.validated_how.clone_from(&gathered.how);
+            let add = |names: &mut Vec<String>, items: &[labelled::Item]| {
+                let new = items.iter().map(|item| &item.source.name);
+                let new: Vec<String> = new.filter(|name| !names.contains(name)).cloned().collect();
+                names.extend(new);
+            };
+            add(&mut card.trained_on, &gathered.training);
+            add(&mut card.validated_on, &gathered.validation);
             card.labels.completeness = config.labels.completeness;
             let validation = gathered.take_validation();
             let partial = card.labels.completeness == Completeness::Partial;
@@ -152,12 +188,6 @@ pub(super) fn prepare(
         None => {
             card.labels.completeness = Completeness::Complete;
             let aside = ((open.len() as f64 * ASIDE).round() as usize).clamp(1, MOST_ASIDE);
-            if open.len() < 2 {
-                return Err(Error::missing(
-                    "self-training without labels needs at least two micrographs",
-                    "name more in --micrographs, or give labels with --coordinates",
-                ));
-            }
             let aside = open.split_off(open.len() - aside);
             card.validated_how = format!("the base's picks on {} micrographs", aside.len());
             let validation = aside
@@ -177,14 +207,14 @@ pub(super) fn prepare(
     Ok(Ground { painted, open, validation, gate, base_picks, card, lengths, failures, fingerprint })
 }
 
-fn read_unlabelled(
+fn read_unlabelled<'a>(
     job: &Job,
     card: &Card,
-    sources: &[Source],
+    sources: &'a [Source],
     observe: &mut dyn FnMut(Event),
     cancel: &Cancel,
     failures: &mut Vec<Failure>,
-) -> Result<Vec<Open>> {
+) -> Result<Vec<(&'a Source, Loaded)>> {
     let flag = job.config.data.pixel_size_a.map(PixelSize);
     let read: Vec<_> = sources
         .par_iter()
@@ -199,13 +229,13 @@ fn read_unlabelled(
     if cancel.requested() {
         return Err(Error::Interrupted);
     }
-    let mut open = Vec::new();
+    let mut all = Vec::new();
     for (source, loaded) in sources.iter().zip(read) {
         match loaded {
             Ok(loaded) => {
                 let warnings = loaded.warnings().into_iter().map(labelled::Event::Warning);
                 warnings.for_each(|warning| observe(Event::Gathering(warning)));
-                open.push(Open { prepared: loaded.prepared, by_hand: Vec::new() });
+                all.push((source, loaded));
             }
             Err(error) => {
                 let failure = Failure::new(&source.name, &error);
@@ -214,5 +244,5 @@ fn read_unlabelled(
             }
         }
     }
-    Ok(open)
+    Ok(all)
 }

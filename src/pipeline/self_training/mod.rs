@@ -25,9 +25,9 @@ use crate::labels::patches::Pool;
 use crate::labels::pseudo::{self, Census, Scored};
 use crate::labels::{Completeness, Labelled};
 use crate::micrograph::Source;
-use crate::model::checkpoint::{self, SelfTraining};
-use crate::model::{Card, Machine, Model};
-use crate::publish::{publish_at, publish_text};
+use crate::model::checkpoint::SelfTraining;
+use crate::model::{Card, Machine, Model, Origin};
+use crate::publish::publish_text;
 use crate::train::{self, Loss};
 
 use gate::{Gate, Judgement};
@@ -126,8 +126,8 @@ pub struct Job<'a> {
     pub request: Option<Request<'a>>,
     /// Further micrographs without labels.
     pub unlabelled: Vec<Source>,
-    /// The model to begin with.
-    pub base: &'a Path,
+    /// The model to begin with; once rounds are run, the file that picking finds in the run.
+    pub base: &'a Origin,
     /// Every setting.
     pub config: &'a RunConfig,
     /// Radius in these micrographs, if it is not the one the model was trained with.
@@ -225,8 +225,8 @@ pub struct Outcome {
     pub gate: Gate,
     /// The round whose model is used from now on; 0 is the base.
     pub kept: usize,
-    /// The model file of that round.
-    pub model: PathBuf,
+    /// The model of that round.
+    pub model: Origin,
     /// Micrographs that could not be used.
     pub failures: Vec<Failure>,
 }
@@ -234,7 +234,7 @@ pub struct Outcome {
 impl Job<'_> {
     /// Stands for the base, all micrographs and labels, and every setting of the rounds.
     pub fn fingerprint(&self) -> Result<String> {
-        let base = checkpoint::hash_of(self.base)?;
+        let base = self.base.hash()?;
         let ground = ground::survey(self, &base)?.fingerprint;
         let rounds = &self.config.self_train;
         fingerprint(&(ground, rounds.iterations, rounds.least_gain, rounds.cross_validate))
@@ -259,7 +259,7 @@ fn rounds(
     observe: &mut dyn FnMut(Event),
     cancel: &Cancel,
 ) -> Result<Outcome> {
-    let base = Model::load(job.base, &job.machine, job.config.train.precision)?;
+    let base = job.base.load(&job.machine, job.config.train.precision)?;
     let mut ground = ground::prepare(job, &base, observe, cancel)?;
     let gate = if folds.is_some() { Gate::CrossValidation } else { ground.gate };
     observe(Event::Ready { labelled: ground.labelled(), unlabelled: ground.unlabelled(), gate });
@@ -300,28 +300,27 @@ fn rounds(
 }
 
 /// Puts the model of the best round where picking looks for it.
-fn adopt(job: &Job, best: usize) -> Result<PathBuf> {
+fn adopt(job: &Job, best: usize) -> Result<Origin> {
     let adopted = job.run.model().join(Model::SELF_TRAINED);
     if best > 0 {
-        let from = model_of(job, best);
-        publish_at(&adopted, |part| std::fs::copy(&from, part).map(drop))?;
-        return Ok(adopted);
+        model_of(job, best).copy_to(&adopted)?;
+        return Ok(Origin::File(adopted));
     }
     // What an earlier self-training had kept is no longer the result.
     if adopted.exists() {
         std::fs::remove_file(&adopted).map_err(Error::io("remove", &adopted))?;
     }
-    Ok(job.base.to_path_buf())
+    Ok(job.base.clone())
 }
 
 fn round_folder(job: &Job, round: usize) -> PathBuf {
     job.run.model().join(format!("round{round:02}"))
 }
 
-fn model_of(job: &Job, round: usize) -> PathBuf {
+fn model_of(job: &Job, round: usize) -> Origin {
     match round {
-        0 => job.base.to_path_buf(),
-        round => train::model_path(&round_folder(job, round)),
+        0 => job.base.clone(),
+        round => Origin::File(train::model_path(&round_folder(job, round))),
     }
 }
 
@@ -343,8 +342,8 @@ fn one_round(
     cancel: &Cancel,
 ) -> Result<Round> {
     let started = Instant::now();
-    let teacher_model =
-        Model::load(&model_of(job, teacher), &job.machine, job.config.train.precision)?;
+    let load = |round| model_of(job, round).load(&job.machine, job.config.train.precision);
+    let teacher_model = load(teacher)?;
     let fingerprint = fingerprint(&(&ground.fingerprint, number, &teacher_model.hash))?;
     let folder = round_folder(job, number);
     let record_path = folder.join("round.json");
@@ -358,7 +357,7 @@ fn one_round(
     let mut round = Round::new(number, teacher, census);
     if census.pseudo_particles > 0 {
         let start = match job.config.self_train.restart {
-            Restart::Base => job.base.to_path_buf(),
+            Restart::Base => job.base.clone(),
             Restart::Best => model_of(job, teacher),
         };
         let settings = train::Settings {
@@ -397,9 +396,7 @@ fn one_round(
             &mut |event| observe(Event::Train(number, event)),
             &|| cancel.requested(),
         )?;
-        let path = train::model_path(&folder);
-        let model = Model::load(&path, &job.machine, job.config.train.precision)?;
-        round.judgement = Some(gate::judge(&model, ground)?);
+        round.judgement = Some(gate::judge(&load(number)?, ground)?);
     }
     round.seconds = started.elapsed().as_secs_f64();
     let record = Record { fingerprint, round };
@@ -424,7 +421,8 @@ fn label(
         if cancel.requested() {
             return Err(Error::Interrupted);
         }
-        let (map, picks) = gate::picks(teacher, &open.prepared, teacher.card.threshold)?;
+        let (map, picks) =
+            gate::picks(teacher, &ground.card, &open.prepared, teacher.card.threshold)?;
         let scored = Scored { map: &map, picks: &picks, by_hand: &open.by_hand };
         let (labelled, own) =
             pseudo::paint(open.prepared.clone(), scored, cuts, ground.lengths, settings);

@@ -1,0 +1,94 @@
+//! `picker model`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::info::print_fields;
+use super::{Exit, Global};
+use crate::model::Origin;
+use crate::pipeline::packing;
+
+/// Shows what a model is, or packs a trained one for particles of any size
+#[derive(Debug, Args)]
+pub(super) struct ModelArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Show(ShowArgs),
+    Pack(PackArgs),
+}
+
+/// Shows a model's card: what it was made from, and how it is to be used
+#[derive(Debug, Args)]
+struct ShowArgs {
+    /// A model file, the folder of a run, or `default`, the model inside picker
+    #[arg(value_name = "MODEL", default_value = Origin::DEFAULT)]
+    model: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Makes a scale-free model of half the size, which is told the particle's radius when it is used
+///
+/// Its card tells how the model was trained, in place of the micrographs' names.
+#[derive(Debug, Args)]
+struct PackArgs {
+    /// The run directory of a training, or its model file there
+    #[arg(value_name = "RUN|FILE")]
+    model: PathBuf,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Score from which on a peak is a pick, if nothing else is said [default: as trained]
+    #[arg(long, value_name = "SCORE")]
+    threshold: Option<f32>,
+}
+
+pub(super) fn run(args: &ModelArgs, _global: &Global) -> Result<Exit> {
+    match &args.command {
+        Command::Show(args) => show(args),
+        Command::Pack(args) => pack(args),
+    }
+}
+
+fn show(args: &ShowArgs) -> Result<Exit> {
+    let model = Origin::locate(&args.model)?;
+    let card = model.card()?;
+    let told = json!({
+        "schema": 1,
+        "model": model.to_string(),
+        "hash": model.hash()?,
+        "size_bytes": model.bytes()?.len(),
+        "scale_free": card.is_scale_free(),
+        "card": card,
+    });
+    let mut out = io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&told)?)?;
+    } else {
+        print_fields(&mut out, &told, 0)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn pack(args: &PackArgs) -> Result<Exit> {
+    let threshold = super::check_threshold(args.threshold)?;
+    let card = packing::pack(&args.model, threshold, &args.out)?;
+    let packed = Origin::File(args.out.clone());
+    writeln!(
+        io::stdout(),
+        "scale-free model: {packed} ({}), {:.1} MB, threshold {:.3}",
+        super::short(&packed.hash()?),
+        packed.bytes()?.len() as f64 / 1e6,
+        card.threshold
+    )?;
+    Ok(Exit::Done)
+}

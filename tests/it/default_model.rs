@@ -1,0 +1,319 @@
+//! The model inside the program: picks without any training, and what others start from.
+
+use std::fs;
+use std::path::Path;
+
+use predicates::prelude::PredicateBooleanExt;
+use predicates::str::contains;
+
+use super::support::{RADIUS, default_hash, manifest, picker, shown, simulate, train};
+
+/// A configuration that trains a network of the default model's shape for a moment.
+fn short_config(folder: &Path) {
+    let text = "[patches]\npatch_px = 64\n\
+        [train]\nepochs = 1\npatches_per_epoch = 32\nbatch_size = 8\nprecision = \"f32\"\n\
+        [pseudo_labels]\npositive_threshold = 0.6\nnegative_threshold = 0.4\n\
+        [self_train]\niterations = 1\nretrain_epochs = 1\n";
+    fs::write(folder.join("short.toml"), text).unwrap();
+}
+
+#[test]
+fn it_picks_particles_of_whatever_radius_it_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    for (radius, pixel_size) in [("16", "5"), ("36", "2.2")] {
+        let folder = dir.path().join(radius);
+        fs::create_dir(&folder).unwrap();
+        picker(&folder)
+            .args(["simulate", "--out", ".", "--size", "512", "--count", "2", "--seed", "5"])
+            .args(["--particle-radius", radius, "--pixel-size", pixel_size, "--snr", "0.3"])
+            .args(["--carbon", "0", "--ice-blobs", "0", "--shape", "compact"])
+            .assert()
+            .success();
+        picker(&folder)
+            .args(["pick", "--particle-radius", radius])
+            .assert()
+            .success()
+            .stderr(contains(format!("using the default model ({})", &default_hash()[..12])));
+        assert!(!folder.join("picker_run/model").exists());
+        let run = manifest(&folder.join("picker_run"));
+        assert_eq!(run["stages"]["pick"]["model"], default_hash().as_str());
+        let judged = picker(&folder)
+            .args(["evaluate", "--picks", "picker_run/picks", "--truth", "coordinates", "--json"])
+            .args(["--particle-radius", radius])
+            .assert()
+            .success();
+        let judged: serde_json::Value =
+            serde_json::from_slice(&judged.get_output().stdout).unwrap();
+        let f1 = judged["macro"]["f1"].as_f64().unwrap();
+        assert!(f1 > 0.75, "radius {radius}: F1 is {f1}");
+        picker(&folder).arg("report").assert().success();
+        let page = fs::read_to_string(folder.join("picker_run/report/report.html")).unwrap();
+        assert!(page.contains(&format!("Particle radius {radius}.0 px.")));
+        assert!(!page.contains("F1, validation"));
+    }
+}
+
+#[test]
+fn without_a_radius_or_below_eight_px_it_refuses_and_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 2);
+    fs::remove_dir_all(folder.join("coordinates")).unwrap();
+    for command in [
+        &["pick"][..],
+        &["pick", "--model", "default"],
+        &["run"],
+        &["run", "--dry-run"],
+        &["self-train", "--micrographs", "micrographs"],
+        &["preprocess", "--model", "default"],
+    ] {
+        picker(folder)
+            .args(command)
+            .assert()
+            .code(2)
+            .stderr(contains("--particle-radius PX").and(contains("--particle-radius-a")));
+    }
+    assert!(!folder.join("picker_run/model").exists());
+    picker(folder)
+        .args(["pick", "--particle-radius-a", "70", "--out", "angstrom"])
+        .assert()
+        .success();
+    picker(folder)
+        .args(["pick", "--particle-radius", "7.9", "--out", "small"])
+        .assert()
+        .code(3)
+        .stderr(contains("particles of radius 7.9 px are too small"));
+    let eight = picker(folder).args(["pick", "--particle-radius", "8"]).output().unwrap();
+    let said = String::from_utf8(eight.stderr).unwrap();
+    assert!(!said.contains("too small"), "{said}");
+}
+
+#[test]
+fn a_trained_model_goes_before_it_unless_it_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 2);
+    train(folder)
+        .args(["--epochs", "1"])
+        .assert()
+        .success()
+        .stderr(contains("training from nothing (the default model has another architecture)"));
+    let used = || {
+        let run = manifest(&folder.join("picker_run"));
+        run["stages"]["pick"]["model"].as_str().unwrap().to_string()
+    };
+    let _ = picker(folder).args(["pick", "--threshold", "0.1"]).output().unwrap();
+    assert_eq!(used(), shown(folder, "picker_run")["hash"].as_str().unwrap());
+    picker(folder)
+        .args(["pick", "--model", "default", "--particle-radius", RADIUS])
+        .assert()
+        .success();
+    assert_eq!(used(), default_hash());
+}
+
+#[test]
+fn training_starts_from_it_and_says_so_unless_told_otherwise() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 2);
+    short_config(folder);
+    let train = |out: &str, more: &[&str]| {
+        let mut command = picker(folder);
+        command.args(["train", "--particle-radius", RADIUS, "--seed", "1", "--out", out]);
+        command.args(["--config", "short.toml"]).args(more).assert().success()
+    };
+    let hash = default_hash();
+    train("tuned", &[])
+        .stderr(contains(format!("training from the default model ({})", &hash[..12])));
+    train("partial", &["--labels", "partial"]);
+    train("scratch", &["--from-scratch"]).stderr(contains("training from nothing on"));
+    for run in ["tuned", "partial"] {
+        assert_eq!(manifest(&folder.join(run))["stages"]["train"]["model"], hash.as_str());
+        let card = &shown(folder, run)["card"];
+        assert_eq!(card["started_from"], hash.as_str());
+        assert_eq!(card["particle_radius_px"], 14.0);
+    }
+    assert!(manifest(&folder.join("scratch"))["stages"]["train"]["model"].is_null());
+    assert!(shown(folder, "scratch")["card"]["started_from"].is_null());
+    let model = |run: &str| fs::read(folder.join(run).join("model/best.safetensors")).unwrap();
+    // What was learnt before shows after four steps.
+    let f1 = |run: &str| shown(folder, run)["card"]["validation"]["f1"].as_f64().unwrap();
+    assert!(f1("tuned") > f1("scratch") + 0.2, "{} and {}", f1("tuned"), f1("scratch"));
+    // Started otherwise, it is another training.
+    let before = model("tuned");
+    train("tuned", &["--from-scratch"]).stderr(contains("model.1"));
+    assert!(model("tuned") == model("scratch"));
+    assert!(fs::read(folder.join("tuned/model.1/best.safetensors")).unwrap() == before);
+}
+
+#[test]
+fn self_training_from_it_makes_models_of_the_users_scale() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 4);
+    fs::rename(folder.join("coordinates"), folder.join("truth")).unwrap();
+    short_config(folder);
+    picker(folder)
+        .args(["self-train", "--micrographs", "micrographs", "--particle-radius-a", "70"])
+        .args(["--config", "short.toml", "--seed", "1"])
+        .assert()
+        .success()
+        .stderr(contains("using the default model").and(contains("nothing is labelled")));
+    let run = folder.join("picker_run");
+    assert_eq!(manifest(&run)["stages"]["self-train"]["model"], default_hash().as_str());
+    let round = shown(folder, "picker_run/model/round01/best.safetensors");
+    assert_eq!(round["scale_free"], false);
+    let card = &round["card"];
+    assert!((card["particle_radius_px"].as_f64().unwrap() - 14.0).abs() < 1e-3, "{card}");
+    assert!((card["pixel_size_a"].as_f64().unwrap() - 5.0).abs() < 1e-3, "{card}");
+    assert_eq!(card["self_training"]["base"], default_hash().as_str());
+    assert!(card["recipe"].is_null());
+    // Whether a round was kept or not, there is a model to pick with.
+    picker(folder).args(["pick", "--particle-radius", RADIUS]).assert().success();
+    let kept = run.join("model/self_trained.safetensors");
+    fs::copy(run.join("model/round01/best.safetensors"), &kept).unwrap();
+    assert_eq!(shown(folder, "picker_run")["hash"], round["hash"]);
+    picker(folder).arg("pick").assert().success();
+    fs::remove_file(&kept).unwrap();
+    picker(folder).arg("pick").assert().code(2).stderr(contains("--particle-radius"));
+    picker(folder).args(["pick", "--particle-radius", RADIUS]).assert().success();
+
+    // One radius in Å means two in px where pixel sizes differ; a model has one.
+    let table = "data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnMicrographPixelSize #2\n1 5.0\n2 \
+        2.5\n\ndata_micrographs\n\nloop_\n_rlnMicrographName #1\n_rlnOpticsGroup #2\n\
+        micrographs/sim_0001.mrc 1\nmicrographs/sim_0002.mrc 2\nmicrographs/sim_0003.mrc 2\n";
+    fs::write(folder.join("mixed.star"), table).unwrap();
+    picker(folder)
+        .args(["self-train", "--micrographs", "mixed.star", "--particle-radius-a", "70"])
+        .args(["--config", "short.toml", "--out", "mixed"])
+        .assert()
+        .code(2)
+        .stderr(contains("5.0000 Å/px").and(contains("2.5000 Å/px")));
+}
+
+#[test]
+fn a_run_without_coordinates_begins_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 3);
+    fs::rename(folder.join("coordinates"), folder.join("truth")).unwrap();
+    short_config(folder);
+    let run = || {
+        let mut command = picker(folder);
+        command.args(["run", "micrographs", "--particle-radius-a", "70", "--truth", "truth"]);
+        command.args(["--config", "short.toml", "--seed", "1"]);
+        command
+    };
+    run()
+        .arg("--dry-run")
+        .assert()
+        .success()
+        .stdout(contains("the model was given").and(contains("self-train  new")));
+    assert!(!folder.join("picker_run").exists());
+    run()
+        .assert()
+        .success()
+        .stderr(contains("using the default model"))
+        .stdout(contains("judged without labels").and(contains("report: ")));
+    for stage in ["run", "self-train"] {
+        let manifest = manifest(&folder.join("picker_run"));
+        assert_eq!(manifest["stages"][stage]["model"], default_hash().as_str(), "{stage}");
+    }
+    let summary = fs::read(folder.join("picker_run/report/summary.json")).unwrap();
+    let summary: serde_json::Value = serde_json::from_slice(&summary).unwrap();
+    assert!((summary["max_distance_px"].as_f64().unwrap() - 14.0).abs() < 1e-3);
+    assert!(summary["macro"]["f1"].as_f64().unwrap() > 0.7, "{summary}");
+    run().assert().success().stdout(contains("picks are up to date"));
+    // A model of its own takes its place once there are labels.
+    picker(folder)
+        .args(["run", "micrographs", "--particle-radius", RADIUS, "--coordinates", "truth"])
+        .args(["--config", "short.toml", "--seed", "1"])
+        .assert()
+        .success()
+        .stderr(contains("model.1"));
+}
+
+#[test]
+fn a_trained_model_is_packed_for_every_size_and_tells_how_it_was_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 3);
+    train(folder).assert().success();
+    let pack = |model: &str, more: &[&str]| {
+        let mut command = picker(folder);
+        command.args(["model", "pack", model]).args(more).assert()
+    };
+    pack("picker_run", &["--out", "packed.safetensors"]).success();
+    let (before, packed) = (shown(folder, "picker_run"), shown(folder, "packed.safetensors"));
+    assert_eq!(packed["schema"], 1);
+    assert_eq!((&before["scale_free"], &packed["scale_free"]), (&false.into(), &true.into()));
+    assert!(packed["size_bytes"].as_f64().unwrap() < 0.7 * before["size_bytes"].as_f64().unwrap());
+    let card = &packed["card"];
+    assert!(card["particle_radius_px"].is_null() && card["pixel_size_a"].is_null());
+    for names in ["trained_on", "validated_on"] {
+        assert_eq!(card[names].as_array().unwrap().len(), 0);
+    }
+    assert_eq!(card["threshold"], before["card"]["threshold"]);
+    let recipe = &card["recipe"];
+    assert_eq!((&recipe["trained_on"], &recipe["validated_on"]), (&2.into(), &1.into()));
+    assert_eq!(
+        (&recipe["simulated"]["seed"], &recipe["simulated"]["count"]),
+        (&3.into(), &3.into())
+    );
+    assert!(recipe["commands"][0].as_str().unwrap().starts_with("picker --threads 1 train "));
+    fs::write(folder.join("again.toml"), recipe["config"].as_str().unwrap()).unwrap();
+    picker(folder)
+        .args(["train", "--particle-radius", RADIUS, "--seed", "1", "--config", "again.toml"])
+        .args(["--out", "again"])
+        .assert()
+        .success();
+    assert_eq!(shown(folder, "again")["hash"], before["hash"]);
+
+    let pick = || {
+        let mut command = picker(folder);
+        command.args(["pick", "--out", "other", "--model", "packed.safetensors"]);
+        command
+    };
+    pick().assert().code(2).stderr(contains("--particle-radius"));
+    pick().args(["--particle-radius", RADIUS]).assert().success();
+    pack("packed.safetensors", &["--out", "other.safetensors", "--threshold", "0.25"]).success();
+    let other = shown(folder, "other.safetensors");
+    assert_eq!((&other["card"]["threshold"], &other["card"]["recipe"]), (&0.25.into(), recipe));
+    picker(folder)
+        .args(["info", "other.safetensors"])
+        .assert()
+        .success()
+        .stdout(contains("kind: model").and(contains("    recipe:")));
+
+    fs::copy(folder.join("picker_run/model/best.safetensors"), folder.join("lone.safetensors"))
+        .unwrap();
+    pack("lone.safetensors", &["--out", "x.safetensors"])
+        .code(2)
+        .stderr(contains("name the run directory"));
+    pack("picker_run", &["--out", "x.safetensors", "--threshold", "7"]).code(2);
+    assert!(!folder.join("x.safetensors").exists());
+}
+
+#[test]
+fn the_doctor_and_show_tell_what_it_is() {
+    let folder = Path::new(".");
+    let model = shown(folder, "default");
+    assert_eq!(
+        (&model["scale_free"], &model["model"]),
+        (&true.into(), &"the default model".into())
+    );
+    assert!(model["size_bytes"].as_u64().unwrap() <= 10_000_000);
+    let output = picker(folder).args(["doctor", "--json"]).assert().success();
+    let report: serde_json::Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
+    let told = &report["default_model"];
+    assert_eq!(
+        (&told["hash"], &told["architecture"]),
+        (&model["hash"], &model["card"]["architecture"])
+    );
+    picker(folder).arg("doctor").assert().success().stdout(contains(&default_hash()[..12]));
+    picker(folder)
+        .args(["model", "show"])
+        .assert()
+        .success()
+        .stdout(contains("scale_free: true").and(contains("recipe:")));
+}
