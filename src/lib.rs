@@ -27,6 +27,7 @@ pub mod preprocess;
 pub mod labels;
 pub mod pick;
 pub mod eval;
+pub mod radius;
 pub mod simulate;
 
 pub mod model;

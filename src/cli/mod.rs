@@ -18,6 +18,7 @@ use crate::model::{Card, Machine, Origin};
 use crate::pipeline::labelled::Choice;
 use crate::pipeline::manifest::RunDir;
 use crate::pipeline::{Failure, Radius};
+use crate::preprocess::Particles;
 
 mod check;
 mod convert;
@@ -30,6 +31,7 @@ mod overlay;
 mod pick;
 mod preprocess;
 mod progress;
+mod radius;
 mod relion;
 mod run;
 mod self_train;
@@ -201,26 +203,50 @@ fn explain(error: &anyhow::Error) -> Exit {
 /// The particle radius and what it is measured in.
 #[derive(Debug, Clone, Args)]
 struct ScaleArgs {
-    /// Particle radius in px of the full micrograph
-    #[arg(long, value_name = "PX", conflicts_with = "particle_radius_a")]
-    particle_radius: Option<f64>,
+    /// Particle radius in px of the full micrograph, or `auto`: picking with the default model looks
+    /// for it
+    #[arg(long, value_name = "PX|auto", conflicts_with = "particle_radius_a")]
+    particle_radius: Option<radius::Given>,
     /// Particle radius in Å
     #[arg(long, value_name = "Å")]
     particle_radius_a: Option<f64>,
     /// Pixel size in Å/px, where no RELION STAR file tells it
     #[arg(long, value_name = "Å/PX")]
     pixel_size: Option<f64>,
+    /// Whether particles are darker or brighter than the ice [default: as the model has learnt, or
+    /// dark]
+    #[arg(long, value_name = "dark|bright")]
+    particles: Option<Particles>,
 }
 
 impl ScaleArgs {
-    /// Flags win over the file.
-    fn over(&self, config: &mut RunConfig) {
+    /// Flags win over the file; the radius is needed at once.
+    fn over(&self, config: &mut RunConfig) -> Result<()> {
+        if self.over_but_auto(config) {
+            return Err(Error::setting(
+                "--particle-radius",
+                "this command cannot look for the radius",
+                "`picker pick --particle-radius auto` tells it; give it here in px",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Flags win over the file; whether the radius is to be looked for.
+    fn over_but_auto(&self, config: &mut RunConfig) -> bool {
         let data = &mut config.data;
-        if self.particle_radius.is_some() || self.particle_radius_a.is_some() {
-            (data.particle_radius_px, data.particle_radius_a) =
-                (self.particle_radius, self.particle_radius_a);
+        let (px, auto) = match self.particle_radius {
+            Some(radius::Given::Px(px)) => (Some(px), false),
+            Some(radius::Given::Auto) => (None, true),
+            None => (None, false),
+        };
+        if px.is_some() || auto || self.particle_radius_a.is_some() {
+            (data.particle_radius_px, data.particle_radius_a) = (px, self.particle_radius_a);
         }
         data.pixel_size_a = self.pixel_size.or(data.pixel_size_a);
+        let preprocess = &mut config.preprocess;
+        preprocess.particles = self.particles.or(preprocess.particles);
+        auto
     }
 }
 
@@ -311,6 +337,13 @@ fn tell_default(model: &Origin) -> Result<()> {
         tracing::info!("using {model} ({})", short(&model.hash()?));
     }
     Ok(())
+}
+
+/// A model was validated with its own way of picking, which holds unless settings change it.
+fn pick_as(config: &mut RunConfig, card: &Card) {
+    if config.pick == crate::pick::Settings::default() {
+        config.pick = card.pick.clone();
+    }
 }
 
 /// Refuses a scale-free model that is told no radius.

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::progress::Progress;
 use super::session::{MadeWith, Session};
-use super::{Exit, Global};
+use super::{Exit, Global, radius};
 use crate::config::RunConfig;
 use crate::error::Error;
 use crate::micrograph;
@@ -85,7 +85,7 @@ impl WatchArgs {
 
 pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
     let mut config = args.run.config()?;
-    args.scale.over(&mut config);
+    let auto = args.scale.over_but_auto(&mut config);
     super::or_default(
         &mut config.data.micrographs,
         &args.micrographs,
@@ -96,13 +96,15 @@ pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
     let own = RunDir::look_into(&args.run.out.out).model();
     let origin = args.model.as_deref().map_or_else(|| Origin::in_folder(&own), Origin::locate)?;
     super::tell_default(&origin)?;
+    if auto {
+        let (run, sources) = (args.run.out.open()?, micrograph::list(&config.data.micrographs)?);
+        radius::find(&session, &run, &origin, &sources, &mut config)?;
+    }
     let radius = super::radius(&config);
     super::check_scale(&origin.card()?, radius)?;
-    let model = origin.load(&session.machine, config.train.precision)?;
-    // The model was validated with its own way of picking; a file given now may change it.
-    if args.run.config.is_none() {
-        config.pick = model.card.pick.clone();
-    }
+    let mut model = origin.load(&session.machine, config.train.precision)?;
+    model.card.take_particles_as(config.preprocess.particles);
+    super::pick_as(&mut config, &model.card);
     args.set_min_distance(&mut config, &model.card)?;
     config.check()?;
     super::check_threshold(args.threshold)?;
@@ -231,9 +233,15 @@ pub(super) fn conclude(summary: &Summary, threshold: f32) -> Exit {
             summary.micrographs
         );
         eprintln!(
-            "hint: try `picker threshold --threshold` with a lower score; check the radius, the pixel size and that particles are dark (or bright) as in training"
+            "hint: try `picker threshold --threshold` with a lower score; check the radius and the pixel size, and whether particles are dark or bright (--particles)"
         );
         return Exit::Partial;
+    }
+    if 2 * summary.empty > summary.micrographs {
+        eprintln!(
+            "warning: {} of {} micrographs have no pick at threshold {threshold:.3}; where particles can be seen on them, lower it with `picker threshold`, or label one and train",
+            summary.empty, summary.micrographs
+        );
     }
     super::ended_with(&summary.failures)
 }

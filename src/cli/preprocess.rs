@@ -42,7 +42,7 @@ pub(super) struct PreprocessArgs {
 
 pub(super) fn run(args: &PreprocessArgs, global: &Global) -> Result<Exit> {
     let mut config = args.run.config()?;
-    args.scale.over(&mut config);
+    args.scale.over(&mut config)?;
     super::or_default(
         &mut config.data.micrographs,
         &args.micrographs,
@@ -50,10 +50,13 @@ pub(super) fn run(args: &PreprocessArgs, global: &Global) -> Result<Exit> {
         "the micrographs",
     )?;
     config.check()?;
-    let card = match &args.model {
+    let mut card = match &args.model {
         Some(model) => Some(Origin::locate(model)?.card()?),
         None => None,
     };
+    if let Some(card) = &mut card {
+        card.take_particles_as(config.preprocess.particles);
+    }
     let radius = super::radius(&config);
     let (settings, scale) = match (&card, radius) {
         (Some(card), radius) => {

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::pick::How;
 use super::session::{MadeWith, Session};
-use super::{Exit, Global, evaluate, pick, preprocess, self_train, train};
+use super::{Exit, Global, evaluate, pick, preprocess, radius, self_train, train};
 use crate::config::RunConfig;
 use crate::coords;
 use crate::error::Error;
@@ -82,8 +82,9 @@ struct InputArgs {
 }
 
 impl InputArgs {
-    /// Settings from the file, or those of the last run, with flags over them.
-    fn config(&self, run: &RunDir, recall: bool) -> Result<RunConfig> {
+    /// Settings from the file, or those of the last run, with flags over them; whether the radius is
+    /// to be looked for.
+    fn config(&self, run: &RunDir, recall: bool) -> Result<(RunConfig, bool)> {
         let here = std::env::current_dir()?;
         let last = match (recall, &self.run.config) {
             (true, None) => run.config_of("run", &here)?.or(run.config_of("train", &here)?),
@@ -91,7 +92,7 @@ impl InputArgs {
         };
         let recalled = last.is_some();
         let mut config = last.map_or_else(|| self.run.config(), Ok)?;
-        self.scale.over(&mut config);
+        let auto = self.scale.over_but_auto(&mut config);
         self.labels.over(&mut config);
         let data = &mut config.data;
         let what = "the micrographs";
@@ -104,7 +105,25 @@ impl InputArgs {
         if unnamed && !recalled && Path::new("coordinates").is_dir() {
             data.coordinates.push("coordinates".into());
         }
-        Ok(config)
+        Ok((config, auto))
+    }
+
+    /// Picks as a model that is not trained here was validated.
+    fn pick_as_given(&self, run: &RunDir, config: &mut RunConfig) -> Result<()> {
+        if config.data.coordinates.is_empty() {
+            super::pick_as(config, &self_train::base_model(run, self.model.as_deref())?.card()?);
+        }
+        Ok(())
+    }
+
+    /// The model that can look for the radius.
+    fn scout(&self, run: &RunDir, config: &RunConfig) -> Result<Origin> {
+        let labelled = !config.data.coordinates.is_empty();
+        if labelled {
+            Ok(Origin::Default)
+        } else {
+            self_train::base_model(run, self.model.as_deref())
+        }
     }
 
     fn inputs<'a>(
@@ -137,8 +156,12 @@ impl InputArgs {
 
 pub(super) fn status(args: &StatusArgs, global: &Global) -> Result<Exit> {
     let run = RunDir::look_into(&args.inputs.run.out.out);
-    let config = args.inputs.config(&run, true)?;
+    let (mut config, auto) = args.inputs.config(&run, true)?;
     let sources = micrograph::list(&config.data.micrographs)?;
+    if auto {
+        radius::recall(&run, &args.inputs.scout(&run, &config)?, &sources, &mut config)?;
+    }
+    args.inputs.pick_as_given(&run, &mut config)?;
     let seed = global.seed.or_else(|| run.run_of("train")?.seed).unwrap_or_default();
     let machine = global.machine()?;
     let inputs = args.inputs.inputs(&run, &config, &sources, seed, machine)?;
@@ -159,11 +182,19 @@ pub(super) fn status(args: &StatusArgs, global: &Global) -> Result<Exit> {
 pub(super) fn run(args: &PipelineArgs, global: &Global) -> Result<Exit> {
     let out = &args.inputs.run.out;
     let run = if args.dry_run { RunDir::look_into(&out.out) } else { out.open()? };
-    let mut config = args.inputs.config(&run, false)?;
+    let (mut config, auto) = args.inputs.config(&run, false)?;
     args.rounds.over(&mut config);
     config.check()?;
     let session = Session::start(global)?;
     let sources = micrograph::list(&config.data.micrographs)?;
+    if auto {
+        let scout = args.inputs.scout(&run, &config)?;
+        match args.dry_run {
+            true => radius::recall(&run, &scout, &sources, &mut config)?,
+            false => radius::find(&session, &run, &scout, &sources, &mut config)?,
+        }
+    }
+    args.inputs.pick_as_given(&run, &mut config)?;
     let seed = train::seed(&session, &run);
     let mut inputs = args.inputs.inputs(&run, &config, &sources, seed, session.machine.clone())?;
     let given = inputs.given_card()?;
@@ -208,7 +239,8 @@ fn work(args: &PipelineArgs, inputs: &Inputs, session: &Session, global: &Global
         let outcome = self_train::rounds(session, &inputs.self_training(), global)?;
         writeln!(out, "{}", self_train::conclusion(&outcome))?;
     }
-    let model = inputs.model()?.load(&session.machine, config.train.precision)?;
+    let mut model = inputs.model()?.load(&session.machine, config.train.precision)?;
+    model.card.take_particles_as(config.preprocess.particles);
     let how = How {
         config,
         radius: inputs.radius,

@@ -89,7 +89,7 @@ pub(super) fn run(args: &SelfTrainArgs, global: &Global) -> Result<Exit> {
     let here = std::env::current_dir()?;
     let trained = if args.run.config.is_none() { run.config_of("train", &here)? } else { None };
     let mut config = trained.map_or_else(|| args.run.config(), Ok)?;
-    args.scale.over(&mut config);
+    args.scale.over(&mut config)?;
     args.labels.over(&mut config);
     args.rounds.over(&mut config);
     let data = &mut config.data;
@@ -107,7 +107,7 @@ pub(super) fn run(args: &SelfTrainArgs, global: &Global) -> Result<Exit> {
     let card = base.card()?;
     // The radius of the training is in its model; one given now may be for other micrographs.
     let mut given = RunConfig::default();
-    args.scale.over(&mut given);
+    args.scale.over(&mut given)?;
     let known = if card.is_scale_free() { super::radius(&config) } else { None };
     let radius = super::radius(&given).or(known);
     super::check_scale(&card, radius)?;

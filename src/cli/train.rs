@@ -56,7 +56,7 @@ pub(super) struct TrainArgs {
 
 pub(super) fn run(args: &TrainArgs, global: &Global) -> Result<Exit> {
     let mut config = args.run.config()?;
-    args.scale.over(&mut config);
+    args.scale.over(&mut config)?;
     args.labels.over(&mut config);
     args.over(&mut config);
     let radius = super::radius(&config).ok_or_else(Error::no_radius)?;

@@ -15,7 +15,6 @@ use tch::{Kind, Tensor};
 use super::{Architecture, Inference, Machine, Network, Origin, torch};
 use crate::error::{Error, Result};
 use crate::labels::pseudo;
-use crate::simulate::Teaching;
 use crate::units::PixelSize;
 use crate::{labels, pick, preprocess, publish};
 
@@ -86,6 +85,12 @@ impl Card {
         self.particle_radius_px.ok_or_else(Error::no_radius)
     }
 
+    /// How particles look in the micrographs to come, if that was said and is unlike those of the
+    /// training.
+    pub fn take_particles_as(&mut self, particles: Option<preprocess::Particles>) {
+        self.preprocess.particles = particles.or(self.preprocess.particles);
+    }
+
     /// The radius in working px that it has learnt particles at.
     pub fn learnt_radius_work_px(&self) -> f64 {
         let (own, working) = (self.particle_radius_px, self.preprocess.working_radius_px);
@@ -121,9 +126,9 @@ pub struct Simulated {
     pub seed: u64,
     /// `--count`.
     pub count: usize,
-    /// `--config`, or the built-in ranges of the preset.
+    /// `--config`, or the built-in ranges of the preset, in that picker's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub teaching: Option<Teaching>,
+    pub teaching: Option<serde_json::Value>,
 }
 
 /// Where a self-trained model comes from.

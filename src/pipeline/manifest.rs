@@ -94,6 +94,11 @@ impl RunDir {
         self.report().join("report.html")
     }
 
+    /// What is known of the particle radius, if it was looked for.
+    pub fn radius(&self) -> PathBuf {
+        self.report().join("radius.json")
+    }
+
     /// Every stage with what it was last run with.
     pub fn runs(&self) -> Vec<(String, Run)> {
         self.manifest().stages.into_iter().collect()

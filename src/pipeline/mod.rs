@@ -7,6 +7,7 @@ mod budget;
 pub mod evaluation;
 pub mod labelled;
 pub mod manifest;
+pub mod measuring;
 pub mod packing;
 pub mod picking;
 pub mod plan;
@@ -126,8 +127,7 @@ fn load_anew(
     settings: &preprocess::Settings,
     radius: &dyn Fn(Option<PixelSize>) -> Result<f64>,
 ) -> Result<Loaded> {
-    // Decoders of foreign formats may panic on a broken file; that must not end the run.
-    catch_unwind(AssertUnwindSafe(|| {
+    guarded(&source.path, || {
         let micrograph = micrograph::read(&source.path)?;
         let header_pixel_size = micrograph.header_pixel_size;
         let (pixel_size, doubt) =
@@ -137,11 +137,17 @@ fn load_anew(
         let mut of_file = micrograph.warnings;
         of_file.extend(repairs_in_words(prepared.repairs, source));
         Ok(Loaded { prepared, radius_mic_px, pixel_size, header_pixel_size, of_file, doubt })
-    }))
-    .unwrap_or_else(|_| {
-        Err(Error::unusable(&source.path, "reading it broke the decoder", "export the file again"))
     })
-    .map_err(|error| name_file(error, &source.path))
+}
+
+/// Does what reads a file. Decoders of foreign formats may panic on a broken one; that must not end
+/// the run.
+fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| {
+            Err(Error::unusable(path, "reading it broke the decoder", "export the file again"))
+        })
+        .map_err(|error| name_file(error, path))
 }
 
 fn repairs_in_words(repairs: Repairs, source: &Source) -> Option<String> {

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::micrograph::{self, Source};
 use crate::model::{Card, Inference, Model, Precision};
 use crate::pick;
-use crate::preprocess::Repairs;
+use crate::preprocess::{Particles, Repairs};
 use crate::publish::publish;
 use crate::score::{memory_for, score};
 use crate::units::PixelSize;
@@ -51,7 +51,7 @@ impl Job<'_> {
     pub fn fingerprint(&self) -> Result<String> {
         let computes_in = self.model.network.computes_in();
         scoring_fingerprint(
-            (&self.model.hash, computes_in),
+            (&self.model.hash, computes_in, self.model.card.preprocess.particles),
             self.settings,
             self.radius,
             self.pixel_size,
@@ -67,10 +67,10 @@ impl Job<'_> {
     }
 }
 
-/// As [`Job::fingerprint`], for who has no job yet: of the model, its hash and the number format
-/// it computes in.
+/// As [`Job::fingerprint`], for who has no job yet: of the model, its hash, the number format it
+/// computes in, and how particles look to it.
 pub fn scoring_fingerprint(
-    model: (&str, Precision),
+    model: (&str, Precision, Option<Particles>),
     settings: &pick::Settings,
     radius: Option<Radius>,
     pixel_size: Option<PixelSize>,

@@ -12,6 +12,7 @@ use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::micrograph::Source;
 use crate::model::{Card, Machine, Model, Origin, Precision};
+use crate::preprocess::Particles;
 use crate::train;
 use crate::units::PixelSize;
 
@@ -105,7 +106,11 @@ impl<'a> Inputs<'a> {
     pub fn given_card(&self) -> Result<Option<Card>> {
         match &self.request {
             Some(_) => Ok(None),
-            None => self.base.card().map(Some),
+            None => {
+                let mut card = self.base.card()?;
+                card.take_particles_as(self.config.preprocess.particles);
+                Ok(Some(card))
+            }
         }
     }
 
@@ -239,7 +244,10 @@ impl<'a> Inputs<'a> {
             None => {
                 let model = self.model()?;
                 let computes_in = self.config.train.precision.on(self.machine.first());
-                Some((self.scoring(&model.hash()?, computes_in)?, model.card()?.threshold))
+                let mut card = model.card()?;
+                card.take_particles_as(self.config.preprocess.particles);
+                let model = (&*model.hash()?, computes_in, card.preprocess.particles);
+                Some((self.scoring(model)?, card.threshold))
             }
         };
         let mut counts = [0; 4];
@@ -268,9 +276,9 @@ impl<'a> Inputs<'a> {
         })
     }
 
-    fn scoring(&self, hash: &str, computes_in: Precision) -> Result<String> {
+    fn scoring(&self, model: (&str, Precision, Option<Particles>)) -> Result<String> {
         picking::scoring_fingerprint(
-            (hash, computes_in),
+            model,
             &self.config.pick,
             self.radius,
             self.config.data.pixel_size_a.map(PixelSize),

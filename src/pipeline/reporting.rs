@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::manifest::{Item, RunDir, Status};
+use super::measuring::Measured;
 use super::self_training::Round;
 use super::{evaluation, picking};
 use crate::coords::{self, Coordinate};
@@ -77,6 +78,7 @@ pub fn write(run: &RunDir, card: &Card, threshold: f32) -> Result<PathBuf> {
     page.sections = vec![
         failures(&failed),
         picks_section(&picking, &bins)?,
+        Measured::section(run)?,
         gallery(run, &items, &picking, judged.as_ref()),
         evaluation_section(judged.as_ref())?,
         training(card, &epochs)?,

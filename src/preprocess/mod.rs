@@ -28,11 +28,25 @@ pub struct Settings {
     pub background_radii: f64,
     /// Values beyond this many robust standard deviations are clipped.
     pub clip_sd: f64,
+    /// How particles look; a network is always shown dark ones. Without a word it is as the model
+    /// has learnt, which for a new model is dark.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub particles: Option<Particles>,
+}
+
+/// What particles look like beside the ice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Particles {
+    /// Darker, as electrons leave them.
+    Dark,
+    /// Brighter, after an inversion of contrast.
+    Bright,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { working_radius_px: 9.5, background_radii: 4.0, clip_sd: 5.0 }
+        Settings { working_radius_px: 9.5, background_radii: 4.0, clip_sd: 5.0, particles: None }
     }
 }
 
@@ -156,6 +170,9 @@ pub fn prepare(
         image -= &background::local_mean(&image, valid, sigma_px);
     }
     normalise(&mut image, valid, settings.clip_sd as f32)?;
+    if settings.particles == Some(Particles::Bright) {
+        image.mapv_inplace(|value| -value);
+    }
     Ok(Prepared { image, valid, frame, repairs })
 }
 

@@ -5,6 +5,7 @@ use plotters::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, Point};
+use crate::radius::{Proposal, Rung};
 use crate::train::Epoch;
 
 const SIZE: (u32, u32) = (520, 360);
@@ -62,13 +63,7 @@ pub fn learning(epochs: &[Epoch]) -> Result<String> {
                 move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)),
             );
         }
-        chart
-            .configure_series_labels()
-            .label_font(TEXT.into_text_style(area).color(&BLACK))
-            .background_style(WHITE)
-            .border_style(GREY)
-            .draw()?;
-        Ok(())
+        legend(&mut chart, area)
     })
 }
 
@@ -105,6 +100,51 @@ pub fn picks_each(counts: &[usize], median: f64) -> Result<String> {
         chart.draw_series(LineSeries::new(line, VERMILLION.stroke_width(1)))?;
         Ok(())
     })
+}
+
+/// How steady picks are (blue), and how many there are beside the most (grey), at each radius that
+/// was tried; a line marks the proposal.
+pub fn radius(rungs: &[Rung], proposal: Option<&Proposal>) -> Result<String> {
+    let most = rungs.iter().map(|rung| rung.picks).max().unwrap_or(1).max(1) as f64;
+    // Nothing of interest lies far beyond the particle.
+    let last = proposal.map_or(f64::INFINITY, |proposal| 5.0 * proposal.radius_px);
+    let shown: Vec<&Rung> = rungs.iter().filter(|rung| rung.radius_px <= last).collect();
+    let end = shown.last().map_or(1.0, |rung| rung.radius_px);
+    let title = match proposal {
+        Some(proposal) => format!(
+            "particle radius {:.1} px, steadiness {:.2}",
+            proposal.radius_px, proposal.steadiness
+        ),
+        None => "no particle radius found".into(),
+    };
+    draw(|area| {
+        let mut chart = axes(area, &title, (0.0..end, "radius tried, px"), (0.0..1.0, ""))?;
+        let lines: [(&str, RGBColor, &dyn Fn(&Rung) -> f64); 2] = [
+            ("picks, beside the most", GREY, &|rung| rung.picks as f64 / most),
+            ("steadiness", BLUE, &|rung| rung.steadiness),
+        ];
+        for (name, color, value) in lines {
+            let points = shown.iter().map(|rung| (rung.radius_px, value(rung)));
+            chart.draw_series(LineSeries::new(points, color.stroke_width(2)))?.label(name).legend(
+                move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)),
+            );
+        }
+        if let Some(proposal) = proposal {
+            let line = [(proposal.radius_px, 0.0), (proposal.radius_px, 1.0)];
+            chart.draw_series(LineSeries::new(line, VERMILLION.stroke_width(2)))?;
+        }
+        legend(&mut chart, area)
+    })
+}
+
+fn legend<'a, 'b: 'a>(chart: &mut Chart<'a, 'b>, area: &Canvas) -> Painted {
+    chart
+        .configure_series_labels()
+        .label_font(TEXT.into_text_style(area).color(&BLACK))
+        .background_style(WHITE)
+        .border_style(GREY)
+        .draw()?;
+    Ok(())
 }
 
 fn axes<'a, 'b>(

@@ -7,7 +7,7 @@ use std::path::Path;
 const LAYERS: [&[&str]; 6] = [
     &["error", "publish", "units"],
     &["star", "micrograph", "coords"],
-    &["preprocess", "labels", "pick", "eval", "simulate"],
+    &["preprocess", "labels", "pick", "eval", "radius", "simulate"],
     &["model", "score", "train"],
     &["config", "relion", "report", "pipeline"],
     &["cli", "main"],

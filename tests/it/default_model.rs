@@ -53,6 +53,119 @@ fn it_picks_particles_of_whatever_radius_it_is_told() {
     }
 }
 
+/// Two micrographs with many particles of radius 22 px.
+fn simulate_many(folder: &Path) {
+    picker(folder)
+        .args(["simulate", "--out", ".", "--size", "640", "--count", "2", "--seed", "5"])
+        .args(["--particle-radius", "22", "--pixel-size", "4", "--snr", "0.2"])
+        .args(["--carbon", "0", "--ice-blobs", "0", "--shape", "compact"])
+        .assert()
+        .success();
+}
+
+#[test]
+fn it_finds_the_particle_radius_itself_shows_why_and_keeps_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate_many(folder);
+    picker(folder)
+        .args(["run", "--particle-radius", "auto", "--dry-run"])
+        .assert()
+        .code(2)
+        .stderr(contains("has not been looked for yet"));
+    let pick = || {
+        let mut command = picker(folder);
+        command.args(["pick", "--particle-radius", "auto"]);
+        command
+    };
+    pick()
+        .assert()
+        .success()
+        .stderr(contains("particle radius").and(contains("from 2 micrographs")));
+    let report = folder.join("picker_run/report");
+    let measured = fs::read_to_string(report.join("radius.json")).unwrap();
+    let measured: serde_json::Value = serde_json::from_str(&measured).unwrap();
+    let radius = measured["proposal"]["radius_px"].as_f64().unwrap();
+    assert!((18.0..26.5).contains(&radius), "{radius}");
+    assert!(fs::read_to_string(report.join("radius.svg")).unwrap().contains("steadiness"));
+    // What arrives later changes nothing about it.
+    fs::copy(folder.join("micrographs/sim_0001.mrc"), folder.join("micrographs/sim_0000.mrc"))
+        .unwrap();
+    pick()
+        .assert()
+        .success()
+        .stderr(contains("looking for").not().and(contains("picked 3 micrographs")))
+        .stderr(contains(", 1 of them new"));
+    picker(folder).arg("report").assert().success();
+    let page = fs::read_to_string(report.join("report.html")).unwrap();
+    assert!(page.contains("<h2>Particle radius</h2>"));
+    // The pipeline picks as `pick` does.
+    fs::remove_dir_all(folder.join("coordinates")).unwrap();
+    let picks = || fs::read_to_string(folder.join("picker_run/picks/picks.csv")).unwrap();
+    let before = picks();
+    picker(folder)
+        .args(["run", "--particle-radius", "auto", "--iterations", "0"])
+        .assert()
+        .success()
+        .stdout(contains("picks are up to date"));
+    assert_eq!(picks(), before);
+}
+
+#[test]
+fn without_particles_it_does_not_make_up_a_radius() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    picker(folder)
+        .args(["simulate", "--out", ".", "--size", "512", "--count", "2", "--seed", "5"])
+        .args(["--particle-radius", "22", "--pixel-size", "4", "--density", "0"])
+        .assert()
+        .success();
+    picker(folder)
+        .args(["pick", "--particle-radius", "auto"])
+        .assert()
+        .code(2)
+        .stderr(contains("cannot be told").and(contains("--particle-radius PX")));
+    assert!(!folder.join("picker_run/picks").join("picks.csv").exists());
+    picker(folder)
+        .args(["train", "--particle-radius", "auto"])
+        .assert()
+        .code(2)
+        .stderr(contains("cannot look for the radius"));
+}
+
+#[test]
+fn bright_particles_are_picked_where_dark_ones_would_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate_many(folder);
+    let pick = |out: &str, more: &[&str]| {
+        let mut command = picker(folder);
+        command.args(["pick", "--particle-radius", "22", "--out", out]).args(more);
+        command
+    };
+    pick("dark", &[]).assert().success();
+    for entry in fs::read_dir(folder.join("micrographs")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        for value in bytes[1024..].chunks_exact_mut(4) {
+            // The sign of a little-endian f32.
+            value[3] ^= 0x80;
+        }
+        fs::write(&path, bytes).unwrap();
+    }
+    let picks = |out: &str| fs::read_to_string(folder.join(out).join("picks/picks.csv")).unwrap();
+    let rows = |out: &str| picks(out).lines().count();
+    // Taken for dark ones they are missed; told, nothing is left of that.
+    let _ = pick("bright", &[]).assert();
+    assert!(rows("bright") < rows("dark") / 2, "{} of {}", rows("bright"), rows("dark"));
+    pick("bright", &["--particles", "bright"]).assert().success();
+    let close = |a: f64, b: f64| (a - b).abs() < 0.02 * b;
+    assert!(close(rows("bright") as f64, rows("dark") as f64));
+    fs::write(folder.join("bright.toml"), "[preprocess]\nparticles = \"bright\"\n").unwrap();
+    pick("again", &["--config", "bright.toml"]).assert().success();
+    assert_eq!(picks("again"), picks("bright"));
+}
+
 #[test]
 fn without_a_radius_or_below_eight_px_it_refuses_and_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();

@@ -95,7 +95,7 @@ pub(super) fn survey(job: &Job, base_hash: &str) -> Result<Survey> {
         base_hash,
         (&config.pseudo_labels, rounds.learning_rate, rounds.restart, rounds.retrain_epochs),
         (&config.train, &config.patches, &config.labels),
-        (job.seed, job.radius, config.data.pixel_size_a, &stamps),
+        (job.seed, job.radius, config.data.pixel_size_a, config.preprocess.particles, &stamps),
         paired.as_ref().map(|paired| &paired.fingerprint),
     ))?;
     Ok(Survey { paired, unlabelled, fingerprint })

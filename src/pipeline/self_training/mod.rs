@@ -259,7 +259,7 @@ fn rounds(
     observe: &mut dyn FnMut(Event),
     cancel: &Cancel,
 ) -> Result<Outcome> {
-    let base = job.base.load(&job.machine, job.config.train.precision)?;
+    let base = load(job, job.base)?;
     let mut ground = ground::prepare(job, &base, observe, cancel)?;
     let gate = if folds.is_some() { Gate::CrossValidation } else { ground.gate };
     observe(Event::Ready { labelled: ground.labelled(), unlabelled: ground.unlabelled(), gate });
@@ -324,6 +324,13 @@ fn model_of(job: &Job, round: usize) -> Origin {
     }
 }
 
+/// A model, as it is to see these micrographs.
+fn load(job: &Job, origin: &Origin) -> Result<Model> {
+    let mut model = origin.load(&job.machine, job.config.train.precision)?;
+    model.card.take_particles_as(job.config.preprocess.particles);
+    Ok(model)
+}
+
 /// What a finished round leaves beside its model.
 #[derive(Serialize, Deserialize)]
 struct Record {
@@ -342,7 +349,7 @@ fn one_round(
     cancel: &Cancel,
 ) -> Result<Round> {
     let started = Instant::now();
-    let load = |round| model_of(job, round).load(&job.machine, job.config.train.precision);
+    let load = |round| load(job, &model_of(job, round));
     let teacher_model = load(teacher)?;
     let fingerprint = fingerprint(&(&ground.fingerprint, number, &teacher_model.hash))?;
     let folder = round_folder(job, number);

@@ -1,0 +1,131 @@
+//! `--particle-radius`: a number of px, or `auto`, which looks for it in the micrographs.
+
+use std::str::FromStr;
+
+use anyhow::Result;
+
+use super::session::Session;
+use crate::config::RunConfig;
+use crate::error::Error;
+use crate::micrograph::Source;
+use crate::model::{Card, Origin};
+use crate::pipeline::Failure;
+use crate::pipeline::manifest::RunDir;
+use crate::pipeline::measuring::{Measured, measure};
+use crate::radius::{Confidence, Proposal};
+
+/// What is given for a particle radius.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Given {
+    /// In px.
+    Px(f64),
+    /// To be looked for.
+    Auto,
+}
+
+impl FromStr for Given {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Given, String> {
+        match text {
+            "auto" => Ok(Given::Auto),
+            _ => text.parse().map(Given::Px).map_err(|_| "neither a number nor auto".into()),
+        }
+    }
+}
+
+/// Refuses to look for the radius with a model that knows one.
+fn check(card: &Card) -> Result<()> {
+    match card.particle_radius_px {
+        None => Ok(()),
+        Some(own) => Err(Error::setting(
+            "--particle-radius",
+            format!("the model was trained at {own:.1} px and cannot look for another radius"),
+            "leave the radius out, or let the default model look: --model default",
+        )
+        .into()),
+    }
+}
+
+/// Puts the radius that an earlier command has found in this run into the settings.
+pub(super) fn recall(
+    run: &RunDir,
+    model: &Origin,
+    sources: &[Source],
+    config: &mut RunConfig,
+) -> Result<()> {
+    let mut card = model.card()?;
+    check(&card)?;
+    card.take_particles_as(config.preprocess.particles);
+    let measured = Measured::recall(run, (&model.hash()?, &card), sources).ok_or_else(|| {
+        Error::missing(
+            "the particle radius has not been looked for yet",
+            "`picker pick --particle-radius auto` does that, or give the radius in px",
+        )
+    })?;
+    take(&measured, config).map(drop)
+}
+
+/// Looks for the radius, unless that was done, and puts it into the settings.
+pub(super) fn find(
+    session: &Session,
+    run: &RunDir,
+    model: &Origin,
+    sources: &[Source],
+    config: &mut RunConfig,
+) -> Result<()> {
+    check(&model.card()?)?;
+    let mut model = model.load(&session.machine, config.train.precision)?;
+    model.card.take_particles_as(config.preprocess.particles);
+    let known = Measured::recall(run, (&model.hash, &model.card), sources);
+    let measured = match known {
+        Some(measured) => measured,
+        None => {
+            tracing::info!("looking for the particle radius");
+            let mut observe = |failure: &Failure| tracing::warn!("left out: {}", failure.error);
+            measure(run, &model, sources, &mut observe, &session.cancel)?
+        }
+    };
+    let proposal = take(&measured, config)?;
+    let evidence = run.radius().with_extension("svg");
+    let how = format!(
+        "particle radius {:.1} px, from {} micrographs (steadiness {:.2}; {})",
+        proposal.radius_px,
+        measured.micrographs(),
+        proposal.steadiness,
+        evidence.display()
+    );
+    match proposal.confidence {
+        Confidence::Sure => tracing::info!("{how}: sure"),
+        _ => tracing::warn!("{how}: likely, but not sure; look at the picks"),
+    }
+    Ok(())
+}
+
+/// Puts the radius into the settings, if there is enough to go by.
+fn take(measured: &Measured, config: &mut RunConfig) -> Result<Proposal> {
+    let hint = "give the radius with --particle-radius PX: half the longest side of a particle";
+    match measured.proposal {
+        Some(proposal) if proposal.confidence != Confidence::Unsure => {
+            let data = &mut config.data;
+            (data.particle_radius_px, data.particle_radius_a) = (Some(proposal.radius_px), None);
+            Ok(proposal)
+        }
+        Some(Proposal { radius_px, steadiness, .. }) => Err(Error::missing(
+            format!(
+                "the particle radius cannot be told from {} micrographs (the best guess, {radius_px:.1} px, has a steadiness of {steadiness:.2})",
+                measured.micrographs()
+            ),
+            hint,
+        )
+        .into()),
+        None => Err(Error::missing(
+            format!(
+                "the particle radius cannot be told from {} micrographs: nothing was picked with any",
+                measured.micrographs()
+            ),
+            hint,
+        )
+        .into()),
+    }
+}
