@@ -25,7 +25,8 @@ def picked(precision):
     config.write_text(f'[train]\nprecision = "{precision}"\n')
     out = work / precision
     subprocess.run(
-        [picker, "pick", micrographs, "--model", model, "--config", config, "--out", out, "--quiet"],
+        [picker, "pick", micrographs, "--model", model, "--particle-radius", radius,
+         "--config", config, "--out", out, "--quiet"],
         check=True, stdout=subprocess.DEVNULL,
     )
     scores = subprocess.run(
