@@ -32,7 +32,7 @@ const PLATEAU_SHARE: f64 = 0.8;
 const CENTRE_OVER_RADIUS: f64 = 1.10;
 const RIM_OVER_RADIUS: f64 = 1.05;
 /// Steadiness from which on a proposal is sure, or likely: ice without particles, contaminated or not,
-/// reaches 0.3.
+/// reaches 0.35.
 const SURE: f64 = 0.65;
 const LIKELY: f64 = 0.4;
 /// A rival this steady beside the best leaves room for doubt.
