@@ -20,6 +20,7 @@ use crate::pipeline::manifest::RunDir;
 use crate::pipeline::{Failure, Radius};
 use crate::preprocess::Particles;
 
+mod ablate;
 mod check;
 mod convert;
 mod doctor;
@@ -132,6 +133,7 @@ enum Command {
     Extract(extract::ExtractArgs),
     Evaluate(evaluate::EvaluateArgs),
     Overlay(overlay::OverlayArgs),
+    Ablate(ablate::AblateArgs),
     Simulate(simulate::SimulateArgs),
     Convert(convert::ConvertArgs),
     Check(check::CheckArgs),
@@ -161,6 +163,7 @@ pub fn main() -> ExitCode {
         Command::Threshold(args) => threshold::run(args, global),
         Command::Evaluate(args) => evaluate::run(args, global),
         Command::Overlay(args) => overlay::run(args, global),
+        Command::Ablate(args) => ablate::run(args, global),
         Command::Simulate(args) => simulate::run(args, global),
         Command::Convert(args) => convert::run(args, global),
         Command::Check(args) => check::run(args, global),
@@ -276,8 +279,13 @@ struct RunArgs {
 
 impl RunArgs {
     fn config(&self) -> Result<RunConfig> {
-        self.config.as_deref().map_or_else(|| Ok(RunConfig::default()), RunConfig::read)
+        config(self.config.as_deref())
     }
+}
+
+/// The settings of a file, or the built-in ones.
+fn config(file: Option<&Path>) -> Result<RunConfig> {
+    file.map_or_else(|| Ok(RunConfig::default()), RunConfig::read)
 }
 
 /// Labels by hand.

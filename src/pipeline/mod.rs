@@ -3,6 +3,7 @@
 //! One bad micrograph is recorded and named, the others go on. Everything can be stopped at any
 //! moment: finished work is on disk, whole, and the next run takes it up.
 
+pub mod ablation;
 mod budget;
 pub mod evaluation;
 pub mod labelled;

@@ -137,6 +137,50 @@ pub fn radius(rungs: &[Rung], proposal: Option<&Proposal>) -> Result<String> {
     })
 }
 
+/// F1 of each variant, by name: a dot a seed, a line from lowest to highest, a larger dot for the
+/// mean.
+pub fn ablation(rows: &[(&str, &[f64])]) -> Result<String> {
+    let of_all = || rows.iter().flat_map(|(_, f1)| f1.iter().copied());
+    let (low, high) = (of_all().fold(1.0, f64::min), of_all().fold(0.0, f64::max));
+    // A little room, and never a range of nothing.
+    let room = (0.1 * (high - low)).max(0.005);
+    let name = |at: &f64| {
+        let near = (at - at.round()).abs() < 1e-6 && *at >= 0.0;
+        let row = near.then(|| rows.get(at.round() as usize)).flatten();
+        row.map(|(name, _)| (*name).to_string()).unwrap_or_default()
+    };
+    draw(|area| {
+        let text = TEXT.into_text_style(area).color(&BLACK);
+        let range = (low - room)..(high + room);
+        let mut chart = ChartBuilder::on(area)
+            .margin(10)
+            .caption("F1 on the test micrographs", text.clone())
+            .x_label_area_size(44)
+            .y_label_area_size(150)
+            .build_cartesian_2d(range, -0.5..rows.len() as f64 - 0.5)?;
+        chart
+            .configure_mesh()
+            .disable_y_mesh()
+            .y_labels(2 * rows.len() + 1)
+            .y_label_formatter(&name)
+            .x_label_formatter(&|f1| format!("{f1:.3}"))
+            .x_labels(5)
+            .label_style(text)
+            .axis_style(GREY)
+            .bold_line_style(GREY.mix(0.3))
+            .light_line_style(TRANSPARENT)
+            .draw()?;
+        for (at, (_, f1)) in rows.iter().enumerate() {
+            let (at, mean) = (at as f64, f1.iter().sum::<f64>() / f1.len() as f64);
+            let line = f1.iter().map(|f1| (*f1, at));
+            chart.draw_series(LineSeries::new(line, GREY.stroke_width(2)))?;
+            chart.draw_series(f1.iter().map(|f1| Circle::new((*f1, at), 3, GREY.filled())))?;
+            chart.draw_series([Circle::new((mean, at), 5, BLUE.filled())])?;
+        }
+        Ok(())
+    })
+}
+
 fn legend<'a, 'b: 'a>(chart: &mut Chart<'a, 'b>, area: &Canvas) -> Painted {
     chart
         .configure_series_labels()

@@ -1,6 +1,7 @@
 //! Integration tests: one binary, since every test binary links libtorch.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod ablate;
 mod architecture;
 mod bad_input;
 mod default_model;

@@ -1,0 +1,166 @@
+//! `picker ablate`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::progress::Progress;
+use super::session::Session;
+use super::{Exit, Global};
+use crate::coords;
+use crate::error::Error;
+use crate::micrograph::{self, Source};
+use crate::pipeline::ablation::{self, Event, Job, Row};
+use crate::pipeline::training;
+use crate::train;
+
+/// Compares variants of the configuration on the same micrographs: which is worth it here?
+///
+/// Trains every variant with every seed on the same split and budget, picks the test micrographs,
+/// and tells F1 (mean, range, difference to the first variant with its 95 % interval over seeds),
+/// parameters and times. Says better or worse only where the interval leaves no doubt. Stopped at
+/// any moment, it goes on where it was when run again.
+#[derive(Debug, Args)]
+pub(super) struct AblateArgs {
+    /// Labelled micrographs: folders, files, globs, lists of paths, RELION STAR files [default:
+    /// micrographs]
+    #[arg(value_name = "MICROGRAPHS")]
+    micrographs: Vec<PathBuf>,
+    /// Variants, as tables [[variant]] with a name and what each changes; see configs/ablation.toml
+    #[arg(long, value_name = "FILE")]
+    variants: PathBuf,
+    /// Labelled micrographs to judge on; they are left out of training and validation
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    test: Vec<PathBuf>,
+    /// Seeds, one training each; fewer than three support no verdict worth having
+    #[arg(long, value_delimiter = ',', value_name = "N,…", default_value = "1,2,3")]
+    seeds: Vec<u64>,
+    /// Most epochs of each training
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Folder for the trainings, ablation.json and ablation.svg
+    #[arg(long, value_name = "DIR", default_value = "ablation")]
+    out: PathBuf,
+    /// Settings that all variants have in common, in TOML; configs/default.toml shows every key
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    labels: super::LabelArgs,
+    #[command(flatten)]
+    scale: super::ScaleArgs,
+}
+
+pub(super) fn run(args: &AblateArgs, global: &Global) -> Result<Exit> {
+    let mut config = super::config(args.config.as_deref())?;
+    args.scale.over(&mut config)?;
+    args.labels.over(&mut config);
+    config.train.epochs = args.epochs.unwrap_or(config.train.epochs);
+    let data = &mut config.data;
+    super::or_default(&mut data.micrographs, &args.micrographs, "micrographs", "the micrographs")?;
+    super::or_default(&mut data.coordinates, &[], "coordinates", "--coordinates PATH")?;
+    config.check()?;
+    let radius = super::radius(&config).ok_or_else(Error::no_radius)?;
+    let variants = ablation::read_variants(&args.variants, &config)?;
+    let mut seeds = args.seeds.clone();
+    seeds.dedup();
+    let test = micrograph::list(&args.test)?;
+    let is_test = |source: &Source| test.iter().any(|other| other.path == source.path);
+    let mut sources = micrograph::list(&config.data.micrographs)?;
+    sources.retain(|source| !is_test(source));
+    let validation = super::validation_choice(&config)?;
+    if let crate::pipeline::labelled::Choice::Named(named) = &validation
+        && let Some(both) = named.iter().find(|source| is_test(source))
+    {
+        return Err(Error::setting(
+            "--test",
+            format!("{} is named for validation too", both.name),
+            "what decides over a model cannot judge it: name others",
+        )
+        .into());
+    }
+    let session = Session::start(global)?;
+    let job = Job {
+        variants: &variants,
+        seeds: &seeds,
+        sources: &sources,
+        validation: &validation,
+        test: &test,
+        coordinates: &coords::read_all(&config.data.coordinates)?,
+        radius,
+        machine: session.machine.clone(),
+        out: &args.out,
+    };
+    let progress = Progress::new(global);
+    let mut failures = Vec::new();
+    let mut number = 0;
+    let all = variants.len() * seeds.len();
+    let cells = ablation::run(
+        &job,
+        &mut |event| match event {
+            Event::Training(_, _, training::Event::Gathering(event)) => progress.gathering(&event),
+            Event::Training(variant, seed, training::Event::Train(event)) => {
+                if let train::Event::Epoch { epochs, .. } = event
+                    && let Some(epoch) = epochs.last()
+                {
+                    tracing::debug!("{} seed {seed}: epoch {}", variant.name, epoch.epoch);
+                }
+            }
+            Event::Training(..) => {}
+            Event::Failed(failure) => failures.push(failure.clone()),
+            Event::Done { cell, kept } => {
+                number += 1;
+                progress.say(&format!(
+                    "{number}/{all} {} seed {}: F1 {:.3}{}",
+                    cell.variant,
+                    cell.seed,
+                    cell.test.f1,
+                    if kept { " (kept)" } else { "" }
+                ));
+            }
+        },
+        &session.cancel,
+    )?;
+    if args.json {
+        let summary = serde_json::to_string_pretty(&ablation::summary(&cells))?;
+        writeln!(io::stdout(), "{summary}")?;
+    } else {
+        show(&mut io::stdout().lock(), &ablation::rows(&cells))?;
+        writeln!(io::stdout(), "plot: {}", ablation::plot_path(&args.out).display())?;
+    }
+    failures.dedup();
+    Ok(super::ended_with(&failures))
+}
+
+fn show(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
+    let width = rows.iter().map(|row| row.variant.len()).max().unwrap_or(0).max(7);
+    writeln!(
+        out,
+        "{:width$}  F1 mean (range)       difference [95 %]        parameters  s/step  s/micrograph",
+        "variant"
+    )?;
+    for row in rows {
+        let (low, high) = row.range();
+        let difference = match &row.difference {
+            None => "-".to_string(),
+            Some(own) => match own.margin {
+                None => format!("{:+.3} (one seed)", own.mean),
+                Some(margin) => {
+                    let interval = (own.mean - margin, own.mean + margin);
+                    format!("{:+.3} [{:+.3}, {:+.3}]", own.mean, interval.0, interval.1)
+                }
+            },
+        };
+        let verdict = row.difference.and_then(|own| own.verdict()).unwrap_or_default();
+        writeln!(
+            out,
+            "{:width$}  {:.3} ({low:.3}-{high:.3})  {difference:24}  {:>10}  {:>6.3}  {:>12.3}  {verdict}",
+            row.variant, row.mean, row.parameters, row.seconds_per_step, row.seconds_per_micrograph
+        )?;
+    }
+    Ok(())
+}
