@@ -9,6 +9,7 @@ mod blocks;
 mod bottleneck;
 pub mod checkpoint;
 pub mod device;
+pub mod export;
 mod layers;
 mod logits;
 mod origin;
