@@ -174,6 +174,7 @@ impl Data {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Preset;
 
     fn parse(text: &str) -> Result<RunConfig> {
         let file = std::env::temp_dir()
@@ -205,6 +206,22 @@ mod tests {
             [include_str!("../configs/paper.toml"), include_str!("../configs/fast-cpu.toml")]
         {
             parse(text).unwrap().check().unwrap();
+        }
+    }
+
+    #[test]
+    fn named_architectures_are_shipped_as_files_that_change_nothing_else() {
+        for (preset, text) in [
+            (Preset::Unet, include_str!("../configs/unet.toml")),
+            (Preset::AttentionUnet, include_str!("../configs/attention-unet.toml")),
+            (Preset::CbamUnet, include_str!("../configs/cbam-unet.toml")),
+            (Preset::SeResnextHybrid, include_str!("../configs/se-resnext-hybrid.toml")),
+        ] {
+            let usual = RunConfig::default();
+            let model = preset.architecture(usual.model.base_features);
+            let config = parse(text).unwrap();
+            config.check().unwrap();
+            assert_eq!(config, RunConfig { model, ..usual });
         }
     }
 

@@ -2,15 +2,17 @@
 //! lies in a particle's disk.
 //!
 //! An image goes through the network at once if its maps fit the memory they may take, else in tiles
-//! whose halo covers the receptive field: the seams cannot be seen in the result. Beyond its edges
-//! the image is mirrored.
+//! whose halo covers the receptive field: the seams cannot be seen in the result. A network that
+//! weighs or normalises features by statistics of the whole image has no such halo; it is given the
+//! whole image in any case, and [`memory_for`] says what that takes. Beyond its edges the image is
+//! mirrored.
 
 use ndarray::Array2;
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
 use crate::labels::patches::mirror;
-use crate::model::{Architecture, Inference, torch};
+use crate::model::{Architecture, Inference, Tiling, torch};
 
 /// Tiles keep at least this much of a side: less would be all halo.
 const LEAST_TILE_PX: usize = 64;
@@ -23,24 +25,23 @@ pub fn score(network: &Inference, image: &Array2<f32>) -> Result<Array2<f32>> {
 /// Bytes that the network's maps take while an image of this height and width is scored.
 pub(crate) fn memory_for(network: &Inference, (height, width): (usize, usize)) -> u64 {
     let (rows, columns) = tile(network, (height, width));
-    let longest = |tile: usize, size: usize| {
-        if tile == size { size } else { tile + 2 * Architecture::HALO }
-    };
+    let halo = network.tiling().map_or(0, |tiling| tiling.halo);
+    let longest = |tile: usize, size: usize| if tile == size { size } else { tile + 2 * halo };
     (longest(rows, height) * longest(columns, width)) as u64 * network.bytes_per_px()
 }
 
 /// Height and width of what a tile keeps.
 fn tile(network: &Inference, (height, width): (usize, usize)) -> (usize, usize) {
     let most_px = network.memory() / network.bytes_per_px();
+    let Some(Tiling { halo, grid }) = network.tiling() else { return (height, width) };
     if (height * width) as u64 <= most_px {
         return (height, width);
     }
     let side = (most_px as f64).sqrt() as usize;
-    let most = side.saturating_sub(2 * Architecture::HALO).max(LEAST_TILE_PX);
-    // Tiles of one size, on the stride's grid.
-    let even = |size: usize| {
-        size.div_ceil(size.div_ceil(most)).next_multiple_of(Architecture::STRIDE).min(size)
-    };
+    let most = side.saturating_sub(2 * halo) / grid * grid;
+    let most = most.max(LEAST_TILE_PX.next_multiple_of(grid));
+    // Tiles of one size, on the grid.
+    let even = |size: usize| size.div_ceil(size.div_ceil(most)).next_multiple_of(grid).min(size);
     (even(height), even(width))
 }
 
@@ -50,10 +51,12 @@ fn score_tiled(
     tile: (usize, usize),
 ) -> Result<Array2<f32>> {
     let (height, width) = image.dim();
+    let halo = network.tiling().map_or(0, |tiling| tiling.halo);
     let mut map = Array2::zeros((height, width));
     for y in (0..height).step_by(tile.0) {
         for x in (0..width).step_by(tile.1) {
-            let (rows, columns) = (Span::new(y, tile.0, height), Span::new(x, tile.1, width));
+            let rows = Span::new(y, tile.0, halo, height);
+            let columns = Span::new(x, tile.1, halo, width);
             let scores = run(network, image, &rows, &columns)?;
             for row in rows.keep() {
                 for column in columns.keep() {
@@ -70,17 +73,17 @@ fn score_tiled(
 struct Span {
     keep_start: usize,
     keep_end: usize,
-    /// First pixel of the window; on the stride's grid, so that pooling cells agree between tiles.
+    /// First pixel of the window; on the grid of tiles, since halo and tiles are.
     start: usize,
     /// One past the last pixel of the window; may lie beyond the image.
     end: usize,
 }
 
 impl Span {
-    fn new(keep_start: usize, tile: usize, size: usize) -> Span {
+    fn new(keep_start: usize, tile: usize, halo: usize, size: usize) -> Span {
         let keep_end = (keep_start + tile).min(size);
-        let start = keep_start.saturating_sub(Architecture::HALO);
-        let end = (keep_end + Architecture::HALO).min(size);
+        let start = keep_start.saturating_sub(halo);
+        let end = (keep_end + halo).min(size);
         let length = (end - start).next_multiple_of(Architecture::STRIDE);
         Span { keep_start, keep_end, start, end: start + length }
     }
@@ -121,12 +124,15 @@ fn run(network: &Inference, image: &Array2<f32>, rows: &Span, columns: &Span) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Device, Network, Precision};
+    use crate::model::{Bottleneck, Device, EncoderAttention, Network, Precision};
     use rand::{Rng, SeedableRng};
 
-    fn network() -> Inference {
-        let architecture = Architecture { base_features: 4, attention: true };
+    fn network_of(architecture: Architecture) -> Inference {
         Network::new(architecture, 2, Device::Cpu, Precision::F32).unwrap().for_inference().unwrap()
+    }
+
+    fn network() -> Inference {
+        network_of(Architecture { base_features: 4, ..Architecture::default() })
     }
 
     fn noise(height: usize, width: usize) -> Array2<f32> {
@@ -136,14 +142,21 @@ mod tests {
 
     #[test]
     fn tiles_equal_the_whole_image() {
-        let (network, image) = (network(), noise(400, 560));
-        let whole = score_tiled(&network, &image, (400, 560)).unwrap();
-        let tiled = score_tiled(&network, &image, (128, 128)).unwrap();
-        let worst = whole.iter().zip(&tiled).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(worst < 1e-5, "{worst}");
-        let spread =
-            whole.iter().copied().fold(0.0, f32::max) - whole.iter().copied().fold(1.0, f32::min);
-        assert!(spread > 1e-3, "an untrained network that answers everywhere alike tests nothing");
+        let plain = Architecture { base_features: 4, ..Architecture::default() };
+        for architecture in [
+            plain,
+            Architecture { encoder_attention: EncoderAttention::Spatial, ..plain },
+            Architecture { bottleneck: Bottleneck::Transformer, ..plain },
+        ] {
+            let (network, image) = (network_of(architecture), noise(400, 760));
+            let whole = score_tiled(&network, &image, (400, 760)).unwrap();
+            let tiled = score_tiled(&network, &image, (128, 128)).unwrap();
+            let worst = whole.iter().zip(&tiled).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-5, "{worst} {architecture:?}");
+            let spread = whole.iter().copied().fold(0.0, f32::max)
+                - whole.iter().copied().fold(1.0, f32::min);
+            assert!(spread > 1e-3, "a network that answers everywhere alike tests nothing");
+        }
     }
 
     #[test]
@@ -161,12 +174,45 @@ mod tests {
     }
 
     #[test]
+    fn tiles_lie_on_the_windows_of_the_bottleneck() {
+        let network = network_of(Architecture {
+            base_features: 4,
+            bottleneck: Bottleneck::SelfAttention,
+            ..Architecture::default()
+        });
+        let size = (3000, 2000);
+        let whole = memory_for(&network, size);
+        let network = network.within(whole / 3);
+        let (rows, columns) = tile(&network, size);
+        assert!(rows < 3000 && rows.is_multiple_of(128) && columns.is_multiple_of(128));
+        assert!(memory_for(&network, size) <= whole / 3);
+        assert_eq!(tile(&network.within(1), size), (128, 128));
+    }
+
+    #[test]
+    fn a_network_that_depends_on_the_whole_image_is_given_it_whatever_that_takes() {
+        let network = network_of(Architecture {
+            base_features: 4,
+            encoder_attention: EncoderAttention::Se,
+            ..Architecture::default()
+        });
+        let size = (3000, 1000);
+        let whole = memory_for(&network, size);
+        let network = network.within(whole / 3);
+        assert_eq!(tile(&network, size), size);
+        assert_eq!(memory_for(&network, size), whole);
+    }
+
+    #[test]
     fn odd_sizes_come_back_as_they_were() {
-        let network = network();
-        for (height, width) in [(17, 33), (100, 1), (64, 64)] {
-            let map = score(&network, &noise(height, width)).unwrap();
-            assert_eq!(map.dim(), (height, width));
-            assert!(map.iter().all(|v| (0.0..=1.0).contains(v)));
+        let plain = Architecture { base_features: 4, ..Architecture::default() };
+        let windows = Architecture { bottleneck: Bottleneck::SelfAttention, ..plain };
+        for network in [plain, windows].map(network_of) {
+            for (height, width) in [(17, 33), (100, 1), (64, 64)] {
+                let map = score(&network, &noise(height, width)).unwrap();
+                assert_eq!(map.dim(), (height, width));
+                assert!(map.iter().all(|v| (0.0..=1.0).contains(v)));
+            }
         }
     }
 }

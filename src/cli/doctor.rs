@@ -90,10 +90,10 @@ pub(super) fn run(args: &DoctorArgs, _global: &Global) -> Result<Exit> {
     let DefaultModel { hash, architecture, size_bytes, threshold } = &report.default_model;
     writeln!(
         out,
-        "model      default: {}, {} base features, attention {}, {:.1} MB, threshold {threshold:.3}",
+        "model      default: {}, {}, {} base features, {:.1} MB, threshold {threshold:.3}",
         super::short(hash),
+        architecture.name(),
         architecture.base_features,
-        if architecture.attention { "on" } else { "off" },
         *size_bytes as f64 / 1e6
     )?;
     Ok(Exit::Done)

@@ -14,7 +14,7 @@ use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::labels::Completeness;
 use crate::micrograph;
-use crate::model::{Card, Machine, Origin};
+use crate::model::{Card, Machine, Origin, Preset};
 use crate::pipeline::labelled::Choice;
 use crate::pipeline::manifest::RunDir;
 use crate::pipeline::{Failure, Radius};
@@ -286,6 +286,40 @@ impl RunArgs {
 /// The settings of a file, or the built-in ones.
 fn config(file: Option<&Path>) -> Result<RunConfig> {
     file.map_or_else(|| Ok(RunConfig::default()), RunConfig::read)
+}
+
+/// The network's shape.
+#[derive(Debug, Clone, Args)]
+struct ArchitectureArgs {
+    /// The network's parts, in place of those under [model] in the file [default: attention-unet]
+    #[arg(long, value_name = "NAME")]
+    architecture: Option<Preset>,
+    /// Features of the network at full resolution
+    #[arg(long, value_name = "N")]
+    base_features: Option<i64>,
+}
+
+impl ArchitectureArgs {
+    /// Flags win over the file.
+    fn over(&self, config: &mut RunConfig) {
+        let model = &mut config.model;
+        model.base_features = self.base_features.unwrap_or(model.base_features);
+        if let Some(preset) = self.architecture {
+            *model = preset.architecture(model.base_features);
+        }
+    }
+
+    /// Refuses them where nothing would read them.
+    fn refuse(&self, why: &str) -> Result<()> {
+        let given = [
+            ("--architecture", self.architecture.is_some()),
+            ("--base-features", self.base_features.is_some()),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((name, _)) => Err(Error::setting(name, why, "add --coordinates, or leave it out")),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Labels by hand.

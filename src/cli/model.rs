@@ -9,10 +9,10 @@ use serde_json::json;
 
 use super::info::print_fields;
 use super::{Exit, Global};
-use crate::model::Origin;
+use crate::model::{Device, Network, Origin, Precision, export};
 use crate::pipeline::packing;
 
-/// Shows what a model is, or packs a trained one for particles of any size
+/// Shows what a model is, packs a trained one for particles of any size, exports its weights
 #[derive(Debug, Args)]
 pub(super) struct ModelArgs {
     #[command(subcommand)]
@@ -23,6 +23,7 @@ pub(super) struct ModelArgs {
 enum Command {
     Show(ShowArgs),
     Pack(PackArgs),
+    Export(ExportArgs),
 }
 
 /// Shows a model's card: what it was made from, and how it is to be used
@@ -52,21 +53,42 @@ struct PackArgs {
     threshold: Option<f32>,
 }
 
+/// Writes a model's weights as safetensors, in f32, under the names of a `state_dict`
+///
+/// The file's metadata tells, under `picker`, the architecture, the model's card, and which of
+/// picker's tensors each one is.
+#[derive(Debug, Args)]
+struct ExportArgs {
+    /// A model file, the folder of a run, or `default`, the model inside picker
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Also write an image and the logits the model gives it (`input`, `output`), to compare with
+    #[arg(long, value_name = "FILE")]
+    example: Option<PathBuf>,
+}
+
 pub(super) fn run(args: &ModelArgs, _global: &Global) -> Result<Exit> {
     match &args.command {
         Command::Show(args) => show(args),
         Command::Pack(args) => pack(args),
+        Command::Export(args) => export(args),
     }
 }
 
 fn show(args: &ShowArgs) -> Result<Exit> {
     let model = Origin::locate(&args.model)?;
     let card = model.card()?;
+    let network = Network::new(card.architecture, 0, Device::Cpu, Precision::F32)?;
     let told = json!({
         "schema": 1,
         "model": model.to_string(),
         "hash": model.hash()?,
         "size_bytes": model.bytes()?.len(),
+        "architecture": card.architecture.name(),
+        "parameters": network.parameter_count(),
         "scale_free": card.is_scale_free(),
         "card": card,
     });
@@ -90,5 +112,16 @@ fn pack(args: &PackArgs) -> Result<Exit> {
         packed.bytes()?.len() as f64 / 1e6,
         card.threshold
     )?;
+    Ok(Exit::Done)
+}
+
+fn export(args: &ExportArgs) -> Result<Exit> {
+    let model = Origin::locate(&args.model)?;
+    let tensors = export::weights(&model, &args.out)?;
+    writeln!(io::stdout(), "weights: {}, {tensors} tensors", args.out.display())?;
+    if let Some(path) = &args.example {
+        export::example(&model, path)?;
+        writeln!(io::stdout(), "example: {}", path.display())?;
+    }
     Ok(Exit::Done)
 }

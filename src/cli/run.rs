@@ -76,6 +76,8 @@ struct InputArgs {
     #[arg(long)]
     keep_prepared: bool,
     #[command(flatten)]
+    architecture: super::ArchitectureArgs,
+    #[command(flatten)]
     scale: super::ScaleArgs,
     #[command(flatten)]
     run: super::RunArgs,
@@ -94,6 +96,7 @@ impl InputArgs {
         let mut config = last.map_or_else(|| self.run.config(), Ok)?;
         let auto = self.scale.over_but_auto(&mut config);
         self.labels.over(&mut config);
+        self.architecture.over(&mut config);
         let data = &mut config.data;
         let what = "the micrographs";
         super::or_default(&mut data.micrographs, &self.micrographs, "micrographs", what)?;
@@ -137,6 +140,10 @@ impl InputArgs {
         super::check_threshold(self.threshold)?;
         let radius = super::radius(config);
         let labelled = !config.data.coordinates.is_empty();
+        if !labelled {
+            self.architecture
+                .refuse("no network is built here: without coordinates one is given")?;
+        }
         let request = match radius {
             Some(radius) if labelled => Some(train::request(config, radius, seed)?),
             None if labelled => return Err(Error::no_radius().into()),

@@ -49,9 +49,8 @@ pub(super) struct TrainArgs {
     /// Patches in one update of the weights
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
-    /// Features of the network at full resolution
-    #[arg(long, value_name = "N")]
-    base_features: Option<i64>,
+    #[command(flatten)]
+    architecture: super::ArchitectureArgs,
 }
 
 pub(super) fn run(args: &TrainArgs, global: &Global) -> Result<Exit> {
@@ -194,6 +193,6 @@ impl TrainArgs {
         if self.from_scratch {
             config.train.start = Start::Scratch;
         }
-        config.model.base_features = self.base_features.unwrap_or(config.model.base_features);
+        self.architecture.over(config);
     }
 }

@@ -337,7 +337,7 @@ mod tests {
     use crate::model::{Architecture, Device, Precision};
 
     fn network(seed: u64) -> Network {
-        let architecture = Architecture { base_features: 4, attention: true };
+        let architecture = Architecture { base_features: 4, ..Architecture::default() };
         Network::new(architecture, seed, Device::Cpu, Precision::F32).unwrap()
     }
 

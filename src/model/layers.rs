@@ -8,8 +8,37 @@ use std::borrow::Borrow;
 use tch::nn::{Init, Path};
 use tch::{Device, Kind, TchError, Tensor};
 
+use super::architecture::Normalisation;
+
 /// Added to a variance before it divides.
 const EPSILON: f64 = 1e-5;
+
+/// Most groups of channels that are normalised by themselves.
+const NORM_GROUPS: u32 = 8;
+
+/// A part of the network that has a form for inference alone.
+pub(super) trait Fold: Sized {
+    /// The same function: batch normalisations are folded into convolutions, weights are on the
+    /// device and in the number format they are used in, and no gradient knows of them.
+    fn folded(&self, kind: Kind, device: Device) -> Result<Self, TchError>;
+}
+
+impl<T: Fold> Fold for Option<T> {
+    fn folded(&self, kind: Kind, device: Device) -> Result<Self, TchError> {
+        self.as_ref().map(|part| part.folded(kind, device)).transpose()
+    }
+}
+
+impl<T: Fold> Fold for Vec<T> {
+    fn folded(&self, kind: Kind, device: Device) -> Result<Self, TchError> {
+        self.iter().map(|part| part.folded(kind, device)).collect()
+    }
+}
+
+/// Weights that no gradient knows of.
+pub(super) fn fixed(weights: &Tensor, kind: Kind, device: Device) -> Result<Tensor, TchError> {
+    weights.f_detach()?.f_to_device(device)?.f_to_kind(kind)
+}
 
 /// Convolution with bias.
 #[derive(Debug)]
@@ -17,31 +46,46 @@ pub(super) struct Conv {
     weight: Tensor,
     bias: Tensor,
     padding: i64,
+    groups: i64,
 }
 
 impl Conv {
     /// `size` × `size` kernel that keeps the image's size; Kaiming initialisation (He et al. 2015).
     pub(super) fn new(path: &Path, from: i64, to: i64, size: i64) -> Result<Conv, TchError> {
+        Conv::grouped(path, from, to, size, 1)
+    }
+
+    /// The same from each group of features to its share of the new ones.
+    pub(super) fn grouped(
+        path: &Path,
+        from: i64,
+        to: i64,
+        size: i64,
+        groups: i64,
+    ) -> Result<Conv, TchError> {
         Ok(Conv {
             weight: path.f_var(
                 "weight",
-                &[to, from, size, size],
+                &[to, from / groups, size, size],
                 tch::nn::init::DEFAULT_KAIMING_NORMAL,
             )?,
             bias: path.f_var("bias", &[to], Init::Const(0.0))?,
             padding: size / 2,
+            groups,
         })
-    }
-
-    /// For inference alone: weights in the kind they are used in.
-    pub(super) fn folded(&self, kind: Kind, device: Device) -> Result<Conv, TchError> {
-        let (weight, bias) = (fixed(&self.weight, kind, device)?, fixed(&self.bias, kind, device)?);
-        Ok(Conv { weight, bias, padding: self.padding })
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
         let (weight, bias) = (self.weight.f_to_kind(x.kind())?, self.bias.f_to_kind(x.kind())?);
-        x.f_conv2d(&weight, Some(bias), [1, 1], [self.padding, self.padding], [1, 1], 1)
+        let padding = [self.padding, self.padding];
+        x.f_conv2d(&weight, Some(bias), [1, 1], padding, [1, 1], self.groups)
+    }
+}
+
+impl Fold for Conv {
+    fn folded(&self, kind: Kind, device: Device) -> Result<Conv, TchError> {
+        let (weight, bias) = (fixed(&self.weight, kind, device)?, fixed(&self.bias, kind, device)?);
+        Ok(Conv { weight, bias, ..*self })
     }
 }
 
@@ -64,20 +108,22 @@ impl Up {
         })
     }
 
-    pub(super) fn folded(&self, kind: Kind, device: Device) -> Result<Up, TchError> {
-        let (weight, bias) = (fixed(&self.weight, kind, device)?, fixed(&self.bias, kind, device)?);
-        Ok(Up { weight, bias })
-    }
-
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
         let (weight, bias) = (self.weight.f_to_kind(x.kind())?, self.bias.f_to_kind(x.kind())?);
         x.f_conv_transpose2d(&weight, Some(bias), [2, 2], [0, 0], [0, 0], 1, [1, 1])
     }
 }
 
+impl Fold for Up {
+    fn folded(&self, kind: Kind, device: Device) -> Result<Up, TchError> {
+        let (weight, bias) = (fixed(&self.weight, kind, device)?, fixed(&self.bias, kind, device)?);
+        Ok(Up { weight, bias })
+    }
+}
+
 /// Batch normalisation over the channels (Ioffe and Szegedy 2015).
 #[derive(Debug)]
-pub(super) struct BatchNorm {
+struct BatchNorm {
     weight: Tensor,
     bias: Tensor,
     running_mean: Tensor,
@@ -85,7 +131,7 @@ pub(super) struct BatchNorm {
 }
 
 impl BatchNorm {
-    pub(super) fn new(path: &Path, features: i64) -> Result<BatchNorm, TchError> {
+    fn new(path: &Path, features: i64) -> Result<BatchNorm, TchError> {
         Ok(BatchNorm {
             weight: path.f_var("weight", &[features], Init::Const(1.0))?,
             bias: path.f_var("bias", &[features], Init::Const(0.0))?,
@@ -96,7 +142,7 @@ impl BatchNorm {
 
     /// With `train`, normalises by the batch and updates the running statistics, even where no
     /// gradient is kept: scoring must pass false.
-    pub(super) fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor, TchError> {
+    fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor, TchError> {
         x.f_batch_norm(
             Some(self.weight.borrow()),
             Some(self.bias.borrow()),
@@ -108,113 +154,169 @@ impl BatchNorm {
             false,
         )
     }
-}
-
-/// Convolution and batch normalisation; for inference one convolution.
-#[derive(Debug)]
-struct ConvNorm {
-    conv: Conv,
-    norm: Option<BatchNorm>,
-}
-
-impl ConvNorm {
-    fn new(path: &Path, from: i64, to: i64, size: i64) -> Result<ConvNorm, TchError> {
-        let norm = BatchNorm::new(&(path / "norm"), to)?;
-        Ok(ConvNorm { conv: Conv::new(&(path / "conv"), from, to, size)?, norm: Some(norm) })
-    }
-
-    fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor, TchError> {
-        let x = self.conv.forward(x)?;
-        match &self.norm {
-            Some(norm) => norm.forward(&x, train),
-            None => Ok(x),
-        }
-    }
 
     /// The normalisation by the running statistics, multiplied into the weights:
     /// γ (w·x + b − μ) / √(σ² + ε) + β.
-    fn folded(&self, kind: Kind, device: Device) -> Result<ConvNorm, TchError> {
-        let Some(norm) = &self.norm else {
-            return Ok(ConvNorm { conv: self.conv.folded(kind, device)?, norm: None });
-        };
-        let scale = norm.weight.f_div(&norm.running_var.f_add_scalar(EPSILON)?.f_sqrt()?)?;
-        let weight = self.conv.weight.f_mul(&scale.f_view([-1, 1, 1, 1])?)?;
-        let shifted = self.conv.bias.f_sub(&norm.running_mean)?;
-        let bias = shifted.f_mul(&scale)?.f_add(&norm.bias)?;
-        let conv = Conv { weight, bias, padding: self.conv.padding };
-        Ok(ConvNorm { conv: conv.folded(kind, device)?, norm: None })
+    fn folded_into(&self, conv: &Conv) -> Result<Conv, TchError> {
+        let scale = self.weight.f_div(&self.running_var.f_add_scalar(EPSILON)?.f_sqrt()?)?;
+        let weight = conv.weight.f_mul(&scale.f_view([-1, 1, 1, 1])?)?;
+        let shifted = conv.bias.f_sub(&self.running_mean)?;
+        let bias = shifted.f_mul(&scale)?.f_add(&self.bias)?;
+        Ok(Conv { weight, bias, ..*conv })
     }
 }
 
-/// Weights that no gradient knows of.
-fn fixed(weights: &Tensor, kind: Kind, device: Device) -> Result<Tensor, TchError> {
-    weights.f_detach()?.f_to_device(device)?.f_to_kind(kind)
-}
-
-/// Two times 3 × 3 convolution, batch normalisation, rectifier.
+/// Group normalisation (Wu and He 2018): groups of channels by their mean and variance over the
+/// image, the same in training and in scoring.
 #[derive(Debug)]
-pub(super) struct DoubleConv {
-    first: ConvNorm,
-    second: ConvNorm,
+struct GroupNorm {
+    weight: Tensor,
+    bias: Tensor,
+    groups: i64,
 }
 
-impl DoubleConv {
-    pub(super) fn new(path: &Path, from: i64, to: i64) -> Result<DoubleConv, TchError> {
-        Ok(DoubleConv {
-            first: ConvNorm::new(&(path / "first"), from, to, 3)?,
-            second: ConvNorm::new(&(path / "second"), to, to, 3)?,
+impl GroupNorm {
+    fn new(path: &Path, features: i64) -> Result<GroupNorm, TchError> {
+        Ok(GroupNorm {
+            weight: path.f_var("weight", &[features], Init::Const(1.0))?,
+            bias: path.f_var("bias", &[features], Init::Const(0.0))?,
+            // The most groups of equal size: features are few or multiples of a power of two.
+            groups: 1 << features.trailing_zeros().min(NORM_GROUPS.ilog2()),
         })
     }
 
-    pub(super) fn folded(&self, kind: Kind, device: Device) -> Result<DoubleConv, TchError> {
-        Ok(DoubleConv {
-            first: self.first.folded(kind, device)?,
-            second: self.second.folded(kind, device)?,
-        })
+    fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        let (weight, bias) = (self.weight.f_to_kind(x.kind())?, self.bias.f_to_kind(x.kind())?);
+        x.f_group_norm(self.groups, Some(weight), Some(bias), EPSILON, false)
+    }
+}
+
+impl Fold for GroupNorm {
+    fn folded(&self, kind: Kind, device: Device) -> Result<GroupNorm, TchError> {
+        let (weight, bias) = (fixed(&self.weight, kind, device)?, fixed(&self.bias, kind, device)?);
+        Ok(GroupNorm { weight, bias, groups: self.groups })
+    }
+}
+
+#[derive(Debug)]
+enum Norm {
+    Batch(BatchNorm),
+    Group(GroupNorm),
+}
+
+/// Convolution and normalisation; for inference a batch normalisation has become a part of the
+/// convolution.
+#[derive(Debug)]
+pub(super) struct ConvNorm {
+    conv: Conv,
+    norm: Option<Norm>,
+}
+
+impl ConvNorm {
+    pub(super) fn new(
+        path: &Path,
+        from: i64,
+        to: i64,
+        size: i64,
+        normalisation: Normalisation,
+    ) -> Result<ConvNorm, TchError> {
+        ConvNorm::grouped(path, from, to, size, 1, normalisation)
+    }
+
+    /// As [`Conv::grouped`].
+    pub(super) fn grouped(
+        path: &Path,
+        from: i64,
+        to: i64,
+        size: i64,
+        groups: i64,
+        normalisation: Normalisation,
+    ) -> Result<ConvNorm, TchError> {
+        let norm = path / "norm";
+        let norm = match normalisation {
+            Normalisation::Batch => Norm::Batch(BatchNorm::new(&norm, to)?),
+            Normalisation::Group => Norm::Group(GroupNorm::new(&norm, to)?),
+        };
+        let conv = Conv::grouped(&(path / "conv"), from, to, size, groups)?;
+        Ok(ConvNorm { conv, norm: Some(norm) })
     }
 
     pub(super) fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor, TchError> {
-        let x = self.first.forward(x, train)?.f_relu_()?;
-        self.second.forward(&x, train)?.f_relu_()
+        let x = self.conv.forward(x)?;
+        match &self.norm {
+            Some(Norm::Batch(norm)) => norm.forward(&x, train),
+            Some(Norm::Group(norm)) => norm.forward(&x),
+            None => Ok(x),
+        }
     }
 }
 
-/// Additive attention gate on a skip connection (Oktay et al. 2018, equations 1–3).
-///
-/// The skip's features are weighted, pixel by pixel, by how well they agree with the coarser
-/// features that come up from below.
+impl Fold for ConvNorm {
+    fn folded(&self, kind: Kind, device: Device) -> Result<ConvNorm, TchError> {
+        let (conv, norm) = match &self.norm {
+            Some(Norm::Batch(norm)) => (&norm.folded_into(&self.conv)?, None),
+            // Its statistics are those of the image: there is nothing to fold.
+            Some(Norm::Group(norm)) => (&self.conv, Some(Norm::Group(norm.folded(kind, device)?))),
+            None => (&self.conv, None),
+        };
+        Ok(ConvNorm { conv: conv.folded(kind, device)?, norm })
+    }
+}
+
+/// Affine function of the last dimension.
 #[derive(Debug)]
-pub(super) struct AttentionGate {
-    from_skip: ConvNorm,
-    from_below: ConvNorm,
-    weigh: ConvNorm,
+pub(super) struct Linear {
+    weight: Tensor,
+    bias: Tensor,
 }
 
-impl AttentionGate {
-    pub(super) fn new(path: &Path, features: i64) -> Result<AttentionGate, TchError> {
-        Ok(AttentionGate {
-            from_skip: ConvNorm::new(&(path / "skip"), features, features / 2, 1)?,
-            from_below: ConvNorm::new(&(path / "below"), features, features / 2, 1)?,
-            weigh: ConvNorm::new(&(path / "weigh"), features / 2, 1, 1)?,
+impl Linear {
+    /// The variance of its output is that of its input (`LeCun` et al. 1998).
+    pub(super) fn new(path: &Path, from: i64, to: i64) -> Result<Linear, TchError> {
+        let init = Init::Randn { mean: 0.0, stdev: (1.0 / from as f64).sqrt() };
+        Ok(Linear {
+            weight: path.f_var("weight", &[to, from], init)?,
+            bias: path.f_var("bias", &[to], Init::Const(0.0))?,
         })
     }
 
-    pub(super) fn folded(&self, kind: Kind, device: Device) -> Result<AttentionGate, TchError> {
-        Ok(AttentionGate {
-            from_skip: self.from_skip.folded(kind, device)?,
-            from_below: self.from_below.folded(kind, device)?,
-            weigh: self.weigh.folded(kind, device)?,
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        let (weight, bias) = (self.weight.f_to_kind(x.kind())?, self.bias.f_to_kind(x.kind())?);
+        x.f_linear(&weight, Some(bias))
+    }
+}
+
+impl Fold for Linear {
+    fn folded(&self, kind: Kind, device: Device) -> Result<Linear, TchError> {
+        let (weight, bias) = (fixed(&self.weight, kind, device)?, fixed(&self.bias, kind, device)?);
+        Ok(Linear { weight, bias })
+    }
+}
+
+/// Layer normalisation of the last dimension (Ba et al. 2016).
+#[derive(Debug)]
+pub(super) struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl LayerNorm {
+    pub(super) fn new(path: &Path, features: i64) -> Result<LayerNorm, TchError> {
+        Ok(LayerNorm {
+            weight: path.f_var("weight", &[features], Init::Const(1.0))?,
+            bias: path.f_var("bias", &[features], Init::Const(0.0))?,
         })
     }
 
-    pub(super) fn forward(
-        &self,
-        skip: &Tensor,
-        below: &Tensor,
-        train: bool,
-    ) -> Result<Tensor, TchError> {
-        let agreement = self.from_skip.forward(skip, train)?;
-        let agreement = agreement.f_add(&self.from_below.forward(below, train)?)?.f_relu_()?;
-        skip.f_mul(&self.weigh.forward(&agreement, train)?.f_sigmoid()?)
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        let (weight, bias) = (self.weight.f_to_kind(x.kind())?, self.bias.f_to_kind(x.kind())?);
+        x.f_layer_norm(self.weight.size(), Some(weight), Some(bias), EPSILON, false)
+    }
+}
+
+impl Fold for LayerNorm {
+    fn folded(&self, kind: Kind, device: Device) -> Result<LayerNorm, TchError> {
+        let (weight, bias) = (fixed(&self.weight, kind, device)?, fixed(&self.bias, kind, device)?);
+        Ok(LayerNorm { weight, bias })
     }
 }

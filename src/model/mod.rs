@@ -3,11 +3,19 @@
 //! A [`Network`] owns its parameters. Images enter and scores leave as `ndarray` arrays
 //! ([`crate::score`]); tensors stay within `model`, `score` and `train`.
 
+mod architecture;
+mod attention;
+mod blocks;
+mod bottleneck;
 pub mod checkpoint;
 pub mod device;
+pub mod export;
 mod layers;
+mod logits;
 mod origin;
 mod unet;
+#[cfg(test)]
+mod variants;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,10 +23,16 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, nn};
 
+pub(crate) use architecture::Tiling;
+pub use architecture::{
+    Architecture, Bottleneck, EncoderAttention, EncoderBlock, Normalisation, Preset, SkipAttention,
+};
 pub use checkpoint::{Card, Model};
 pub use device::{Device, Machine};
+use layers::Fold;
+pub(crate) use logits::Logits;
 pub use origin::Origin;
-pub use unet::Architecture;
+use unet::UNet;
 
 use crate::error::{Error, Result};
 
@@ -51,12 +65,12 @@ impl Precision {
     }
 }
 
-/// An Attention U-Net with its parameters on one device.
+/// A network with its parameters on one device.
 #[derive(Debug)]
 pub struct Network {
     architecture: Architecture,
     variables: nn::VarStore,
-    layers: unet::AttentionUNet,
+    layers: UNet,
     kind: Kind,
 }
 
@@ -64,7 +78,7 @@ pub struct Network {
 /// in the number format they are used in.
 #[derive(Debug)]
 pub struct Inference {
-    layers: unet::AttentionUNet,
+    layers: UNet,
     architecture: Architecture,
     kind: Kind,
     device: tch::Device,
@@ -102,6 +116,11 @@ impl Inference {
         self.memory
     }
 
+    /// How an image may be cut; none: it goes through at once.
+    pub(crate) fn tiling(&self) -> Option<Tiling> {
+        self.architecture.tiling()
+    }
+
     pub(crate) fn device(&self) -> tch::Device {
         self.device
     }
@@ -109,7 +128,10 @@ impl Inference {
     /// Images `[n, 1, h, w]` → logits in f32.
     pub(crate) fn forward(&self, images: &Tensor) -> Result<Tensor> {
         channels_last(images, self.kind)
-            .and_then(|images| self.layers.forward(&images, false)?.f_to_kind(Kind::Float))
+            .and_then(|images| {
+                let logits = self.layers.forward(&images, false, &mut Vec::new())?;
+                logits.f_to_kind(Kind::Float)
+            })
             .map_err(torch("running the network"))
     }
 }
@@ -133,8 +155,8 @@ impl Network {
         let _alone = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
         tch::manual_seed(seed as i64);
         let variables = nn::VarStore::new(device.tch());
-        let layers = unet::AttentionUNet::new(&variables.root(), architecture)
-            .map_err(torch("building the network"))?;
+        let layers =
+            UNet::new(&variables.root(), &architecture).map_err(torch("building the network"))?;
         Ok(Network { architecture, variables, layers, kind: precision.kind(device) })
     }
 
@@ -151,7 +173,7 @@ impl Network {
         self.architecture
     }
 
-    /// How many numbers training adjusts.
+    /// How many numbers training adjusts, those of auxiliary heads included.
     pub fn parameter_count(&self) -> usize {
         self.variables.trainable_variables().iter().map(Tensor::numel).sum()
     }
@@ -175,10 +197,15 @@ impl Network {
         self.variables.device()
     }
 
-    /// Images `[n, 1, h, w]` → logits in f32; with `train`, batch statistics are used and updated.
-    pub(crate) fn forward(&self, images: &Tensor, train: bool) -> Result<Tensor> {
+    /// Images `[n, 1, h, w]` → logits in f32; with `train`, batch statistics are used and updated,
+    /// and auxiliary heads answer.
+    pub(crate) fn forward(&self, images: &Tensor, train: bool) -> Result<Logits> {
         channels_last(images, self.kind)
-            .and_then(|images| self.layers.forward(&images, train)?.f_to_kind(Kind::Float))
+            .and_then(|images| {
+                let mut scales = Vec::new();
+                let full = self.layers.forward(&images, train, &mut scales)?;
+                Logits::new(&full, &scales)
+            })
             .map_err(torch("running the network"))
     }
 }
@@ -196,50 +223,38 @@ fn channels_last(images: &Tensor, kind: Kind) -> Result<Tensor, tch::TchError> {
 mod tests {
     use super::*;
 
-    fn network(base_features: i64, attention: bool) -> Network {
-        Network::new(Architecture { base_features, attention }, 1, Device::Cpu, Precision::F32)
-            .unwrap()
+    fn network(architecture: Architecture) -> Network {
+        Network::new(architecture, 1, Device::Cpu, Precision::F32).unwrap()
     }
 
     #[test]
-    fn the_published_network_has_its_published_size() {
-        assert_eq!(network(64, true).parameter_count(), 31_393_901);
-        assert_eq!(network(64, false).parameter_count(), 31_042_369);
+    fn the_published_networks_have_their_published_size() {
+        let size = |preset: Preset| network(preset.architecture(64)).parameter_count();
+        assert_eq!(size(Preset::AttentionUnet), 31_393_901);
+        assert_eq!(size(Preset::Unet), 31_042_369);
     }
 
     #[test]
     fn parameter_names_stay_as_model_files_have_them() {
-        let names: Vec<String> = network(4, true).variables().into_keys().collect();
-        insta::assert_snapshot!(names.join("\n"));
-    }
-
-    #[test]
-    fn folded_for_inference_it_is_the_same_function() {
-        for attention in [true, false] {
-            let network = network(4, attention);
-            let images = Tensor::randn([2, 1, 48, 64], (Kind::Float, tch::Device::Cpu)) * 2.0 + 0.5;
-            // Running statistics that are not those of a new network.
-            for _ in 0..5 {
-                let _ = network.forward(&images, true).unwrap();
-            }
-            let plain = network.forward(&images, false).unwrap();
-            let folded = network.for_inference().unwrap().forward(&images).unwrap();
-            let spread = plain.std(false).double_value(&[]);
-            let worst = (plain - folded).abs().max().double_value(&[]);
-            assert!(spread > 0.01 && worst < 1e-4 * spread.max(1.0), "{worst} of {spread}");
-        }
+        let names = |architecture| network(architecture).variables().into_keys();
+        let usual: Vec<_> = names(Preset::AttentionUnet.architecture(4)).collect();
+        insta::assert_snapshot!(usual.join("\n"));
+        let (_, all) = variants::all().pop().unwrap();
+        // The other stages' differ by their number.
+        let of_one = |name: &String| {
+            ["encoder1", "bottom", "decoder1", "auxiliary1"].iter().any(|s| name.starts_with(s))
+        };
+        let others: Vec<_> = names(all).filter(of_one).collect();
+        insta::assert_snapshot!("names_of_other_parts", others.join("\n"));
     }
 
     #[test]
     fn the_same_seed_gives_the_same_weights() {
         let sum = |seed| {
-            let net = Network::new(
-                Architecture { base_features: 4, attention: true },
-                seed,
-                Device::Cpu,
-                Precision::F32,
-            );
-            net.unwrap().variables()["bottom.first.conv.weight"].sum(Kind::Double).double_value(&[])
+            let architecture = Preset::AttentionUnet.architecture(4);
+            let network = Network::new(architecture, seed, Device::Cpu, Precision::F32).unwrap();
+            let weight = &network.variables()["bottom.first.conv.weight"];
+            weight.sum(Kind::Double).double_value(&[])
         };
         assert_eq!(sum(3).to_bits(), sum(3).to_bits());
         assert_ne!(sum(3).to_bits(), sum(4).to_bits());

@@ -408,6 +408,14 @@ mod tests {
     }
 
     #[test]
+    fn the_shipped_variants_can_be_used() {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/ablation.toml");
+        let variants = read_variants(&shipped, &RunConfig::default()).unwrap();
+        assert_eq!(variants.len(), 7);
+        assert_eq!(variants[1].config, RunConfig::default(), "gates are the default");
+    }
+
+    #[test]
     fn a_variant_changes_what_it_names_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("variants.toml");

@@ -148,7 +148,8 @@ fn gradients(network: &mut Network, parts: &[Part], loss: Loss) -> Result<Tensor
     for part in parts {
         let logits = network.forward(&part.images, true)?;
         let mut of_part = || {
-            let loss = loss.of(&logits, &part.targets, &part.weights)?.f_mul_scalar(part.share)?;
+            let loss = logits.loss(|logits| loss.of(logits, &part.targets, &part.weights))?;
+            let loss = loss.f_mul_scalar(part.share)?;
             loss.f_backward()?;
             total.f_add_(&loss.f_detach()?).map(drop)
         };
@@ -166,7 +167,7 @@ mod tests {
 
     /// Weights and running statistics after a few steps.
     fn trained(devices: usize, patches_at_once: usize, steps: usize) -> Vec<(String, Tensor)> {
-        let architecture = Architecture { base_features: 4, attention: true };
+        let architecture = Architecture { base_features: 4, ..Architecture::default() };
         let network = Network::new(architecture, 3, Device::Cpu, Precision::F32).unwrap();
         let settings = Settings::default();
         let loss = Loss::Labelled { dice_share: 0.5, forgive_above: 1.0 };

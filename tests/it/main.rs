@@ -6,6 +6,7 @@ mod architecture;
 mod bad_input;
 mod default_model;
 mod micrographs;
+mod networks;
 mod external_job;
 mod pipeline;
 mod readers;
