@@ -238,25 +238,25 @@ pub fn propose(rungs: &[Rung]) -> Option<Proposal> {
 mod tests {
     use super::*;
 
-    /// Picks of 40 particles, at each radius as many as the share says, around which the image has
-    /// an edge at the true radius.
-    fn climbed(true_radius: f64, share: impl Fn(f64) -> f64) -> Vec<Rung> {
+    /// Picks of 100 particles, at each radius as many as the share says, around which the image has
+    /// an edge at the radius that is true there.
+    fn climbed(true_radius: impl Fn(f64) -> f64, share: impl Fn(f64) -> f64) -> Vec<Rung> {
         let radii = ladder(1200);
         let look = |radius: &f64| {
-            let picks = (0..(40.0 * share(*radius)).round() as usize).map(|i| Coordinate {
+            let picks = (0..(100.0 * share(*radius)).round() as usize).map(|i| Coordinate {
                 x_mic_px: 100.0 * (i % 10) as f64,
                 y_mic_px: 100.0 * (i / 10) as f64,
                 score: Some(0.9),
             });
             let mut profile = Profile::default();
-            let work = 9.5;
-            let image = Array2::from_shape_fn((61, 61), |(y, x)| {
-                let distance = (x as f64 - 30.0).hypot(y as f64 - 30.0) * radius / work;
-                let rim = (distance / true_radius - RIM_OVER_RADIUS).abs() < 0.15;
-                let inside = distance < 0.9 * true_radius;
-                if inside { -1.0 } else { f32::from(rim) }
+            let (work, middle) = (40.0, 100.0);
+            let image = Array2::from_shape_fn((201, 201), |(y, x)| {
+                let distance = (x as f64 - middle).hypot(y as f64 - middle) * radius / work;
+                let relative = distance / true_radius(*radius);
+                let rim = (relative - RIM_OVER_RADIUS).abs() < 0.15;
+                if relative < 0.9 { -1.0 } else { f32::from(u8::from(rim)) }
             });
-            profile.add(&image, Area::whole((61, 61)), (30.0, 30.0), work);
+            profile.add(&image, Area::whole((201, 201)), (middle, middle), work);
             let window = Area::whole((1200, 1200));
             vec![Seen { window, picks: picks.collect(), profile }]
         };
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn the_radius_is_found_where_neighbours_pick_the_same_particles_with_the_same_edge() {
         for true_radius in [20.0, 33.0, 71.0] {
-            let proposal = propose(&climbed(true_radius, near(true_radius))).unwrap();
+            let proposal = propose(&climbed(|_| true_radius, near(true_radius))).unwrap();
             let off = proposal.radius_px / true_radius;
             assert!((0.88..1.13).contains(&off), "{true_radius}: {proposal:?}");
             assert_eq!(proposal.confidence, Confidence::Sure);
@@ -292,16 +292,20 @@ mod tests {
     #[test]
     fn another_size_that_is_as_steady_leaves_it_likely() {
         let (one, other) = (near(20.0), near(80.0));
-        let proposal = propose(&climbed(20.0, |radius| one(radius).max(other(radius)))).unwrap();
+        let proposal = propose(&climbed(
+            |radius| if radius < 40.0 { 20.0 } else { 80.0 },
+            |radius| one(radius).max(other(radius)),
+        ))
+        .unwrap();
         assert_eq!(proposal.confidence, Confidence::Likely, "{proposal:?}");
     }
 
     #[test]
     fn a_handful_of_picks_proves_nothing_and_none_at_all_gives_no_proposal() {
         let few = near(30.0);
-        let proposal = propose(&climbed(30.0, |radius| 0.1 * few(radius))).unwrap();
+        let proposal = propose(&climbed(|_| 30.0, |radius| 0.04 * few(radius))).unwrap();
         assert_eq!(proposal.confidence, Confidence::Unsure, "{proposal:?}");
-        assert_eq!(propose(&climbed(30.0, |_| 0.0)), None);
+        assert_eq!(propose(&climbed(|_| 30.0, |_| 0.0)), None);
         assert_eq!(propose(&[]), None);
     }
 }
