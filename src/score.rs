@@ -3,9 +3,8 @@
 //!
 //! An image goes through the network at once if its maps fit the memory they may take, else in tiles
 //! whose halo covers the receptive field: the seams cannot be seen in the result. A network that
-//! weighs or normalises features by statistics of the whole image has no such halo; it is given the
-//! whole image in any case, and [`memory_for`] says what that takes. Beyond its edges the image is
-//! mirrored.
+//! weighs or normalises features by statistics of the whole image has no such halo: it is given the
+//! image at once, whatever that takes. Beyond its edges the image is mirrored.
 
 use ndarray::Array2;
 use tch::{Kind, Tensor};
