@@ -113,6 +113,9 @@ impl RunConfig {
         {
             paths.iter_mut().for_each(|path| *path = folder.join(&*path));
         }
+        if let Start::Model(path) = &mut config.train.start {
+            *path = folder.join(&*path);
+        }
         Ok(config)
     }
 
@@ -202,9 +205,12 @@ mod tests {
 
     #[test]
     fn the_other_shipped_files_can_be_used() {
-        for text in
-            [include_str!("../configs/paper.toml"), include_str!("../configs/fast-cpu.toml")]
-        {
+        for text in [
+            include_str!("../configs/paper.toml"),
+            include_str!("../configs/fast-cpu.toml"),
+            include_str!("../configs/progressive.toml"),
+            include_str!("../configs/default-model.toml"),
+        ] {
             parse(text).unwrap().check().unwrap();
         }
     }
@@ -229,6 +235,14 @@ mod tests {
     fn an_unknown_key_is_named_with_its_line() {
         let error = parse("[train]\nepochs = 3\nepoks = 4\n").unwrap_err().to_string();
         assert!(error.contains("line 3") && error.contains("epoks"), "{error}");
+    }
+
+    #[test]
+    fn a_model_to_start_from_is_found_from_the_file_that_names_it() {
+        let start = |text: &str| parse(text).unwrap().train.start;
+        let folder = std::env::temp_dir();
+        assert_eq!(start("[train]\nstart = \"run7\"\n"), Start::Model(folder.join("run7")));
+        assert_eq!(start("[train]\nstart = \"scratch\"\n"), Start::Scratch);
     }
 
     #[test]

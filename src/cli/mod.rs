@@ -14,7 +14,7 @@ use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::labels::Completeness;
 use crate::micrograph;
-use crate::model::{Card, Machine, Origin, Preset};
+use crate::model::{Card, Device, Machine, Origin, Preset};
 use crate::pipeline::labelled::Choice;
 use crate::pipeline::manifest::RunDir;
 use crate::pipeline::{Failure, Radius};
@@ -73,7 +73,8 @@ pub struct Global {
     /// Processor threads to use [default: all]
     #[arg(long, global = true, value_name = "N")]
     pub threads: Option<usize>,
-    /// Most memory that picking takes, in GB [default: 1 a thread, at least 3]
+    /// Most memory that picking takes, in GB [default: 1 a thread, at least 3]; training on the
+    /// processor stays within it only if it is given
     #[arg(long, global = true, value_name = "GB")]
     pub memory: Option<f64>,
     /// Where the network runs: auto, cpu, cuda:N or several GPUs, cuda:0,cuda:1
@@ -104,8 +105,8 @@ impl Global {
         }
     }
 
-    /// What may be used of the machine.
-    fn machine(&self) -> Result<Machine> {
+    /// The memory that was given, in bytes.
+    fn memory(&self) -> Result<Option<u64>> {
         let bytes = |gb: f64| {
             // Less than this and no micrograph fits beside libtorch.
             if (0.5..1e6).contains(&gb) {
@@ -114,8 +115,30 @@ impl Global {
             let what = format!("{gb} GB is not between 0.5 and 1,000,000");
             Err(Error::setting("--memory", what, "leave it out for 1 GB a thread, at least 3"))
         };
-        let memory = self.memory.map(bytes).transpose()?;
-        Machine::choose(&self.device, memory, self.threads()?)
+        self.memory.map(bytes).transpose()
+    }
+
+    /// What may be used of the machine.
+    fn machine(&self) -> Result<Machine> {
+        Machine::choose(&self.device, self.memory()?, self.threads()?)
+    }
+
+    /// Makes training stay within the memory that was given, and says so. How many patches go
+    /// through the network at once changes the outcome, so no other machine's default decides.
+    fn fit_training(&self, config: &mut RunConfig, machine: &Machine) -> Result<()> {
+        let Some(memory) = self.memory()?.filter(|_| machine.first() == Device::Cpu) else {
+            return Ok(());
+        };
+        let (train, gb) = (&mut config.train, memory as f64 / 1e9);
+        if train.fit_into(memory, &config.model, &config.patches)? {
+            tracing::info!(
+                "to stay within {gb} GB, the {} patches of an update go through the network {} at a \
+                 time",
+                train.batch_size,
+                train.patches_at_once
+            );
+        }
+        Ok(())
     }
 }
 

@@ -193,6 +193,9 @@ pub(super) fn run(args: &PipelineArgs, global: &Global) -> Result<Exit> {
     args.rounds.over(&mut config);
     config.check()?;
     let session = Session::start(global)?;
+    if !config.data.coordinates.is_empty() || config.self_train.iterations > 0 {
+        global.fit_training(&mut config, &session.machine)?;
+    }
     let sources = micrograph::list(&config.data.micrographs)?;
     if auto {
         let scout = args.inputs.scout(&run, &config)?;

@@ -99,6 +99,7 @@ pub(super) fn run(args: &SelfTrainArgs, global: &Global) -> Result<Exit> {
     }
     config.check()?;
     let session = Session::start(global)?;
+    global.fit_training(&mut config, &session.machine)?;
     if args.model.is_none() && !config.data.coordinates.is_empty() {
         // Labels are to be trained on first.
         Origin::locate_trained(&run.model())?;

@@ -40,6 +40,9 @@ pub(super) struct TrainArgs {
     /// Start from weights drawn from the seed, not from the default model
     #[arg(long)]
     from_scratch: bool,
+    /// Start from the weights of this model: a model file, or the folder of a run
+    #[arg(long, value_name = "MODEL", conflicts_with = "from_scratch")]
+    from: Option<PathBuf>,
     /// Most epochs
     #[arg(long, visible_alias = "initial-epochs", value_name = "N")]
     epochs: Option<usize>,
@@ -64,6 +67,7 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> Result<Exit> {
     super::or_default(&mut data.coordinates, &[], "coordinates", "--coordinates PATH")?;
     config.check()?;
     let session = Session::start(global)?;
+    global.fit_training(&mut config, &session.machine)?;
     let run = args.run.out.open()?;
     let seed = seed(&session, &run);
     let request = request(&config, radius, seed)?;
@@ -100,7 +104,7 @@ pub(super) fn train(
     let made_with = MadeWith {
         config,
         seed: Some(request.seed),
-        model: training::base(config)?.as_ref().map(Origin::hash).transpose()?,
+        model: training::base_in(run, config)?.as_ref().map(Origin::hash).transpose()?,
         fingerprint: request.fingerprint()?.0,
     };
     let mut progress = Progress::new(global);
@@ -118,12 +122,15 @@ pub(super) fn train(
                     folder.display()
                 )),
                 Event::Ready { training, particles, validation, started_from } => {
-                    let start = match (started_from, config.train.start) {
+                    let start = match (started_from, &config.train.start) {
+                        (Some(hash), Start::Model(path)) => {
+                            format!("{} ({})", path.display(), super::short(hash))
+                        }
                         (Some(hash), _) => format!("the default model ({})", super::short(hash)),
-                        (None, Start::Scratch) => "nothing".to_string(),
                         (None, Start::Default) => {
                             "nothing (the default model has another architecture)".to_string()
                         }
+                        (None, _) => "nothing".to_string(),
                     };
                     progress.say(&format!(
                         "training from {start} on {training} micrographs with {particles} \
@@ -192,6 +199,9 @@ impl TrainArgs {
         config.train.learning_rate = self.learning_rate.unwrap_or(config.train.learning_rate);
         if self.from_scratch {
             config.train.start = Start::Scratch;
+        }
+        if let Some(model) = &self.from {
+            config.train.start = Start::from(model.clone());
         }
         self.architecture.over(config);
     }

@@ -8,6 +8,8 @@
 //! Labels may be *partial*: then a pixel outside the disks is unlabelled, not background, and
 //! training has to know ([`Completeness`]).
 
+mod distance;
+mod elastic;
 pub mod fit;
 pub mod patches;
 pub mod pseudo;

@@ -1,6 +1,6 @@
 //! Patches: labelled micrographs → batches for training, cut and augmented from one seed.
 //!
-//! Image, target and weight go through the same turn, flip and scale. A batch depends on
+//! Image, target and weight go through the same turn, flip, scale and bending. A batch depends on
 //! (seed, epoch, step) alone, never on threads or on what was drawn before.
 
 use ndarray::Array2;
@@ -9,8 +9,12 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
 
-use super::Labelled;
+use super::elastic::Elastic;
+use super::{Labelled, distance};
 use crate::error::{Error, Result};
+
+/// Beyond this, neighbouring pixels would change places.
+const MOST_ELASTIC_PX: f64 = 6.0;
 
 /// How patches are drawn and altered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,6 +29,8 @@ pub struct Settings {
     pub warp_share: f64,
     /// Largest change of scale of a warped patch, as a fraction.
     pub scale: f64,
+    /// Standard deviation of the smooth displacements of a warped patch's pixels in working px.
+    pub elastic_px: f64,
     /// Largest change of contrast, as a fraction.
     pub contrast: f64,
     /// Largest change of brightness, in noise standard deviations.
@@ -40,6 +46,7 @@ impl Default for Settings {
             particle_share: 0.5,
             warp_share: 0.25,
             scale: 0.1,
+            elastic_px: 0.0,
             contrast: 0.2,
             brightness: 0.1,
             noise: 0.1,
@@ -50,13 +57,7 @@ impl Default for Settings {
 impl Settings {
     /// Refuses values that have no meaning.
     pub fn check(&self) -> Result<()> {
-        if self.patch_px < 32 || !self.patch_px.is_multiple_of(16) {
-            return Err(Error::setting(
-                "patches.patch_px",
-                format!("{} is not a multiple of 16 of at least 32", self.patch_px),
-                "128 suits the default working radius",
-            ));
-        }
+        check_side("patches.patch_px", self.patch_px)?;
         for (name, value) in [
             ("particle_share", self.particle_share),
             ("warp_share", self.warp_share),
@@ -73,8 +74,27 @@ impl Settings {
                 ));
             }
         }
+        if !(0.0..=MOST_ELASTIC_PX).contains(&self.elastic_px) {
+            return Err(Error::setting(
+                "patches.elastic_px",
+                format!("{} is not between 0 and {MOST_ELASTIC_PX}", self.elastic_px),
+                "2 bends visibly; more than 6 would fold images over",
+            ));
+        }
         Ok(())
     }
+}
+
+/// Refuses a side of patches that the network cannot take, from the setting of this name.
+pub(crate) fn check_side(name: &str, patch_px: usize) -> Result<()> {
+    if patch_px >= 32 && patch_px.is_multiple_of(16) {
+        return Ok(());
+    }
+    Err(Error::setting(
+        name,
+        format!("{patch_px} is not a multiple of 16 of at least 32"),
+        "128 suits the default working radius",
+    ))
 }
 
 /// Patches as the network takes them, each `n × patch_px × patch_px`, row-major.
@@ -88,6 +108,20 @@ pub struct Batch {
     pub targets: Vec<f32>,
     /// How much a pixel counts, 0 where it is ignored.
     pub weights: Vec<f32>,
+    /// Signed distances from the outlines of the disks in px ([`Batch::measure_distances`]), or
+    /// empty.
+    pub distances: Vec<f32>,
+}
+
+impl Batch {
+    /// Fills in the distances of patches of this side.
+    pub fn measure_distances(&mut self, side: usize) {
+        self.distances.clear();
+        self.distances.reserve(self.targets.len());
+        for target in self.targets.chunks_exact(side * side) {
+            distance::signed(target, side, &mut self.distances);
+        }
+    }
 }
 
 /// What patches are drawn from.
@@ -120,6 +154,7 @@ pub fn draw_batch(
     batch: &mut Batch,
 ) {
     batch.len = len;
+    batch.distances.clear();
     for values in [&mut batch.images, &mut batch.targets, &mut batch.weights] {
         values.clear();
         values.reserve(len * settings.patch_px * settings.patch_px);
@@ -132,8 +167,9 @@ pub fn draw_batch(
     }
 }
 
-/// Where the pixels of a patch come from: a turn, flip and scale around a centre.
+/// Where the pixels of a patch come from: a turn, flip and scale around a centre, after bending.
 struct Warp {
+    elastic: Option<Elastic>,
     /// (x, y) in working px.
     centre: (f64, f64),
     /// Working px from patch px, row by row.
@@ -148,7 +184,8 @@ fn draw(micrograph: &Labelled, settings: &Settings, rng: &mut ChaCha8Rng, batch:
     let middle = (settings.patch_px as f64 - 1.0) / 2.0;
     for row in 0..settings.patch_px {
         for column in 0..settings.patch_px {
-            let (dx, dy) = (column as f64 - middle, row as f64 - middle);
+            let bent = warp.elastic.as_ref().map_or((0.0, 0.0), |field| field.at(column, row));
+            let (dx, dy) = (column as f64 - middle + bent.0, row as f64 - middle + bent.1);
             let x = warp.centre.0 + warp.matrix[0][0] * dx + warp.matrix[0][1] * dy;
             let y = warp.centre.1 + warp.matrix[1][0] * dx + warp.matrix[1][1] * dy;
             let white: f32 = rng.sample(StandardNormal);
@@ -182,15 +219,19 @@ fn choose_warp(micrograph: &Labelled, settings: &Settings, rng: &mut ChaCha8Rng)
         }
     };
     let centre = (place(x, width), place(y, height));
-    let (angle, scale) = if rng.random_bool(settings.warp_share) {
+    let warped = rng.random_bool(settings.warp_share);
+    let (angle, scale) = if warped {
         let scale = 1.0 + settings.scale * rng.random_range(-1.0..=1.0);
         (rng.random_range(0.0..std::f64::consts::TAU), scale)
     } else {
         (f64::from(rng.random_range(0..4u8)) * std::f64::consts::FRAC_PI_2, 1.0)
     };
     let flip = if rng.random_bool(0.5) { -1.0 } else { 1.0 };
+    let elastic = (warped && settings.elastic_px > 0.0)
+        .then(|| Elastic::draw(settings.patch_px, settings.elastic_px, rng));
     let (sin, cos) = angle.sin_cos();
-    Warp { centre, matrix: [[flip * scale * cos, -scale * sin], [flip * scale * sin, scale * cos]] }
+    let matrix = [[flip * scale * cos, -scale * sin], [flip * scale * sin, scale * cos]];
+    Warp { elastic, centre, matrix }
 }
 
 /// Bilinear value at (x, y); beyond the image it is mirrored, as in scoring.
@@ -277,6 +318,32 @@ mod tests {
             .filter(|(a, b)| (**a - **b).abs() > 0.5)
             .count();
         assert!(off < warped.images.len() / 50, "{off}");
+    }
+
+    #[test]
+    fn bent_patches_move_together_too_and_only_warped_ones_are_bent() {
+        let draw = |warp_share, elastic_px| {
+            let settings = Settings { warp_share, elastic_px, ..plain() };
+            batch(only(&[pattern(200, 150)]), &settings, (1, 0, 0), 8)
+        };
+        let bent = draw(1.0, 2.0);
+        assert_ne!(bent, draw(1.0, 0.0));
+        let off = bent.images.iter().zip(&bent.targets).filter(|(a, b)| (**a - **b).abs() > 0.5);
+        assert!(off.count() < bent.images.len() / 50);
+        assert_eq!(bent.targets, bent.weights);
+        assert_eq!(draw(0.0, 2.0), draw(0.0, 0.0));
+    }
+
+    #[test]
+    fn distances_are_those_of_the_patch_as_it_is_drawn() {
+        let settings = Settings { warp_share: 1.0, elastic_px: 2.0, ..plain() };
+        let mut drawn = batch(only(&[pattern(200, 150)]), &settings, (1, 0, 0), 3);
+        assert!(drawn.distances.is_empty());
+        drawn.measure_distances(64);
+        assert_eq!(drawn.distances.len(), drawn.targets.len());
+        for (distance, target) in drawn.distances.iter().zip(&drawn.targets) {
+            assert_eq!(*distance < 0.0, *target > 0.5);
+        }
     }
 
     #[test]

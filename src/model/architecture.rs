@@ -209,7 +209,7 @@ impl Architecture {
 
     /// Numbers that are held at a time for each pixel of an image, at most: measured, with 8 to 32
     /// base features in f32 and bf16, the allocator's losses included.
-    pub(super) fn maps_per_px(&self) -> u64 {
+    pub(crate) fn maps_per_px(&self) -> u64 {
         let maps = match self.normalisation {
             Normalisation::Batch => 9,
             // Not folded, it makes maps of its own.

@@ -39,16 +39,18 @@ impl Skip {
         }
     }
 
-    /// The skip's features, weighted; `below` are those that come up to meet them.
+    /// The skip's features, weighted; `below` are those that come up to meet them. `show` is shown
+    /// the weights of pixels, `[n, heads, h, w]`.
     pub(super) fn forward(
         &self,
         skip: Tensor,
         below: &Tensor,
         train: bool,
+        show: &mut dyn FnMut(&Tensor),
     ) -> Result<Tensor, TchError> {
         match self {
-            Skip::Gate(gate) => gate.forward(&skip, below, train),
-            Skip::Features(attention) => attention.forward(skip),
+            Skip::Gate(gate) => gate.forward(&skip, below, train, show),
+            Skip::Features(attention) => attention.forward_showing(skip, show),
         }
     }
 }
@@ -98,8 +100,15 @@ impl AttentionGate {
         self.weigh.forward(&agreement, train)?.f_sigmoid()
     }
 
-    fn forward(&self, skip: &Tensor, below: &Tensor, train: bool) -> Result<Tensor, TchError> {
+    fn forward(
+        &self,
+        skip: &Tensor,
+        below: &Tensor,
+        train: bool,
+        show: &mut dyn FnMut(&Tensor),
+    ) -> Result<Tensor, TchError> {
         let weights = self.weights(skip, below, train)?;
+        show(&weights);
         if self.heads == 1 {
             return skip.f_mul(&weights);
         }
@@ -165,12 +174,23 @@ impl FeatureAttention {
         Ok(FeatureAttention { channel: Some(channel), spatial: Some(spatial) })
     }
 
-    pub(super) fn forward(&self, mut x: Tensor) -> Result<Tensor, TchError> {
+    pub(super) fn forward(&self, x: Tensor) -> Result<Tensor, TchError> {
+        self.forward_showing(x, &mut |_| ())
+    }
+
+    /// The same; `show` is shown the weights of pixels, `[n, 1, h, w]`.
+    fn forward_showing(
+        &self,
+        mut x: Tensor,
+        show: &mut dyn FnMut(&Tensor),
+    ) -> Result<Tensor, TchError> {
         if let Some(channel) = &self.channel {
             x = x.f_mul(&channel.weights(&x)?)?;
         }
         if let Some(spatial) = &self.spatial {
-            x = x.f_mul(&spatial.weights(&x)?)?;
+            let weights = spatial.weights(&x)?;
+            show(&weights);
+            x = x.f_mul(&weights)?;
         }
         Ok(x)
     }
@@ -292,7 +312,10 @@ mod tests {
             let weights = gate.weights(&skip, &below, false).unwrap();
             prop_assert_eq!(weights.size(), vec![2, heads, height, width]);
             prop_assert!(weights.min().double_value(&[]) >= 0.0 && largest(&weights) <= 1.0);
-            let gated = gate.forward(&skip, &below, false).unwrap();
+            let mut shown = None;
+            let mut show = |map: &Tensor| shown = Some(map.shallow_clone());
+            let gated = gate.forward(&skip, &below, false, &mut show).unwrap();
+            prop_assert_eq!(shown.unwrap(), weights.shallow_clone());
             prop_assert_eq!(gated.size(), skip.size());
             // Every feature by the weight of its head.
             for feature in 0..n {

@@ -1,4 +1,5 @@
-//! Logits: what the network answers in training, at full resolution and from its auxiliary heads.
+//! Logits: what the network answers in training, at full resolution and from its auxiliary heads,
+//! and where its attention was.
 
 use tch::{Kind, TchError, Tensor};
 
@@ -9,11 +10,18 @@ pub(crate) struct Logits {
     pub(crate) full: Tensor,
     /// Of the auxiliary heads, enlarged to the image's size, each with its share of the loss.
     scales: Vec<(Tensor, f64)>,
+    /// Maps of attention on the skips, `[n, heads, h', w']` from 0 to 1, each at its own
+    /// resolution, coarsest first; none without it.
+    pub(crate) attention: Vec<Tensor>,
 }
 
 impl Logits {
     /// `scales` are the auxiliary heads', coarsest first.
-    pub(super) fn new(full: &Tensor, scales: &[Tensor]) -> Result<Logits, TchError> {
+    pub(super) fn new(
+        full: &Tensor,
+        scales: &[Tensor],
+        attention: Vec<Tensor>,
+    ) -> Result<Logits, TchError> {
         let full = full.f_to_kind(Kind::Float)?;
         let (_, _, height, width) = full.size4()?;
         let enlarged = |(coarser, logits): (usize, &Tensor)| {
@@ -23,7 +31,7 @@ impl Logits {
             Ok((logits, 0.5_f64.powi(coarser as i32 + 1)))
         };
         let scales = scales.iter().rev().enumerate().map(enlarged);
-        Ok(Logits { full, scales: scales.collect::<Result<_, TchError>>()? })
+        Ok(Logits { full, scales: scales.collect::<Result<_, TchError>>()?, attention })
     }
 
     /// A loss of all of them: the mean of each one's, weighted by its share.
@@ -54,14 +62,14 @@ mod tests {
             Tensor::full([1, 1, side, side], value, (Kind::Float, tch::Device::Cpu))
         };
         let coarse = [constant(16.0, 2), constant(4.0, 4), constant(2.0, 8)];
-        let logits = Logits::new(&constant(1.0, 16), &coarse).unwrap();
+        let logits = Logits::new(&constant(1.0, 16), &coarse, Vec::new()).unwrap();
         let mean = |logits: &Tensor| {
             assert_eq!(logits.size(), [1, 1, 16, 16]);
             Ok(logits.mean(Kind::Float))
         };
         let loss = logits.loss(mean).unwrap().double_value(&[]);
         assert!((loss - (1.0 + 1.0 + 1.0 + 2.0) / 1.875).abs() < 1e-6, "{loss}");
-        let alone = Logits::new(&constant(3.0, 16), &[]).unwrap();
+        let alone = Logits::new(&constant(3.0, 16), &[], Vec::new()).unwrap();
         assert_eq!(alone.loss(mean).unwrap().double_value(&[]), 3.0);
     }
 }

@@ -129,7 +129,8 @@ impl Inference {
     pub(crate) fn forward(&self, images: &Tensor) -> Result<Tensor> {
         channels_last(images, self.kind)
             .and_then(|images| {
-                let logits = self.layers.forward(&images, false, &mut Vec::new())?;
+                let (mut scales, show) = (Vec::new(), &mut |_: &Tensor| ());
+                let logits = self.layers.forward(&images, false, &mut scales, show)?;
                 logits.f_to_kind(Kind::Float)
             })
             .map_err(torch("running the network"))
@@ -165,7 +166,25 @@ impl Network {
         let precision = if self.kind == Kind::Float { Precision::F32 } else { Precision::Bf16 };
         let mut replica = Network::new(self.architecture, 0, device, precision)?;
         replica.variables.copy(&self.variables).map_err(torch("copying the network"))?;
+        replica.freeze_encoder(self.layers.frozen)?;
         Ok(replica)
+    }
+
+    /// Leaves the first stages of the encoder as they are in training: weights and statistics.
+    pub(crate) fn freeze_encoder(&mut self, stages: usize) -> Result<()> {
+        self.layers.frozen = stages;
+        for (name, parameter) in self.variables() {
+            if parameter.requires_grad() && self.is_frozen(&name) {
+                let _ =
+                    parameter.f_set_requires_grad(false).map_err(torch("freezing the network"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether training leaves a parameter or statistic as it is.
+    pub(crate) fn is_frozen(&self, name: &str) -> bool {
+        (0..self.layers.frozen).any(|stage| name.starts_with(&format!("encoder{stage}.")))
     }
 
     /// Its shape.
@@ -202,9 +221,10 @@ impl Network {
     pub(crate) fn forward(&self, images: &Tensor, train: bool) -> Result<Logits> {
         channels_last(images, self.kind)
             .and_then(|images| {
-                let mut scales = Vec::new();
-                let full = self.layers.forward(&images, train, &mut scales)?;
-                Logits::new(&full, &scales)
+                let (mut scales, mut attention) = (Vec::new(), Vec::new());
+                let mut show = |map: &Tensor| attention.push(map.shallow_clone());
+                let full = self.layers.forward(&images, train, &mut scales, &mut show)?;
+                Logits::new(&full, &scales, attention)
             })
             .map_err(torch("running the network"))
     }

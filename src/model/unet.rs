@@ -47,11 +47,17 @@ struct Decoder {
 }
 
 impl Decoder {
-    /// What goes into the merge. Maps are dropped as soon as they are used: those at full resolution
-    /// are what memory goes to.
-    fn join(&self, skip: Tensor, below: Tensor, train: bool) -> Result<Tensor, TchError> {
+    /// What goes into the merge; `show` is shown the attention map. Maps are dropped as soon as they
+    /// are used: those at full resolution are what memory goes to.
+    fn join(
+        &self,
+        skip: Tensor,
+        below: Tensor,
+        train: bool,
+        show: &mut dyn FnMut(&Tensor),
+    ) -> Result<Tensor, TchError> {
         let skip = match &self.skip {
-            Some(weighed) => weighed.forward(skip, &below, train)?,
+            Some(weighed) => weighed.forward(skip, &below, train, show)?,
             None => skip,
         };
         Tensor::f_cat(&[skip, below], 1)
@@ -78,6 +84,8 @@ pub(super) struct UNet {
     head: Conv,
     /// Heads of the coarser scales, coarsest first, for training (Lee et al. 2015).
     auxiliary: Vec<Conv>,
+    /// Stages of the encoder, from the first, that training leaves as they are.
+    pub(super) frozen: usize,
 }
 
 impl UNet {
@@ -119,22 +127,25 @@ impl UNet {
             .rev()
             .map(|level| Conv::new(&(path / format!("auxiliary{level}")), features(level), 1, 1))
             .collect::<Result<_, TchError>>()?;
-        Ok(UNet { encoders, bottom, bottleneck, decoders, head, auxiliary })
+        Ok(UNet { encoders, bottom, bottleneck, decoders, head, auxiliary, frozen: 0 })
     }
 
     /// Images `[n, 1, h, w]` → logits of the same shape; h and w multiples of the stride.
     ///
-    /// With `train`, `scales` is given the logits of the auxiliary heads, coarsest first.
+    /// With `train`, `scales` is given the logits of the auxiliary heads, coarsest first. `show` is
+    /// shown the maps of attention on the skips, `[n, heads, h', w']`, coarsest first.
     pub(super) fn forward(
         &self,
         images: &Tensor,
         train: bool,
         scales: &mut Vec<Tensor>,
+        show: &mut dyn FnMut(&Tensor),
     ) -> Result<Tensor, TchError> {
         let mut skips = Vec::with_capacity(LEVELS);
         let mut x = images.shallow_clone();
-        for encoder in &self.encoders {
-            let features = encoder.forward(&x, train)?;
+        for (level, encoder) in self.encoders.iter().enumerate() {
+            // The running statistics of a frozen stage stay as they are, so it goes by them.
+            let features = encoder.forward(&x, train && level >= self.frozen)?;
             x = features.f_max_pool2d([2, 2], [2, 2], [0, 0], [1, 1], false)?;
             skips.push(features);
         }
@@ -147,7 +158,7 @@ impl UNet {
             let below = decoder.up.forward(&x)?;
             let skip =
                 skips.pop().ok_or_else(|| TchError::Torch("more decoders than encoders".into()))?;
-            x = decoder.merge.forward(&decoder.join(skip, below, train)?, train)?;
+            x = decoder.merge.forward(&decoder.join(skip, below, train, show)?, train)?;
             if let Some(head) = heads.next() {
                 scales.push(head.forward(&x)?);
             }
@@ -166,6 +177,7 @@ impl Fold for UNet {
             decoders: self.decoders.folded(kind, device)?,
             head: self.head.folded(kind, device)?,
             auxiliary: Vec::new(),
+            frozen: self.frozen,
         })
     }
 }

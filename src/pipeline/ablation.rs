@@ -197,12 +197,13 @@ fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.chars().all(plain)
 }
 
-/// Puts what is in `changes` over what is in `table`, section by section.
-fn overlay(table: &mut toml::Table, changes: toml::Table) {
-    for (key, change) in changes {
-        match (table.get_mut(&key), change) {
-            (Some(toml::Value::Table(own)), toml::Value::Table(change)) => overlay(own, change),
-            (_, change) => drop(table.insert(key, change)),
+/// Puts what is in `changes` over what is in `config`, key by key of each section: a loss that is
+/// named takes the place of the other one, and is not added to it.
+fn overlay(config: &mut toml::Table, changes: toml::Table) {
+    for (section, change) in changes {
+        match (config.get_mut(&section), change) {
+            (Some(toml::Value::Table(own)), toml::Value::Table(change)) => own.extend(change),
+            (_, change) => drop(config.insert(section, change)),
         }
     }
 }
@@ -413,6 +414,16 @@ mod tests {
         let variants = read_variants(&shipped, &RunConfig::default()).unwrap();
         assert_eq!(variants.len(), 7);
         assert_eq!(variants[1].config, RunConfig::default(), "gates are the default");
+    }
+
+    #[test]
+    fn a_variant_with_a_loss_has_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("variants.toml");
+        std::fs::write(&path, "[[variant]]\nname = \"a\"\ntrain.loss.focal = 1.0\n").unwrap();
+        let variants = read_variants(&path, &RunConfig::default()).unwrap();
+        let terms: Vec<_> = variants[0].config.train.loss.iter().collect();
+        assert_eq!(terms, [(&crate::train::Term::Focal, &1.0)]);
     }
 
     #[test]

@@ -65,7 +65,11 @@ fn recipe(origin: &Origin, card: &Card) -> Result<Recipe> {
     let config = run.config_of(last, &here)?.ok_or_else(unknown)?;
     let mut folders = config.data.micrographs.iter().filter_map(|micrographs| micrographs.parent());
     let simulated = folders.find_map(|folder| simulated(folder).transpose()).transpose()?;
-    let start = if card.started_from.is_some() { Start::Default } else { Start::Scratch };
+    let start = match config.train.start {
+        Start::Model(path) => Start::Model(path),
+        _ if card.started_from.is_some() => Start::Default,
+        _ => Start::Scratch,
+    };
     let config = RunConfig {
         data: Data { validation_share: config.data.validation_share, ..Data::default() },
         train: train::Settings { start, ..config.train },

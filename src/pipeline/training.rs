@@ -69,16 +69,61 @@ const LONE_THRESHOLD: f32 = 0.4;
 /// The model whose weights a training with these settings starts from; none: from the seed alone.
 pub fn base(config: &RunConfig) -> Result<Option<Origin>> {
     let default = Origin::Default;
-    Ok(match config.train.start {
+    let base = match &config.train.start {
         Start::Default if default.card()?.architecture == config.model => Some(default),
         Start::Default | Start::Scratch => None,
-    })
+        Start::Model(path) => {
+            let model = Origin::locate(path)?;
+            let architecture = model.card()?.architecture;
+            if architecture != config.model {
+                let features = architecture.base_features;
+                return Err(Error::setting(
+                    "train.start",
+                    format!("{model} has another architecture than [model] asks for"),
+                    match architecture.preset() {
+                        Some(_) => {
+                            let name = architecture.name();
+                            format!("--architecture {name} --base-features {features}")
+                        }
+                        None => "make [model] what `picker model show` tells of it".to_string(),
+                    },
+                ));
+            }
+            Some(model)
+        }
+    };
+    if base.is_none() && config.train.freeze_encoder_stages > 0 {
+        return Err(Error::setting(
+            "train.freeze_encoder_stages",
+            "training starts from nothing, so these stages would stay as they were drawn",
+            "start from a model of the same architecture: start under [train], or --from MODEL",
+        ));
+    }
+    Ok(base)
+}
+
+/// The same; refused if a training in this run would replace it.
+pub fn base_in(run: &RunDir, config: &RunConfig) -> Result<Option<Origin>> {
+    let base = base(config)?;
+    let absolute = |path: &Path| path.canonicalize().ok();
+    if let Some(Origin::File(file)) = &base
+        && let Some((file, own)) = absolute(file).zip(absolute(&run.model()))
+        && file.starts_with(own)
+    {
+        return Err(Error::setting(
+            "train.start",
+            format!("the training would replace {}, which it starts from", file.display()),
+            "name another run directory with --out",
+        ));
+    }
+    Ok(base)
 }
 
 /// Trains, or goes on with a training that was interrupted.
 pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<Outcome> {
     let request = &job.request;
     let config = request.config;
+    let base = base_in(job.run, config)?;
     let mut gathering = |event: labelled::Event| observe(Event::Gathering(event));
     let paired = request.pair(&mut gathering)?;
     let fingerprint = paired.fingerprint.clone();
@@ -87,7 +132,6 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
         items.iter().map(|item| item.source.name.clone()).collect::<Vec<_>>()
     };
     let loss = config.train.loss(config.labels.completeness);
-    let base = base(config)?;
     let card = Card {
         schema: 1,
         picker_version: env!("CARGO_PKG_VERSION").to_string(),

@@ -18,6 +18,8 @@ pub(super) struct Part {
     pub(super) images: Tensor,
     pub(super) targets: Tensor,
     pub(super) weights: Tensor,
+    /// From the outlines of the disks, where the loss needs them.
+    pub(super) distances: Option<Tensor>,
     /// Of all patches of the update.
     pub(super) share: f64,
 }
@@ -34,11 +36,15 @@ pub(super) fn draw_ahead<'scope, 'env>(
 ) -> Receiver<Result<Update>> {
     let (sender, updates) = sync_channel(AHEAD);
     scope.spawn(move || {
+        let patches = job.settings.patches_in(epoch, job.patches);
         let mut batch = Batch::default();
         for step in 0..steps {
             let key = (job.card.seed, epoch, step);
-            patches::draw_batch(job.pool, job.patches, key, job.settings.batch_size, &mut batch);
-            let side = job.patches.patch_px;
+            patches::draw_batch(job.pool, &patches, key, job.settings.batch_size, &mut batch);
+            let side = patches.patch_px;
+            if job.loss.needs_distances() {
+                batch.measure_distances(side);
+            }
             let update = upload(&batch, side, job.machine.devices(), job.settings.patches_at_once);
             if sender.send(update.map_err(torch("preparing patches"))).is_err() {
                 break;
@@ -55,6 +61,7 @@ pub(super) fn upload(
     devices: &[Device],
     at_once: usize,
 ) -> Result<Update, TchError> {
+    let measured = !batch.distances.is_empty();
     let each = batch.len.div_ceil(devices.len());
     let of_device = |(number, device): (usize, &Device)| {
         let (first, last) = (number * each, ((number + 1) * each).min(batch.len));
@@ -72,6 +79,7 @@ pub(super) fn upload(
                     images: tensor(&batch.images)?,
                     targets: tensor(&batch.targets)?,
                     weights: tensor(&batch.weights)?,
+                    distances: measured.then(|| tensor(&batch.distances)).transpose()?,
                     share: (last - first) as f64 / batch.len as f64,
                 })
             })

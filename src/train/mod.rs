@@ -5,171 +5,35 @@
 //! numbers from (seed, epoch), and a checkpoint holds weights, optimiser and history; so a run
 //! that was killed and resumed ends with the very same weights.
 
+mod average;
 mod loader;
 mod loss;
+mod memory;
 mod optim;
+mod rates;
 mod schedule;
+mod settings;
 mod trainer;
 mod validation;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
 
 use crate::error::{Error, Result};
-use crate::labels::Completeness;
 use crate::labels::patches::{self, Pool};
 use crate::model::checkpoint::{self, Card};
-use crate::model::{Machine, Model, Network, Origin, Precision};
+use crate::model::{Machine, Model, Network, Origin};
 
 use loader::draw_ahead;
-pub use loss::{Loss, PartialLoss};
+pub use loss::{AttentionLoss, Focal, Loss, Sum, Term, Tversky};
 use schedule::Progress;
 pub use schedule::Schedule;
+pub use settings::{Settings, Stage, Start};
 use trainer::Trainer;
 pub use validation::{Judged, Validation, judge};
 use validation::{best, exhausted, tolerance};
-
-/// How the network is trained.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Settings {
-    /// The weights that training starts from.
-    pub start: Start,
-    /// Most epochs; one epoch is `patches_per_epoch` patches and one validation.
-    pub epochs: usize,
-    /// Patches drawn in an epoch.
-    pub patches_per_epoch: usize,
-    /// Patches in one update of the weights.
-    pub batch_size: usize,
-    /// Patches that go through the network at once; gradients add up until a batch is full.
-    pub patches_at_once: usize,
-    /// Highest learning rate.
-    pub learning_rate: f64,
-    /// How the learning rate goes.
-    pub schedule: Schedule,
-    /// Share of the training in which the learning rate rises.
-    pub warm_up: f64,
-    /// Decoupled weight decay of the kernels.
-    pub weight_decay: f64,
-    /// Joint norm to which gradients are clipped.
-    pub clip_norm: f64,
-    /// Share of the Dice term in the loss; the rest is cross-entropy.
-    pub dice_share: f64,
-    /// Background that the network takes for a particle with a probability above this is left out
-    /// of the loss; 1 leaves nothing out.
-    pub forgive_above: f64,
-    /// What unlabelled pixels are when labels are partial.
-    pub partial_loss: PartialLoss,
-    /// Share of the unlabelled area that particles' disks cover; for the non-negative estimator.
-    pub particle_share: f64,
-    /// Training stops after this many epochs without a better F1 on validation.
-    pub patience: usize,
-    /// Number format of the computations.
-    pub precision: Precision,
-}
-
-/// The weights that a training starts from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Start {
-    /// Those of the default model, if it has the architecture that is asked for.
-    #[default]
-    Default,
-    /// None: they are drawn from the seed.
-    Scratch,
-}
-
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            start: Start::Default,
-            epochs: 20,
-            patches_per_epoch: 320,
-            batch_size: 16,
-            patches_at_once: 16,
-            learning_rate: 2e-3,
-            schedule: Schedule::OneCycle,
-            warm_up: 0.15,
-            weight_decay: 1e-2,
-            clip_norm: 1.0,
-            dice_share: 0.5,
-            forgive_above: 1.0,
-            partial_loss: PartialLoss::Balanced,
-            particle_share: 0.15,
-            patience: 12,
-            precision: Precision::Auto,
-        }
-    }
-}
-
-impl Settings {
-    /// Refuses values that cannot be trained with.
-    pub fn check(&self) -> Result<()> {
-        let fail = |name: &str, what: String| {
-            Err(Error::setting(
-                format!("train.{name}"),
-                what,
-                "see configs/default.toml for its meaning",
-            ))
-        };
-        for (name, value) in [
-            ("epochs", self.epochs),
-            ("patches_per_epoch", self.patches_per_epoch),
-            ("batch_size", self.batch_size),
-            ("patches_at_once", self.patches_at_once),
-            ("patience", self.patience),
-        ] {
-            if value == 0 {
-                return fail(name, "must be at least 1".into());
-            }
-        }
-        if self.patches_per_epoch < self.batch_size {
-            return fail(
-                "patches_per_epoch",
-                format!("is less than one batch of {}", self.batch_size),
-            );
-        }
-        if self.learning_rate <= 0.0 || !self.learning_rate.is_finite() {
-            return fail(
-                "learning_rate",
-                format!("{} is not a positive number", self.learning_rate),
-            );
-        }
-        for (name, value, most) in [
-            ("warm_up", self.warm_up, 0.9),
-            ("weight_decay", self.weight_decay, 1.0),
-            ("dice_share", self.dice_share, 1.0),
-            ("forgive_above", self.forgive_above, 1.0),
-            ("particle_share", self.particle_share, 0.9),
-        ] {
-            if !(0.0..=most).contains(&value) {
-                return fail(name, format!("{value} is not between 0 and {most}"));
-            }
-        }
-        if self.clip_norm <= 0.0 {
-            return fail("clip_norm", format!("{} is not a positive number", self.clip_norm));
-        }
-        Ok(())
-    }
-
-    /// What is minimised with labels of this kind.
-    pub fn loss(&self, labels: Completeness) -> Loss {
-        match labels {
-            Completeness::Complete => {
-                Loss::Labelled { dice_share: self.dice_share, forgive_above: self.forgive_above }
-            }
-            Completeness::Partial => Loss::Partial(self.partial_loss, self.particle_share),
-        }
-    }
-
-    fn steps_per_epoch(&self) -> usize {
-        self.patches_per_epoch / self.batch_size
-    }
-}
 
 /// All that one training needs.
 #[derive(Debug)]
@@ -299,7 +163,7 @@ pub fn train(
     if let Some(base) = job.base {
         checkpoint::load_weights(base, &network)?;
     }
-    let mut trainer = Trainer::new(network, job.machine.devices(), job.loss, settings)?;
+    let mut trainer = Trainer::new(network, job.machine.devices(), &job.loss, settings)?;
     let mut epochs = resume(job, &mut trainer)?;
     if !epochs.is_empty() {
         observe(Event::Resumed(&epochs));
@@ -308,7 +172,7 @@ pub fn train(
     while epochs.len() < settings.epochs && !exhausted(&epochs, tolerance, settings.patience) {
         let started = Instant::now();
         let mut epoch = run_epoch(job, &mut trainer, &epochs, observe, cancelled)?;
-        let result = judge(&trainer.network().for_inference()?, job.card, job.validation)?;
+        let result = judge(&trainer.result().for_inference()?, job.card, job.validation)?;
         epoch.seconds = started.elapsed().as_secs_f64();
         (epoch.threshold, epoch.precision, epoch.recall, epoch.f1) =
             (result.threshold, result.scores.precision, result.scores.recall, result.scores.f1);
@@ -321,7 +185,7 @@ pub fn train(
                 epoch: epochs.len(),
                 ..job.card.clone()
             };
-            checkpoint::write(&model_path(job.folder), &card, &trainer.network().variables())?;
+            checkpoint::write(&model_path(job.folder), &card, &trainer.result().variables())?;
         }
         // The checkpoint last: it says that the model before it is complete.
         store(job, &trainer, &epochs)?;
@@ -330,20 +194,14 @@ pub fn train(
     Ok(epochs)
 }
 
-fn all_tensors(trainer: &Trainer) -> BTreeMap<String, Tensor> {
-    let mut tensors = trainer.network().variables();
-    tensors.extend(trainer.optimiser().state());
-    tensors
-}
-
 fn store(job: &Job, trainer: &Trainer, epochs: &[Epoch]) -> Result<()> {
     let state = State {
         fingerprint: job.fingerprint.to_string(),
         seed: job.card.seed,
-        optimiser_steps: trainer.optimiser().steps(),
+        optimiser_steps: trainer.steps(),
         epochs: epochs.to_vec(),
     };
-    checkpoint::write(&checkpoint_path(job.folder), &state, &all_tensors(trainer))
+    checkpoint::write(&checkpoint_path(job.folder), &state, &trainer.tensors())
 }
 
 fn resume(job: &Job, trainer: &mut Trainer) -> Result<Vec<Epoch>> {
@@ -356,7 +214,7 @@ fn resume(job: &Job, trainer: &mut Trainer) -> Result<Vec<Epoch>> {
     if state.fingerprint != job.fingerprint {
         return Ok(Vec::new());
     }
-    checkpoint::fill(&all_tensors(trainer), &tensors, &checkpoint)?;
+    checkpoint::fill(&trainer.tensors(), &tensors, &checkpoint)?;
     trainer.resume_at(state.optimiser_steps)?;
     Ok(state.epochs)
 }
@@ -413,4 +271,110 @@ fn run_epoch(
         loader_wait: waited / seconds,
         seconds,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coords::Coordinate;
+    use crate::labels::{self, Completeness, Labelled};
+    use crate::model::{Architecture, Precision};
+    use crate::preprocess::{Area, Prepared, Repairs};
+    use crate::units::{Frame, Shape};
+    use ndarray::Array2;
+
+    /// A micrograph of dark blobs.
+    fn blobs() -> (Prepared, Vec<Coordinate>) {
+        let shape = Shape { width: 96, height: 96 };
+        let centres = [(20, 24), (70, 18), (44, 52), (16, 76), (78, 74)];
+        let image = Array2::from_shape_fn((96, 96), |(y, x)| {
+            let near = |&(cx, cy): &(usize, usize)| x.abs_diff(cx).pow(2) + y.abs_diff(cy).pow(2);
+            let distance = centres.iter().map(near).min().unwrap();
+            (if distance < 50 { -1.5 } else { 0.5 }) + ((x * 7 + y * 13) % 11) as f32 / 20.0
+        });
+        let prepared = Prepared {
+            image,
+            valid: Area::whole((96, 96)),
+            frame: Frame { mic: shape, work: shape },
+            repairs: Repairs::default(),
+        };
+        let at = |&(x, y): &(usize, usize)| Coordinate {
+            x_mic_px: x as f64,
+            y_mic_px: y as f64,
+            score: None,
+        };
+        (prepared, centres.iter().map(at).collect())
+    }
+
+    /// Trains in `folder`, interrupted after so many steps; what was kept, if it came to the end.
+    fn trained(folder: &Path, settings: &Settings, interrupted: usize) -> Option<Vec<u8>> {
+        let (prepared, truth) = blobs();
+        let labels = labels::Settings::default();
+        let labelled: Vec<Labelled> =
+            vec![labels::paint(prepared.clone(), &truth, 7.0, 0.0, &labels)];
+        let card = Card {
+            architecture: Architecture { base_features: 4, ..Architecture::default() },
+            particle_radius_px: Some(7.0),
+            ..Origin::Default.card().unwrap()
+        };
+        let mut steps = 0;
+        let done = std::cell::Cell::new(0);
+        let job = Job {
+            pool: Pool { labelled: &labelled, pseudo_labelled: &[] },
+            loss: settings.loss(Completeness::Complete),
+            base: None,
+            validation: &[Validation { prepared, truth }],
+            settings,
+            patches: &patches::Settings { patch_px: 64, ..patches::Settings::default() },
+            card: &card,
+            machine: &Machine::cpu(1),
+            folder,
+            fingerprint: "the same",
+        };
+        let ended = train(
+            &job,
+            &mut |event| {
+                steps += usize::from(matches!(event, Event::Step { .. }));
+                done.set(steps);
+            },
+            &|| done.get() >= interrupted,
+        );
+        assert_eq!(ended.is_err(), interrupted < usize::MAX);
+        ended.is_ok().then(|| std::fs::read(model_path(folder)).unwrap())
+    }
+
+    #[test]
+    fn stopped_and_resumed_a_training_ends_with_the_very_same_weights() {
+        let averaging = Settings {
+            ema_decay: 0.9,
+            schedule: Schedule::Plateau,
+            warm_up: 0.4,
+            layer_decay: 0.8,
+            attention_rate: 2.0,
+            ..Settings::default()
+        };
+        let staged = Settings {
+            stages: vec![Stage { share: 0.5, patch_px: 32 }],
+            loss: Sum::from([(Term::Focal, 1.0), (Term::Boundary, 0.01)]),
+            attention_loss: AttentionLoss { supervision: 0.1, ..AttentionLoss::default() },
+            freeze_encoder_stages: 1,
+            ..Settings::default()
+        };
+        for settings in [Settings::default(), averaging, staged] {
+            let settings = Settings {
+                epochs: 3,
+                patches_per_epoch: 12,
+                batch_size: 4,
+                precision: Precision::F32,
+                ..settings
+            };
+            let [whole, stopped] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+            let expected = trained(whole.path(), &settings, usize::MAX).unwrap();
+            // In the second epoch, and right after it.
+            assert!(trained(stopped.path(), &settings, 4).is_none());
+            assert!(trained(stopped.path(), &settings, 3).is_none());
+            let resumed = trained(stopped.path(), &settings, usize::MAX).unwrap();
+            assert!(resumed == expected, "{settings:?}");
+        }
+    }
 }

@@ -1,12 +1,14 @@
 //! `AdamW` with visible state: gradients → parameters, moments that can be saved and restored.
 //!
 //! Decoupled weight decay (Loshchilov and Hutter 2019) on kernels only, not on biases and norms.
+//! Each parameter has its own factor of the learning rate. Frozen parameters are left out.
 //! Restoring the state continues bit for bit.
 
 use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
+use super::{Settings, rates};
 use crate::error::Result;
 use crate::model::{Network, torch};
 
@@ -25,21 +27,24 @@ pub(super) struct AdamW {
 #[derive(Debug)]
 struct Slot {
     name: String,
+    /// Of the learning rate.
+    factor: f64,
     parameter: Tensor,
     mean: Tensor,
     square: Tensor,
 }
 
 impl AdamW {
-    pub(super) fn new(network: &Network, weight_decay: f64) -> AdamW {
+    pub(super) fn new(network: &Network, settings: &Settings) -> AdamW {
         let trainable = network.variables().into_iter().filter(|(_, v)| v.requires_grad());
         let slots = trainable
             .map(|(name, parameter)| {
                 let zeros = || parameter.zeros_like().set_requires_grad(false);
-                Slot { name, mean: zeros(), square: zeros(), parameter }
+                let factor = rates::factor(&name, settings);
+                Slot { name, factor, mean: zeros(), square: zeros(), parameter }
             })
             .collect();
-        AdamW { slots, weight_decay, steps: 0 }
+        AdamW { slots, weight_decay: settings.weight_decay, steps: 0 }
     }
 
     /// Forgets the gradients of the step before.
@@ -88,10 +93,16 @@ impl AdamW {
             if !gradient.defined() {
                 continue;
             }
-            slot.update(&gradient, learning_rate, self.weight_decay, correction1, correction2)
+            let rate = slot.factor * learning_rate;
+            slot.update(&gradient, rate, self.weight_decay, correction1, correction2)
                 .map_err(torch("updating weights"))?;
         }
         Ok(())
+    }
+
+    /// Whether it updates a parameter whose name is so.
+    pub(super) fn updates(&self, name: impl Fn(&str) -> bool) -> bool {
+        self.slots.iter().any(|slot| name(&slot.name))
     }
 
     /// Moments by name, for a checkpoint; the number of steps goes separately.

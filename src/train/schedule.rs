@@ -96,6 +96,14 @@ mod tests {
     }
 
     #[test]
+    fn without_a_warm_up_one_cycle_is_the_plain_cosine() {
+        let rates = rates(Schedule::OneCycle);
+        assert_eq!(rates[0], 1.0);
+        assert!((rates[350] - 0.5).abs() < 1e-3 && rates[699] < 2e-3);
+        assert!(rates.is_sorted_by(|a, b| a > b));
+    }
+
+    #[test]
     fn cosine_restarts_start_anew_after_one_and_three_sevenths() {
         let rates = rates(Schedule::CosineRestarts);
         let jumps: Vec<usize> = (1..700).filter(|&i| rates[i] > rates[i - 1]).collect();
@@ -107,5 +115,12 @@ mod tests {
         let at = |history| Progress { step: 50, steps: 100, warm_up: 0.1, history };
         assert_eq!(Schedule::Plateau.rate(1.0, at(&[0.5, 0.6, 0.7])), 1.0);
         assert_eq!(Schedule::Plateau.rate(1.0, at(&[0.7, 0.6, 0.6, 0.7, 0.5, 0.6])), 0.5);
+    }
+
+    #[test]
+    fn a_plateau_warms_up_first() {
+        let at = |step| Progress { step, steps: 100, warm_up: 0.2, history: &[0.5; 9] };
+        assert!((Schedule::Plateau.rate(1.0, at(0)) - 0.04).abs() < 1e-9);
+        assert_eq!(Schedule::Plateau.rate(1.0, at(20)), 0.5);
     }
 }

@@ -4,52 +4,81 @@
 //! added up on the first, which updates its weights and hands them on. This is the same sum as one
 //! device makes of as many parts; batch normalisation and Dice see a part at a time in both.
 
+use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::thread::ScopedJoinHandle;
 
 use tch::{Kind, TchError, Tensor};
 
+use super::average::Average;
 use super::loader::{Part, Update};
-use super::loss::Loss;
+use super::loss::{AttentionLoss, Loss, Pixels};
 use super::optim::AdamW;
+use super::rates;
 use crate::error::{Error, Result};
 use crate::model::{Device, Network, torch};
+
+/// What is minimised.
+#[derive(Debug)]
+struct Objective {
+    loss: Loss,
+    attention: AttentionLoss,
+}
 
 /// A network in training.
 pub(super) struct Trainer {
     /// The one whose weights count, then its replicas.
     networks: Vec<Network>,
     optimiser: AdamW,
-    loss: Loss,
+    average: Option<Average>,
+    objective: Objective,
     clip_norm: f64,
 }
 
 impl Trainer {
     /// `network` is on the first of the devices.
     pub(super) fn new(
-        network: Network,
+        mut network: Network,
         devices: &[Device],
-        loss: Loss,
+        loss: &Loss,
         settings: &super::Settings,
     ) -> Result<Trainer> {
-        let optimiser = AdamW::new(&network, settings.weight_decay);
+        network.freeze_encoder(settings.freeze_encoder_stages)?;
+        let optimiser = AdamW::new(&network, settings);
+        if settings.attention_rate != 1.0 && !optimiser.updates(rates::is_attention) {
+            return Err(no_attention("attention_rate"));
+        }
+        let average = (settings.ema_decay > 0.0)
+            .then(|| Average::of(&network, devices[0], settings.ema_decay))
+            .transpose()?;
         let mut networks = vec![network];
         for device in &devices[1..] {
             networks.push(networks[0].replica(*device)?);
         }
-        Ok(Trainer { networks, optimiser, loss, clip_norm: settings.clip_norm })
+        let objective = Objective { loss: loss.clone(), attention: settings.attention_loss };
+        Ok(Trainer { networks, optimiser, average, objective, clip_norm: settings.clip_norm })
     }
 
-    /// The network as trained so far.
-    pub(super) fn network(&self) -> &Network {
-        &self.networks[0]
+    /// The network that is validated and kept: the averaged one, if there is one.
+    pub(super) fn result(&self) -> &Network {
+        self.average.as_ref().map_or(&self.networks[0], Average::network)
     }
 
-    pub(super) fn optimiser(&self) -> &AdamW {
-        &self.optimiser
+    /// All that a checkpoint has to hold beside the number of updates, by name.
+    pub(super) fn tensors(&self) -> BTreeMap<String, Tensor> {
+        let mut tensors = self.networks[0].variables();
+        tensors.extend(self.optimiser.state());
+        let averaged = self.average.iter().flat_map(|average| average.network().variables());
+        tensors.extend(averaged.map(|(name, tensor)| (format!("ema.{name}"), tensor)));
+        tensors
     }
 
-    /// To be called once the tensors of network and optimiser have been filled from a checkpoint.
+    /// Updates made so far.
+    pub(super) fn steps(&self) -> i32 {
+        self.optimiser.steps()
+    }
+
+    /// To be called once [`Trainer::tensors`] have been filled from a checkpoint.
     pub(super) fn resume_at(&mut self, steps: i32) -> Result<()> {
         self.optimiser.resume_at(steps);
         self.hand_on().map_err(torch("handing weights on"))
@@ -71,18 +100,24 @@ impl Trainer {
             ));
         }
         self.optimiser.step(rate)?;
+        if let Some(average) = &mut self.average {
+            let averaged = average.update(&self.networks[0], self.optimiser.steps());
+            averaged.map_err(torch("averaging weights"))?;
+        }
         self.hand_on().map_err(torch("handing weights on"))?;
         Ok(total)
     }
 
     /// Lets each network work on its share; the losses.
     fn gradients(&mut self, update: Update) -> Result<Vec<Tensor>> {
-        let loss = self.loss;
+        let objective = &self.objective;
         let [network] = self.networks.as_mut_slice() else {
             return std::thread::scope(|scope| {
                 let shares = self.networks.iter_mut().zip(update);
                 let working: Vec<_> = shares
-                    .map(|(network, parts)| scope.spawn(move || gradients(network, &parts, loss)))
+                    .map(|(network, parts)| {
+                        scope.spawn(move || gradients(network, &parts, objective))
+                    })
                     .collect();
                 let ended = |thread: ScopedJoinHandle<Result<Tensor>>| {
                     thread.join().unwrap_or_else(|panic| resume_unwind(panic))
@@ -90,7 +125,7 @@ impl Trainer {
                 working.into_iter().map(ended).collect()
             });
         };
-        update.iter().map(|parts| gradients(network, parts, loss)).collect()
+        update.iter().map(|parts| gradients(network, parts, objective)).collect()
     }
 
     /// Adds the replicas' gradients to those of the network that counts; its running statistics
@@ -102,7 +137,8 @@ impl Trainer {
             return Ok(());
         }
         let of_replicas: Vec<_> = replicas.iter().map(Network::variables).collect();
-        for (name, variable) in first.variables() {
+        let changing = first.variables().into_iter().filter(|(name, _)| !first.is_frozen(name));
+        for (name, variable) in changing {
             let statistic = !variable.requires_grad();
             let part = |variable: &Tensor| {
                 if statistic { variable.shallow_clone() } else { variable.grad() }
@@ -140,15 +176,38 @@ impl Trainer {
     }
 }
 
+fn no_attention(setting: &str) -> Error {
+    Error::setting(
+        format!("train.{setting}"),
+        "the network of [model] has no attention that it could be for",
+        "ask for skip_attention under [model], or leave this setting out",
+    )
+}
+
 /// Adds the gradients of some patches to those that a network holds; their loss.
-fn gradients(network: &mut Network, parts: &[Part], loss: Loss) -> Result<Tensor> {
+fn gradients(network: &mut Network, parts: &[Part], objective: &Objective) -> Result<Tensor> {
     let device = network.device();
     let mut total =
         Tensor::f_zeros([], (Kind::Float, device)).map_err(torch("adding losses up"))?;
     for part in parts {
         let logits = network.forward(&part.images, true)?;
+        if objective.attention.is_any() && logits.attention.is_empty() {
+            return Err(no_attention("attention_loss"));
+        }
         let mut of_part = || {
-            let loss = logits.loss(|logits| loss.of(logits, &part.targets, &part.weights))?;
+            let mut loss = logits.loss(|logits| {
+                objective.loss.of(Pixels {
+                    logits,
+                    targets: &part.targets,
+                    weights: &part.weights,
+                    distances: part.distances.as_ref(),
+                })
+            })?;
+            if objective.attention.is_any() {
+                let maps = &logits.attention;
+                let of_maps = objective.attention.of(maps, &part.targets, &part.weights)?;
+                loss = loss.f_add(&of_maps)?;
+            }
             let loss = loss.f_mul_scalar(part.share)?;
             loss.f_backward()?;
             total.f_add_(&loss.f_detach()?).map(drop)
@@ -162,31 +221,47 @@ fn gradients(network: &mut Network, parts: &[Part], loss: Loss) -> Result<Tensor
 mod tests {
     use super::super::{Settings, loader};
     use super::*;
+    use crate::labels::Completeness;
     use crate::labels::patches::Batch;
-    use crate::model::{Architecture, Precision};
+    use crate::model::{Architecture, Precision, Preset};
+
+    const SIDE: usize = 32;
+
+    /// Six patches that differ from step to step.
+    fn batch(step: usize) -> Batch {
+        let value = |i: usize| ((i * 7919 + step * 104_729) % 1000) as f32 / 500.0 - 1.0;
+        let values: Vec<f32> = (0..6 * SIDE * SIDE).map(value).collect();
+        Batch {
+            len: 6,
+            targets: values.iter().map(|v| f32::from(*v > 0.6)).collect(),
+            weights: vec![1.0; values.len()],
+            images: values.into_iter().map(|v| v + 0.5).collect(),
+            distances: Vec::new(),
+        }
+    }
 
     /// Weights and running statistics after a few steps.
     fn trained(devices: usize, patches_at_once: usize, steps: usize) -> Vec<(String, Tensor)> {
+        let trainer = trainer(devices, patches_at_once, steps, &Settings::default());
+        trainer.networks[0].variables().into_iter().collect()
+    }
+
+    fn trainer(
+        devices: usize,
+        patches_at_once: usize,
+        steps: usize,
+        settings: &Settings,
+    ) -> Trainer {
         let architecture = Architecture { base_features: 4, ..Architecture::default() };
         let network = Network::new(architecture, 3, Device::Cpu, Precision::F32).unwrap();
-        let settings = Settings::default();
-        let loss = Loss::Labelled { dice_share: 0.5, forgive_above: 1.0 };
+        let loss = settings.loss(Completeness::Complete);
         let devices = vec![Device::Cpu; devices];
-        let mut trainer = Trainer::new(network, &devices, loss, &settings).unwrap();
-        let (side, len) = (32, 6);
+        let mut trainer = Trainer::new(network, &devices, &loss, settings).unwrap();
         for step in 0..steps {
-            let value = |i: usize| ((i * 7919 + step * 104_729) % 1000) as f32 / 500.0 - 1.0;
-            let values: Vec<f32> = (0..len * side * side).map(value).collect();
-            let batch = Batch {
-                len,
-                targets: values.iter().map(|v| f32::from(*v > 0.6)).collect(),
-                weights: vec![1.0; values.len()],
-                images: values.into_iter().map(|v| v + 0.5).collect(),
-            };
-            let update = loader::upload(&batch, side, &devices, patches_at_once).unwrap();
+            let update = loader::upload(&batch(step), SIDE, &devices, patches_at_once).unwrap();
             trainer.step(update, 1e-3).unwrap();
         }
-        trainer.network().variables().into_iter().collect()
+        trainer
     }
 
     #[test]
@@ -211,6 +286,100 @@ mod tests {
         let ((_, one), (_, together)) = (mean(1).unwrap(), mean(3).unwrap());
         assert!(one.abs().max().double_value(&[]) > 1e-3);
         assert!((one - together).abs().max().double_value(&[]) < 1e-6);
+    }
+
+    #[test]
+    fn replicas_are_averaged_as_one_network_is() {
+        let settings = Settings { ema_decay: 0.9, ..Settings::default() };
+        let averaged = |devices| trainer(devices, 6 / 2, 3, &settings).result().variables();
+        let (one, together) = (averaged(1), averaged(2));
+        for (name, one) in one.iter().filter(|(_, variable)| variable.requires_grad()) {
+            let worst = (one - &together[name]).abs().max().double_value(&[]);
+            assert!(worst < 1e-5, "{name} differs by {worst}");
+        }
+    }
+
+    #[test]
+    fn averaging_leaves_the_training_itself_alone() {
+        let averaging = Settings { ema_decay: 0.9, ..Settings::default() };
+        let averaging = trainer(1, 6, 3, &averaging);
+        let mut differs = false;
+        for (name, plain) in trained(1, 6, 3) {
+            assert_eq!(plain, averaging.networks[0].variables()[&name], "{name}");
+            differs |= plain != averaging.result().variables()[&name];
+        }
+        assert!(differs);
+    }
+
+    #[test]
+    fn frozen_stages_of_the_encoder_keep_weights_and_statistics() {
+        let settings = Settings { freeze_encoder_stages: 2, ..Settings::default() };
+        for devices in [1, 3] {
+            let before = trainer(devices, 6, 0, &settings).networks[0].variables();
+            let trained = trainer(devices, 6, 2, &settings);
+            for network in &trained.networks {
+                for (name, after) in network.variables() {
+                    let frozen = name.starts_with("encoder0.") || name.starts_with("encoder1.");
+                    // A bias before a normalisation has nothing but rounding to learn from.
+                    assert!(!frozen || after == before[&name], "{name} has changed");
+                    let weight = name.ends_with(".conv.weight") || name.ends_with("running_mean");
+                    assert!(frozen || !weight || after != before[&name], "{name} has not changed");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_lower_rate_moves_weights_less() {
+        let moved = |settings: &Settings, name: &str| {
+            let at = |steps| trainer(1, 6, steps, settings).networks[0].variables()[name].copy();
+            (at(1) - at(0)).abs().mean(Kind::Float).double_value(&[])
+        };
+        let (first, gate) = ("encoder0.first.conv.weight", "decoder0.gate.skip.conv.weight");
+        let usual = Settings { weight_decay: 0.0, ..Settings::default() };
+        let layered = Settings { layer_decay: 0.8, ..usual.clone() };
+        let attentive = Settings { attention_rate: 0.1, ..usual.clone() };
+        // The first step of Adam is the learning rate, whatever the gradient.
+        for (settings, name, expected) in [
+            (&layered, first, 0.8_f64.powi(9)),
+            (&layered, gate, 0.8),
+            (&attentive, first, 1.0),
+            (&attentive, gate, 0.1),
+        ] {
+            let ratio = moved(settings, name) / moved(&usual, name);
+            assert!((ratio / expected - 1.0).abs() < 0.02, "{name}: {ratio}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn maps_become_sparse_when_they_are_asked_to() {
+        let mean = |sparsity| {
+            let attention_loss = AttentionLoss { sparsity, ..AttentionLoss::default() };
+            let settings = Settings { attention_loss, ..Settings::default() };
+            let trained = trainer(1, 6, 20, &settings);
+            let images = Tensor::ones([1, 1, 32, 32], (Kind::Float, tch::Device::Cpu));
+            let maps = trained.networks[0].forward(&images, false).unwrap().attention;
+            assert_eq!(maps.iter().map(|map| map.size()[3]).collect::<Vec<_>>(), [4, 8, 16, 32]);
+            maps.iter().map(|map| map.mean(Kind::Float).double_value(&[])).sum::<f64>() / 4.0
+        };
+        let (free, sparse) = (mean(0.0), mean(10.0));
+        assert!(sparse < free - 0.02, "{sparse} {free}");
+    }
+
+    #[test]
+    fn what_only_attention_could_follow_is_refused_without_attention() {
+        let refused = |settings: Settings| {
+            let architecture = Preset::Unet.architecture(4);
+            let network = Network::new(architecture, 3, Device::Cpu, Precision::F32).unwrap();
+            let loss = settings.loss(Completeness::Complete);
+            let mut trainer = Trainer::new(network, &[Device::Cpu], &loss, &settings)?;
+            trainer.step(loader::upload(&batch(0), SIDE, &[Device::Cpu], 6).unwrap(), 1e-3)
+        };
+        let rate = refused(Settings { attention_rate: 2.0, ..Settings::default() });
+        assert!(rate.unwrap_err().to_string().contains("train.attention_rate"));
+        let attention_loss = AttentionLoss { sparsity: 1.0, ..AttentionLoss::default() };
+        let loss = refused(Settings { attention_loss, ..Settings::default() });
+        assert!(loss.unwrap_err().to_string().contains("train.attention_loss"));
     }
 
     #[test]

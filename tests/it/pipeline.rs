@@ -134,6 +134,27 @@ fn changed_settings_start_anew_and_keep_the_earlier_model() {
 }
 
 #[test]
+fn a_model_of_ones_own_is_trained_further_in_another_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 2);
+    train(folder).args(["--epochs", "1"]).assert().success();
+    let state = || {
+        let run = folder.join("picker_run");
+        (contents(&run.join("model")), fs::read(run.join("manifest.json")).unwrap())
+    };
+    let before = state();
+    let from = |model: &str, out: &str| {
+        let mut command = train(folder);
+        command.args(["--epochs", "1", "--from", model, "--out", out]).assert()
+    };
+    from("picker_run", "further").success().stderr(contains("training from picker_run"));
+    from("picker_run", "picker_run").code(2).stderr(contains("name another run directory"));
+    from("default", "other").success().stderr(contains("another architecture"));
+    assert!(state() == before);
+}
+
+#[test]
 fn one_labelled_micrograph_is_enough_and_validation_is_explained() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();

@@ -28,7 +28,7 @@ use crate::micrograph::Source;
 use crate::model::checkpoint::SelfTraining;
 use crate::model::{Card, Machine, Model, Origin};
 use crate::publish::publish_text;
-use crate::train::{self, Loss};
+use crate::train;
 
 use gate::{Gate, Judgement};
 use ground::Ground;
@@ -373,10 +373,7 @@ fn one_round(
             learning_rate: job.config.self_train.learning_rate,
             ..job.config.train.clone()
         };
-        let loss = Loss::Labelled {
-            dice_share: settings.dice_share,
-            forgive_above: settings.forgive_above,
-        };
+        let loss = settings.loss(Completeness::Complete);
         let card = Card {
             general_threshold: match ground.card.labels.completeness {
                 Completeness::Complete => base.card.general_threshold,
