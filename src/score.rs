@@ -7,7 +7,7 @@
 //! image at once, whatever that takes. Beyond its edges the image is mirrored.
 
 use ndarray::Array2;
-use tch::{Kind, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use crate::error::Result;
 use crate::labels::patches::mirror;
@@ -97,27 +97,88 @@ impl Span {
 }
 
 fn run(network: &Inference, image: &Array2<f32>, rows: &Span, columns: &Span) -> Result<Vec<f32>> {
+    // The guard, not the closure: a panic inside that one would leave gradients off.
+    let _no_gradients = tch::no_grad_guard();
+    let logits = network.forward(&window(network, image, rows, columns)?)?;
+    probabilities(logits).map_err(torch("reading scores"))
+}
+
+/// A window of the image, as the network takes it.
+fn window(network: &Inference, image: &Array2<f32>, rows: &Span, columns: &Span) -> Result<Tensor> {
     let (height, width) = image.dim();
     let mut window = Vec::with_capacity(rows.len() * columns.len());
     for y in rows.start..rows.end {
         let row = image.row(mirror(y as i64, height));
         window.extend((columns.start..columns.end).map(|x| row[mirror(x as i64, width)]));
     }
-    // The guard, not the closure: a panic inside that one would leave gradients off.
-    let _no_gradients = tch::no_grad_guard();
-    let input = Tensor::f_from_slice(&window)
+    Tensor::f_from_slice(&window)
         .and_then(|t| {
             t.f_view([1, 1, rows.len() as i64, columns.len() as i64])?.f_to_device(network.device())
         })
-        .map_err(torch("preparing an image"))?;
-    let mut scores = network.forward(&input)?;
-    scores
-        .f_sigmoid_()
-        .and_then(|t| {
-            t.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1])
-        })
-        .and_then(|flat| Vec::<f32>::try_from(&flat))
-        .map_err(torch("reading scores"))
+        .map_err(torch("preparing an image"))
+}
+
+fn probabilities(mut logits: Tensor) -> Result<Vec<f32>, TchError> {
+    let scores = logits.f_sigmoid_()?.f_to_device(tch::Device::Cpu)?;
+    Vec::try_from(&scores.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1])?)
+}
+
+/// A score map, and where attention was on the way to it.
+#[derive(Debug)]
+pub struct Explained {
+    /// As [`score`] gives it.
+    pub scores: Array2<f32>,
+    /// The maps of attention on the skips, coarsest first.
+    pub attention: Vec<AttentionMap>,
+}
+
+/// The weights by which one skip's features are multiplied.
+#[derive(Debug)]
+pub struct AttentionMap {
+    /// So many px of the image are one px of the map along each axis.
+    pub coarseness: usize,
+    /// Which of several heads, counted from 1.
+    pub head: Option<usize>,
+    /// From 0 to 1; enlarged to the image.
+    pub weights: Array2<f32>,
+}
+
+/// Scores one image at once, and keeps the maps of attention.
+pub fn explain(network: &Inference, image: &Array2<f32>) -> Result<Explained> {
+    let (height, width) = image.dim();
+    let halo = network.tiling().map_or(0, |tiling| tiling.halo);
+    let (rows, columns) = (Span::new(0, height, halo, height), Span::new(0, width, halo, width));
+    let size = [rows.len() as i64, columns.len() as i64];
+    let _no_gradients = tch::no_grad_guard();
+    let mut shown = Vec::new();
+    let mut show = |map: &Tensor| shown.push(map.shallow_clone());
+    let logits = network.forward_showing(&window(network, image, &rows, &columns)?, &mut show)?;
+    let visible = |values: Vec<f32>| {
+        Array2::from_shape_fn((height, width), |(y, x)| values[y * columns.len() + x])
+    };
+    let scores = visible(probabilities(logits).map_err(torch("reading scores"))?);
+    let mut attention = Vec::new();
+    for map in shown {
+        let maps = enlarged(&map, size).map_err(torch("reading attention"))?;
+        let several = maps.len() > 1;
+        let coarseness = rows.len() / map.size()[2].max(1) as usize;
+        for (head, values) in (1..).zip(maps) {
+            let head = several.then_some(head);
+            attention.push(AttentionMap { coarseness, head, weights: visible(values) });
+        }
+    }
+    Ok(Explained { scores, attention })
+}
+
+/// Each head's map at the size of the image.
+fn enlarged(map: &Tensor, size: [i64; 2]) -> Result<Vec<Vec<f32>>, TchError> {
+    let map = map.f_to_kind(Kind::Float)?.f_upsample_bilinear2d(size, false, None, None)?;
+    let map = map.f_to_device(tch::Device::Cpu)?;
+    let head = |head: i64| {
+        let own = map.f_select(0, 0)?.f_select(0, head)?.f_contiguous()?.f_view([-1])?;
+        Vec::<f32>::try_from(&own)
+    };
+    (0..map.size()[1]).map(head).collect()
 }
 
 #[cfg(test)]
@@ -200,6 +261,19 @@ mod tests {
         let network = network.within(whole / 3);
         assert_eq!(tile(&network, size), size);
         assert_eq!(memory_for(&network, size), whole);
+    }
+
+    #[test]
+    fn explaining_a_score_map_does_not_change_it() {
+        let (network, image) = (network(), noise(50, 90));
+        let explained = explain(&network, &image).unwrap();
+        assert_eq!(explained.scores, score(&network, &image).unwrap());
+        let coarseness: Vec<usize> = explained.attention.iter().map(|map| map.coarseness).collect();
+        assert_eq!(coarseness, [8, 4, 2, 1]);
+        for map in &explained.attention {
+            assert_eq!((map.weights.dim(), map.head), ((50, 90), None));
+            assert!(map.weights.iter().all(|weight| (0.0..=1.0).contains(weight)));
+        }
     }
 
     #[test]

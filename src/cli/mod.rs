@@ -27,6 +27,7 @@ mod doctor;
 mod evaluate;
 mod extract;
 mod info;
+mod maps;
 mod model;
 mod overlay;
 mod pick;
@@ -156,6 +157,7 @@ enum Command {
     Extract(extract::ExtractArgs),
     Evaluate(evaluate::EvaluateArgs),
     Overlay(overlay::OverlayArgs),
+    Maps(maps::MapsArgs),
     Ablate(ablate::AblateArgs),
     Simulate(simulate::SimulateArgs),
     Convert(convert::ConvertArgs),
@@ -186,6 +188,7 @@ pub fn main() -> ExitCode {
         Command::Threshold(args) => threshold::run(args, global),
         Command::Evaluate(args) => evaluate::run(args, global),
         Command::Overlay(args) => overlay::run(args, global),
+        Command::Maps(args) => maps::run(args, global),
         Command::Ablate(args) => ablate::run(args, global),
         Command::Simulate(args) => simulate::run(args, global),
         Command::Convert(args) => convert::run(args, global),

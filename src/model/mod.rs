@@ -116,6 +116,11 @@ impl Inference {
         self.memory
     }
 
+    /// Bytes that its maps take while an image of this height and width goes through at once.
+    pub(crate) fn memory_at_once(&self, (height, width): (usize, usize)) -> u64 {
+        (height * width) as u64 * self.bytes_per_px()
+    }
+
     /// How an image may be cut; none: it goes through at once.
     pub(crate) fn tiling(&self) -> Option<Tiling> {
         self.architecture.tiling()
@@ -127,10 +132,19 @@ impl Inference {
 
     /// Images `[n, 1, h, w]` → logits in f32.
     pub(crate) fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        self.forward_showing(images, &mut |_| ())
+    }
+
+    /// The same; `show` is shown the maps of attention on the skips, `[n, heads, h', w']`, coarsest
+    /// first.
+    pub(crate) fn forward_showing(
+        &self,
+        images: &Tensor,
+        show: &mut dyn FnMut(&Tensor),
+    ) -> Result<Tensor> {
         channels_last(images, self.kind)
             .and_then(|images| {
-                let (mut scales, show) = (Vec::new(), &mut |_: &Tensor| ());
-                let logits = self.layers.forward(&images, false, &mut scales, show)?;
+                let logits = self.layers.forward(&images, false, &mut Vec::new(), show)?;
                 logits.f_to_kind(Kind::Float)
             })
             .map_err(torch("running the network"))

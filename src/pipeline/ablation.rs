@@ -131,7 +131,7 @@ pub struct Difference {
 }
 
 impl Difference {
-    fn of(differences: &[f64]) -> Difference {
+    pub(super) fn of(differences: &[f64]) -> Difference {
         let n = differences.len() as f64;
         let mean = differences.iter().sum::<f64>() / n;
         let variance = differences.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / (n - 1.0);

@@ -8,6 +8,7 @@ mod budget;
 pub mod evaluation;
 pub mod labelled;
 pub mod manifest;
+pub mod mapping;
 pub mod measuring;
 pub mod packing;
 pub mod picking;

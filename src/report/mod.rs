@@ -3,3 +3,4 @@
 pub mod curves;
 pub mod overlay;
 pub mod page;
+pub mod panel;

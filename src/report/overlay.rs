@@ -170,7 +170,10 @@ pub fn draw(
 }
 
 /// Brightness with two percentiles at 0 and 1, which is how far `resize` lets floats go.
-fn stretched(image: &Array2<f32>, (low, high): (f64, f64)) -> ImageBuffer<Luma<f32>, Vec<f32>> {
+pub(super) fn stretched(
+    image: &Array2<f32>,
+    (low, high): (f64, f64),
+) -> ImageBuffer<Luma<f32>, Vec<f32>> {
     let mut sorted: Vec<f32> = image.iter().copied().collect();
     sorted.sort_by(f32::total_cmp);
     let at = |percent: f64| sorted[((sorted.len() - 1) as f64 * percent / 100.0) as usize];

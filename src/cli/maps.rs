@@ -1,0 +1,119 @@
+//! `picker maps`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::progress::Progress;
+use super::session::Session;
+use super::{Exit, Global};
+use crate::coords::{self, Coordinate};
+use crate::micrograph::{self, Source};
+use crate::model::Origin;
+use crate::pipeline::manifest::RunDir;
+use crate::pipeline::mapping::{self, Event, Focus, Job};
+use crate::units::PixelSize;
+
+/// Shows where the network looks: maps of probability and of attention
+///
+/// Writes, for each micrograph, a probability map and a map of each attention on a skip connection
+/// as MRC of the micrograph's size, and a picture of all of them over the micrograph. With --truth,
+/// mean attention on particles is held against that beside them. A map tells by what features are
+/// multiplied, not why a particle was picked.
+#[derive(Debug, Args)]
+pub(super) struct MapsArgs {
+    /// Micrographs: folders, files, globs, lists of paths, RELION STAR files [default: micrographs]
+    #[arg(value_name = "MICROGRAPHS")]
+    micrographs: Vec<PathBuf>,
+    /// A model file, the folder of a run, or `default` for the model inside picker [default: the
+    /// trained model in picker_run, else that inside picker]
+    #[arg(long, value_name = "PATH")]
+    model: Option<PathBuf>,
+    /// Known particles, in any format; micrographs without any take no part in the measurement
+    #[arg(long, num_args = 1.., value_name = "PATH")]
+    truth: Vec<PathBuf>,
+    /// Folder for the maps
+    #[arg(long, value_name = "DIR", default_value = "maps")]
+    out: PathBuf,
+    /// Print how attention fits the particles as one JSON object instead of a table
+    #[arg(long, requires = "truth")]
+    json: bool,
+    #[command(flatten)]
+    scale: super::ScaleArgs,
+}
+
+pub(super) fn run(args: &MapsArgs, global: &Global) -> Result<Exit> {
+    let mut config = super::config(None)?;
+    args.scale.over(&mut config)?;
+    config.check()?;
+    let paths = super::given_or(&args.micrographs, "micrographs", "the micrographs")?;
+    let sources = micrograph::list(&paths)?;
+    let session = Session::start(global)?;
+    let own = RunDir::look_into("picker_run".as_ref()).model();
+    let origin = args.model.as_deref().map_or_else(|| Origin::in_folder(&own), Origin::locate)?;
+    super::tell_default(&origin)?;
+    let radius = super::radius(&config);
+    super::check_scale(&origin.card()?, radius)?;
+    let mut model = origin.load(&session.machine, config.train.precision)?;
+    model.card.take_particles_as(config.preprocess.particles);
+    let job = Job {
+        model: &model,
+        radius,
+        pixel_size: config.data.pixel_size_a.map(PixelSize),
+        micrographs: &with_truth(sources, &args.truth)?,
+        out: &args.out,
+    };
+    let progress = Progress::new(global);
+    let mut failures = Vec::new();
+    let focus = mapping::run(
+        &job,
+        &mut |event| match event {
+            Event::Mapped(picture) => progress.say(&picture.display().to_string()),
+            Event::Failed(failure) => failures.push(failure.clone()),
+        },
+        &session.cancel,
+    )?;
+    if args.json {
+        let summary = serde_json::json!({ "schema": 1, "maps": focus });
+        writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&summary)?)?;
+    } else if !args.truth.is_empty() {
+        show(&mut io::stdout().lock(), &focus)?;
+    }
+    Ok(super::ended_with(&failures))
+}
+
+/// Each micrograph with its particles, where they are known.
+fn with_truth(
+    sources: Vec<Source>,
+    truth: &[PathBuf],
+) -> Result<Vec<(Source, Option<Vec<Coordinate>>)>> {
+    if truth.is_empty() {
+        return Ok(sources.into_iter().map(|source| (source, None)).collect());
+    }
+    let mut pairs = coords::match_to(&sources, coords::read_all(truth)?)?.pairs;
+    let own = |source: &Source, pairs: &mut Vec<(Source, Vec<Coordinate>)>| {
+        let at = pairs.iter().position(|(other, _)| other.path == source.path)?;
+        Some(pairs.swap_remove(at).1)
+    };
+    let paired = sources.into_iter().map(|source| {
+        let points = own(&source, &mut pairs);
+        (source, points)
+    });
+    Ok(paired.collect())
+}
+
+fn show(out: &mut impl Write, focus: &[Focus]) -> io::Result<()> {
+    let width = focus.iter().map(|one| one.map.len()).max().unwrap_or(0).max(3);
+    writeln!(out, "{:width$}  on particles  beside  difference [95 % over micrographs]", "map")?;
+    for one in focus {
+        let Focus { map, inside, outside, difference } = one;
+        let interval = difference.margin.map_or(String::new(), |margin| {
+            format!(" [{:+.3}, {:+.3}]", difference.mean - margin, difference.mean + margin)
+        });
+        let mean = difference.mean;
+        writeln!(out, "{map:width$}  {inside:>12.3}  {outside:>6.3}  {mean:+.3}{interval}")?;
+    }
+    Ok(())
+}
