@@ -14,11 +14,12 @@ use crate::error::Error;
 use crate::micrograph::{self, Source};
 use crate::pipeline::ablation::{self, Event, Job, Row};
 use crate::pipeline::training;
-use crate::train;
+use crate::train::{self, Start};
 
 /// Compares variants of the configuration on the same micrographs: which is worth it here?
 ///
-/// Trains every variant with every seed on the same split and budget, picks the test micrographs,
+/// Trains every variant with every seed from nothing on the same split and budget, picks the test
+/// micrographs,
 /// and tells F1 (mean, range, difference to the first variant with its 95 % interval over seeds),
 /// parameters and times. Says better or worse only where the interval leaves no doubt. Stopped at
 /// any moment, it goes on where it was when run again.
@@ -60,6 +61,8 @@ pub(super) fn run(args: &AblateArgs, global: &Global) -> Result<Exit> {
     args.scale.over(&mut config)?;
     args.labels.over(&mut config);
     config.train.epochs = args.epochs.unwrap_or(config.train.epochs);
+    // The default model's weights would favour the one variant that can start from them.
+    config.train.start = Start::Scratch;
     let data = &mut config.data;
     super::or_default(&mut data.micrographs, &args.micrographs, "micrographs", "the micrographs")?;
     super::or_default(&mut data.coordinates, &[], "coordinates", "--coordinates PATH")?;

@@ -39,7 +39,11 @@ fn the_commands_of_the_readme_work_as_written() {
     for (kind, extension) in [("micrographs", "mrc"), ("coordinates", "star")] {
         let file = |name: &str| folder.join(kind).join(name).with_extension(extension);
         fs::rename(file("sim_0001"), file("a")).unwrap();
+        fs::rename(file("sim_0003"), file("c")).unwrap();
     }
+    fs::create_dir(folder.join("configs")).unwrap();
+    let variants = "[[variant]]\nname = \"one\"\n[[variant]]\nname = \"other\"\n";
+    fs::write(folder.join("configs/ablation.toml"), variants).unwrap();
     // One micrograph without labels, for self-training.
     fs::remove_file(folder.join("coordinates/sim_0004.star")).unwrap();
     let commands = commands();
@@ -50,6 +54,9 @@ fn the_commands_of_the_readme_work_as_written() {
         let config = quick_config(folder);
         if ["train", "run"].contains(&words[0]) {
             words.extend(["--seed", "1", "--config", config.to_str().unwrap()]);
+        }
+        if words[0] == "ablate" {
+            words.extend(["--seeds", "1", "--config", config.to_str().unwrap()]);
         }
         eprintln!("{command}");
         picker(folder).args(words).assert().success();
