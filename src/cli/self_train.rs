@@ -309,6 +309,11 @@ pub(super) fn conclusion(outcome: &Outcome) -> String {
         Gate::Unsupervised => "judged without labels, by the steadiness of picks alone",
     };
     match outcome.kept {
+        0 if outcome.rounds.len() == 1 => format!(
+            "picks are as steady as they can be: no round could show that it is better, and the model \
+             stays as it is ({by}): {}",
+            outcome.model
+        ),
         0 => format!(
             "no round was better than the model as it is, which stays ({by}): {}",
             outcome.model

@@ -70,6 +70,12 @@ pub struct Steadiness {
 }
 
 impl Judgement {
+    /// Whether picks could be steadier by more than chance; if not, no round can show that it is
+    /// better.
+    pub(super) fn leaves_room(&self) -> bool {
+        self.steadiness.is_none_or(|own| own.turned + CHANCE <= 1.0)
+    }
+
     /// Whether this round is better than another model; `error` is the relative standard error of
     /// the criterion.
     pub(super) fn passes(
@@ -231,6 +237,8 @@ mod tests {
         };
         assert!(passes(0.94, 0.97) && !passes(0.94, 0.955));
         assert!(!passes(0.995, 0.999), "nothing is left to gain");
+        assert!(!judged(0.0, steady(1.0, 0.995, 0.3)).leaves_room());
+        assert!(judged(0.0, steady(1.0, 0.94, 0.3)).leaves_room());
     }
 
     #[test]

@@ -279,6 +279,9 @@ fn rounds(
     let error = eval::RECALL_ERROR / (labels.max(1) as f64).sqrt();
     let least_gain = job.config.self_train.least_gain;
     for number in 1..=job.config.self_train.iterations {
+        if folds.is_none() && !highest.leaves_room() {
+            break;
+        }
         let mut round = one_round(job, &ground, &base, best, number, observe, cancel)?;
         round.cross_validated = of_folds(number);
         observe(Event::Round(&round));
