@@ -180,7 +180,13 @@ pub fn read_variants(path: &Path, base: &RunConfig) -> Result<Vec<Variant>> {
             return Err(broken(format!("there are two variants {name}")));
         }
         let mut config = plain.clone();
-        overlay(&mut config, changes);
+        for (section, change) in changes {
+            match (config.get_mut(&section), change) {
+                // Each key is taken as a whole: a loss is the terms that are named.
+                (Some(toml::Value::Table(own)), toml::Value::Table(change)) => own.extend(change),
+                (_, change) => drop(config.insert(section, change)),
+            }
+        }
         let config: RunConfig =
             config.try_into().map_err(|error| broken(format!("variant {name}: {error}")))?;
         config.check()?;
@@ -195,17 +201,6 @@ pub fn read_variants(path: &Path, base: &RunConfig) -> Result<Vec<Variant>> {
 fn is_plain(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     !name.is_empty() && name.chars().all(plain)
-}
-
-/// Puts what is in `changes` over what is in `config`, key by key of each section: a loss that is
-/// named takes the place of the other one, and is not added to it.
-fn overlay(config: &mut toml::Table, changes: toml::Table) {
-    for (section, change) in changes {
-        match (config.get_mut(&section), change) {
-            (Some(toml::Value::Table(own)), toml::Value::Table(change)) => own.extend(change),
-            (_, change) => drop(config.insert(section, change)),
-        }
-    }
 }
 
 /// Fills every cell, and writes the table (`ablation.json`) after each.
@@ -414,6 +409,10 @@ mod tests {
         let variants = read_variants(&shipped, &RunConfig::default()).unwrap();
         assert_eq!(variants.len(), 7);
         assert_eq!(variants[1].config, RunConfig::default(), "gates are the default");
+        let losses = shipped.with_file_name("ablation-losses.toml");
+        let losses = read_variants(&losses, &RunConfig::default()).unwrap();
+        let focal: RunConfig = toml::from_str("[train]\nloss = { focal = 1.0 }\n").unwrap();
+        assert_eq!(losses[1].config.train.loss, focal.train.loss, "instead of the built-in terms");
     }
 
     #[test]
