@@ -41,8 +41,8 @@ const RIVAL_SHARE: f64 = 0.75;
 /// The radii to try in micrographs whose shorter side has so many px.
 pub fn ladder(shorter_side_px: usize) -> Vec<f64> {
     let longest = shorter_side_px as f64 * LONGEST_SHARE;
-    let rung = |n: i32| SMALLEST_PX * (f64::from(n) / PER_OCTAVE).exp2();
-    (0..).map(rung).take_while(|radius| *radius <= longest).collect()
+    let next = |radius: &f64| Some(radius * PER_OCTAVE.recip().exp2());
+    std::iter::successors(Some(SMALLEST_PX), next).take_while(|radius| *radius <= longest).collect()
 }
 
 /// What picking one micrograph with one radius has shown.

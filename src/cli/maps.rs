@@ -28,7 +28,7 @@ pub(super) struct MapsArgs {
     #[arg(value_name = "MICROGRAPHS")]
     micrographs: Vec<PathBuf>,
     /// A model file, the folder of a run, or `default` for the model inside picker [default: the
-    /// trained model in picker_run, else that inside picker]
+    /// trained model in `picker_run`, else that inside picker]
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
     /// Known particles, in any format; micrographs without any take no part in the measurement

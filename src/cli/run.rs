@@ -199,9 +199,10 @@ pub(super) fn run(args: &PipelineArgs, global: &Global) -> Result<Exit> {
     let sources = micrograph::list(&config.data.micrographs)?;
     if auto {
         let scout = args.inputs.scout(&run, &config)?;
-        match args.dry_run {
-            true => radius::recall(&run, &scout, &sources, &mut config)?,
-            false => radius::find(&session, &run, &scout, &sources, &mut config)?,
+        if args.dry_run {
+            radius::recall(&run, &scout, &sources, &mut config)?;
+        } else {
+            radius::find(&session, &run, &scout, &sources, &mut config)?;
         }
     }
     args.inputs.pick_as_given(&run, &mut config)?;

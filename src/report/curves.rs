@@ -119,12 +119,13 @@ pub fn radius(rungs: &[Rung], proposal: Option<&Proposal>) -> Result<String> {
     };
     draw(|area| {
         let mut chart = axes(area, &title, (0.0..end, "radius tried, px"), (0.0..1.0, ""))?;
-        let lines: [(&str, RGBColor, &dyn Fn(&Rung) -> f64); 2] = [
-            ("picks, beside the most", GREY, &|rung| rung.picks as f64 / most),
-            ("steadiness", BLUE, &|rung| rung.steadiness),
-        ];
-        for (name, color, value) in lines {
-            let points = shown.iter().map(|rung| (rung.radius_px, value(rung)));
+        let line = |value: &dyn Fn(&Rung) -> f64| -> Vec<(f64, f64)> {
+            shown.iter().map(|rung| (rung.radius_px, value(rung))).collect()
+        };
+        for (name, color, points) in [
+            ("picks, beside the most", GREY, line(&|rung| rung.picks as f64 / most)),
+            ("steadiness", BLUE, line(&|rung| rung.steadiness)),
+        ] {
             chart.draw_series(LineSeries::new(points, color.stroke_width(2)))?.label(name).legend(
                 move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)),
             );
