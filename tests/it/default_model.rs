@@ -6,7 +6,9 @@ use std::path::Path;
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 
-use super::support::{RADIUS, default_hash, manifest, picker, shown, simulate, train};
+use super::support::{
+    RADIUS, default_hash, manifest, picker, shown, simulate, simulate_with, train,
+};
 
 /// A configuration that trains a network of the default model's shape for a moment.
 fn short_config(folder: &Path) {
@@ -263,7 +265,8 @@ fn training_starts_from_it_and_says_so_unless_told_otherwise() {
 fn self_training_from_it_makes_models_of_the_users_scale() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
-    simulate(folder, 4);
+    // So faint that picks are not as steady as they can be.
+    simulate_with(folder, 4, "0.08");
     fs::rename(folder.join("coordinates"), folder.join("truth")).unwrap();
     short_config(folder);
     picker(folder)
@@ -302,6 +305,22 @@ fn self_training_from_it_makes_models_of_the_users_scale() {
         .assert()
         .code(2)
         .stderr(contains("5.0000 Å/px").and(contains("2.5000 Å/px")));
+}
+
+#[test]
+fn where_nothing_can_be_gained_no_round_is_trained() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 4);
+    fs::rename(folder.join("coordinates"), folder.join("truth")).unwrap();
+    short_config(folder);
+    picker(folder)
+        .args(["self-train", "--micrographs", "micrographs", "--particle-radius", RADIUS])
+        .args(["--config", "short.toml", "--seed", "1"])
+        .assert()
+        .success()
+        .stdout(contains("as steady as they can be"));
+    assert!(!folder.join("picker_run/model/round01").exists());
 }
 
 #[test]

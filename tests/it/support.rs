@@ -17,9 +17,14 @@ pub(crate) fn picker(folder: &Path) -> Command {
 
 /// Simulates `count` easy micrographs into `folder` (`micrographs/`, `coordinates/`).
 pub(crate) fn simulate(folder: &Path, count: usize) {
+    simulate_with(folder, count, "0.6");
+}
+
+/// The same, with another signal-to-noise ratio.
+pub(crate) fn simulate_with(folder: &Path, count: usize, snr: &str) {
     picker(folder)
         .args(["simulate", "--out", ".", "--size", "320x256", "--particle-radius", RADIUS])
-        .args(["--pixel-size", "5", "--snr", "0.6", "--seed", "3", "--shape", "compact"])
+        .args(["--pixel-size", "5", "--snr", snr, "--seed", "3", "--shape", "compact"])
         .args(["--carbon", "0", "--ice-blobs", "0"])
         .args(["--count", &count.to_string()])
         .assert()

@@ -20,8 +20,8 @@ const LEAST_STEADIER: f64 = 0.04;
 /// Where picks are so steady already that there is no room for that, this share of what is missing
 /// has to be gained, and …
 const LEAST_SHARE: f64 = 0.4;
-/// … at least this much: less is chance.
-const CHANCE: f64 = 0.01;
+/// … at least this much: less is a pick or two.
+const CHANCE: f64 = 0.02;
 /// Least agreement of a round's picks with the base's when there are no labels to judge by.
 const LEAST_AGREEMENT: f64 = 0.6;
 
