@@ -13,16 +13,16 @@ use crate::coords;
 use crate::error::Error;
 use crate::micrograph::{self, Source};
 use crate::pipeline::ablation::{self, Event, Job, Row};
+use crate::pipeline::labelled::Choice;
 use crate::pipeline::training;
 use crate::train::{self, Start};
 
 /// Compares variants of the configuration on the same micrographs: which is worth it here?
 ///
 /// Trains every variant with every seed from nothing on the same split and budget, picks the test
-/// micrographs,
-/// and tells F1 (mean, range, difference to the first variant with its 95 % interval over seeds),
-/// parameters and times. Says better or worse only where the interval leaves no doubt. Stopped at
-/// any moment, it goes on where it was when run again.
+/// micrographs, and tells F1 (mean, range, difference to the first variant with its 95 % interval
+/// over seeds), parameters and times. Says better or worse only where the interval leaves no doubt.
+/// Stopped at any moment, it goes on where it was when run again.
 #[derive(Debug, Args)]
 pub(super) struct AblateArgs {
     /// Labelled micrographs: folders, files, globs, lists of paths, RELION STAR files [default:
@@ -70,13 +70,14 @@ pub(super) fn run(args: &AblateArgs, global: &Global) -> Result<Exit> {
     let radius = super::radius(&config).ok_or_else(Error::no_radius)?;
     let variants = ablation::read_variants(&args.variants, &config)?;
     let mut seeds = args.seeds.clone();
+    seeds.sort_unstable();
     seeds.dedup();
     let test = micrograph::list(&args.test)?;
     let is_test = |source: &Source| test.iter().any(|other| other.path == source.path);
     let mut sources = micrograph::list(&config.data.micrographs)?;
     sources.retain(|source| !is_test(source));
     let validation = super::validation_choice(&config)?;
-    if let crate::pipeline::labelled::Choice::Named(named) = &validation
+    if let Choice::Named(named) = &validation
         && let Some(both) = named.iter().find(|source| is_test(source))
     {
         return Err(Error::setting(

@@ -10,6 +10,7 @@ use super::progress::Progress;
 use super::session::Session;
 use super::{Exit, Global};
 use crate::coords::{self, Coordinate};
+use crate::error::Error;
 use crate::micrograph::{self, Source};
 use crate::model::Origin;
 use crate::pipeline::manifest::RunDir;
@@ -93,6 +94,13 @@ fn with_truth(
         return Ok(sources.into_iter().map(|source| (source, None)).collect());
     }
     let mut pairs = coords::match_to(&sources, coords::read_all(truth)?)?.pairs;
+    if pairs.is_empty() {
+        return Err(Error::missing(
+            "--truth holds no coordinates of these micrographs",
+            "both are matched by path and stem: a.mrc with a.star, a_autopick.star, a.box, …",
+        )
+        .into());
+    }
     let own = |source: &Source, pairs: &mut Vec<(Source, Vec<Coordinate>)>| {
         let at = pairs.iter().position(|(other, _)| other.path == source.path)?;
         Some(pairs.swap_remove(at).1)

@@ -59,11 +59,11 @@ pub(super) fn recall(
     card.take_particles_as(config.preprocess.particles);
     let measured = Measured::recall(run, (&model.hash()?, &card), sources).ok_or_else(|| {
         Error::missing(
-            "the particle radius has not been looked for yet",
-            "`picker pick --particle-radius auto` does that, or give the radius in px",
+            "the particle radius is not known yet",
+            "`picker pick --particle-radius auto` looks for it; or give it in px",
         )
     })?;
-    take(&measured, config).map(drop)
+    take(&measured, run, config).map(drop)
 }
 
 /// Looks for the radius, unless that was done, and puts it into the settings.
@@ -86,14 +86,13 @@ pub(super) fn find(
             measure(run, &model, sources, &mut observe, &session.cancel)?
         }
     };
-    let proposal = take(&measured, config)?;
-    let evidence = run.radius().with_extension("svg");
+    let proposal = take(&measured, run, config)?;
     let how = format!(
         "particle radius {:.1} px, from {} micrographs (steadiness {:.2}; {})",
         proposal.radius_px,
         measured.micrographs(),
         proposal.steadiness,
-        evidence.display()
+        evidence(run)
     );
     match proposal.confidence {
         Confidence::Sure => tracing::info!("{how}: sure"),
@@ -102,30 +101,31 @@ pub(super) fn find(
     Ok(())
 }
 
+/// Where the plot is.
+fn evidence(run: &RunDir) -> String {
+    run.radius().with_extension("svg").display().to_string()
+}
+
 /// Puts the radius into the settings, if there is enough to go by.
-fn take(measured: &Measured, config: &mut RunConfig) -> Result<Proposal> {
-    let hint = "give the radius with --particle-radius PX: half the longest side of a particle";
-    match measured.proposal {
+fn take(measured: &Measured, run: &RunDir, config: &mut RunConfig) -> Result<Proposal> {
+    let why = match measured.proposal {
         Some(proposal) if proposal.confidence != Confidence::Unsure => {
             let data = &mut config.data;
             (data.particle_radius_px, data.particle_radius_a) = (Some(proposal.radius_px), None);
-            Ok(proposal)
+            return Ok(proposal);
         }
-        Some(Proposal { radius_px, steadiness, .. }) => Err(Error::missing(
-            format!(
-                "the particle radius cannot be told from {} micrographs (the best guess, {radius_px:.1} px, has a steadiness of {steadiness:.2})",
-                measured.micrographs()
-            ),
-            hint,
-        )
-        .into()),
-        None => Err(Error::missing(
-            format!(
-                "the particle radius cannot be told from {} micrographs: nothing was picked with any",
-                measured.micrographs()
-            ),
-            hint,
-        )
-        .into()),
-    }
+        Some(Proposal { radius_px, steadiness, .. }) => {
+            format!("the best guess, {radius_px:.1} px, has a steadiness of {steadiness:.2}")
+        }
+        None => "nothing was picked with any".to_string(),
+    };
+    Err(Error::missing(
+        format!(
+            "the particle radius cannot be told from {} micrographs: {why}; {}",
+            measured.micrographs(),
+            evidence(run)
+        ),
+        "give the radius with --particle-radius PX: half the longest side of a particle",
+    )
+    .into())
 }

@@ -14,7 +14,7 @@ use super::manifest::RunDir;
 use super::training::{self, Event as Training};
 use super::{Cancel, Failure, InputStamp, Radius, fingerprint, picking};
 use crate::config::RunConfig;
-use crate::coords::Coordinates;
+use crate::coords::{self, Coordinates};
 use crate::error::{Error, Result};
 use crate::eval::Scores;
 use crate::micrograph::Source;
@@ -83,7 +83,7 @@ pub struct Cell {
 pub enum Event<'a> {
     /// A training goes on.
     Training(&'a Variant, u64, Training<'a>),
-    /// A micrograph could not be used.
+    /// A micrograph could not be trained on.
     Failed(&'a Failure),
     /// A cell is done, by an earlier run if `kept`.
     Done {
@@ -205,6 +205,13 @@ fn is_plain(name: &str) -> bool {
 
 /// Fills every cell, and writes the table (`ablation.json`) after each.
 pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<Vec<Cell>> {
+    let unlabelled = coords::match_to(job.test, job.coordinates.to_vec())?.micrographs_without;
+    if !unlabelled.is_empty() {
+        return Err(Error::missing(
+            format!("there are no coordinates of the test micrographs {}", unlabelled.join(", ")),
+            "name labelled ones with --test",
+        ));
+    }
     let mut cells = Vec::new();
     // Seed by seed, so that what is there early compares all variants.
     for &seed in job.seeds {
@@ -238,7 +245,8 @@ fn fill(
         seed,
     };
     let test: Vec<_> = job.test.iter().map(|s| (&s.name, InputStamp::of(&s.path).ok())).collect();
-    let own = fingerprint(&(request.fingerprint()?.0, &test))?;
+    let known = job.coordinates.iter().map(|own| (&own.micrograph, &own.points));
+    let own = fingerprint(&(request.fingerprint()?.0, &test, known.collect::<Vec<_>>()))?;
     let folder = job.out.join(&variant.name).join(format!("seed{seed}"));
     let path = folder.join("cell.json");
     let stored = std::fs::read_to_string(&path).ok();
@@ -250,6 +258,7 @@ fn fill(
     let training = training::Job { request, machine: job.machine.clone(), run: &run };
     let mut watch = |event: Training| observe(Event::Training(variant, seed, event));
     let outcome = training::run(&training, &mut watch, cancel)?;
+    outcome.failures.iter().for_each(|failure| observe(Event::Failed(failure)));
     let model = Origin::File(train::model_path(&run.model()));
     let model = model.load(&job.machine, config.train.precision)?;
     let threshold = model.card.threshold;
@@ -263,12 +272,11 @@ fn fill(
         retry_failed: false,
         run: &run,
     };
-    let mut watch = |event: picking::Event| {
-        if let picking::Event::Failed(failure) = event {
-            observe(Event::Failed(failure));
-        }
-    };
-    picking::run(&picking, job.test, &mut watch, cancel)?;
+    let picked = picking::run(&picking, job.test, &mut |_| (), cancel)?;
+    // Variants judged on different micrographs could not be compared.
+    if let Some(Failure { micrograph, error }) = picked.failures.first() {
+        return Err(Error::unusable(Path::new(micrograph), error, "leave it out of --test"));
+    }
     let judged = Joined::of_run(&run, &model.card, job.coordinates.to_vec())?;
     let (joined, radius) = judged.ok_or_else(|| {
         Error::missing("no test micrograph has coordinates", "name labelled ones with --test")

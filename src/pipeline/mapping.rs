@@ -12,7 +12,7 @@ use ndarray::Array2;
 use serde::Serialize;
 
 use super::ablation::Difference;
-use super::{Cancel, Failure, Loaded, Radius, beside, load_anew, picking};
+use super::{Cancel, Failure, Loaded, Radius, beside, load_anew, scale};
 use crate::coords::Coordinate;
 use crate::error::{Error, Result};
 use crate::micrograph::Source;
@@ -94,7 +94,7 @@ fn map(
     truth: Option<&[Coordinate]>,
 ) -> Result<(PathBuf, Option<Vec<Seen>>)> {
     let card = &job.model.card;
-    let radius = |pixel_size| picking::radius_for(card, job.radius, pixel_size);
+    let radius = |pixel_size| scale::radius_for(card, job.radius, pixel_size);
     let loaded = load_anew(source, job.pixel_size, &card.preprocess, &radius)?;
     let prepared = &loaded.prepared;
     let network = &job.model.network;

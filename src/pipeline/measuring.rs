@@ -16,7 +16,7 @@ use crate::model::{Card, Inference, Model};
 use crate::pick;
 use crate::preprocess::{self, Area};
 use crate::publish::publish_text;
-use crate::radius::{Profile, Proposal, Rung, Seen, ladder, propose, rungs};
+use crate::radius::{Confidence, Profile, Proposal, Rung, Seen, ladder, propose, rungs};
 use crate::report::curves;
 use crate::report::page::Section;
 use crate::score::score;
@@ -46,7 +46,8 @@ impl Measured {
         self.looked_at.len()
     }
 
-    /// What an earlier measurement has found in these micrographs with this model, or more of them.
+    /// What an earlier measurement has found in some of these micrographs with this model; one that
+    /// found too little may find more today.
     pub fn recall(run: &RunDir, model: (&str, &Card), sources: &[Source]) -> Option<Measured> {
         let text = std::fs::read_to_string(run.radius()).ok()?;
         let measured: Measured = serde_json::from_str(&text).ok()?;
@@ -56,7 +57,8 @@ impl Measured {
             source.and_then(|source| InputStamp::of(&source.path).ok()).as_ref() == Some(stamp)
         };
         let same = measured.fingerprint == way_of_looking(model).ok()?;
-        (same && measured.looked_at.iter().all(unchanged)).then_some(measured)
+        let found = measured.proposal.is_some_and(|own| own.confidence != Confidence::Unsure);
+        (found && same && measured.looked_at.iter().all(unchanged)).then_some(measured)
     }
 }
 

@@ -15,6 +15,7 @@ pub mod picking;
 pub mod plan;
 pub mod preparing;
 pub mod reporting;
+mod scale;
 pub mod self_training;
 pub mod training;
 pub mod watching;

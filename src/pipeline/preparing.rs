@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::manifest::{RunDir, State};
-use super::{Cancel, Failure, InputStamp, Loaded, Radius, beside, fingerprint, load_anew, picking};
+use super::{Cancel, Failure, InputStamp, Loaded, Radius, beside, fingerprint, load_anew, scale};
 use crate::error::{Error, Result};
 use crate::micrograph::{self, Source, mrc};
 use crate::model::Card;
@@ -51,7 +51,7 @@ impl Scale<'_> {
     fn radius_px(&self, pixel_size: Option<PixelSize>) -> Result<f64> {
         match self {
             Scale::Radius(radius) => radius.in_px(pixel_size),
-            Scale::Model(card, radius) => picking::radius_for(card, *radius, pixel_size),
+            Scale::Model(card, radius) => scale::radius_for(card, *radius, pixel_size),
         }
     }
 }

@@ -55,4 +55,12 @@ fn what_decides_over_a_model_does_not_judge_it() {
         .assert()
         .code(2)
         .stderr(contains("named for validation too"));
+    // Nor does one without coordinates count for anything.
+    fs::remove_file(folder.join("coordinates/sim_0003.star")).unwrap();
+    picker(folder)
+        .args(["ablate", "--variants", "variants.toml", "--particle-radius", RADIUS])
+        .args(["--test", "micrographs/sim_0003.mrc"])
+        .assert()
+        .code(2)
+        .stderr(contains("no coordinates of the test micrographs").and(contains("sim_0003")));
 }

@@ -74,7 +74,7 @@ fn it_finds_the_particle_radius_itself_shows_why_and_keeps_to_it() {
         .args(["run", "--particle-radius", "auto", "--dry-run"])
         .assert()
         .code(2)
-        .stderr(contains("has not been looked for yet"));
+        .stderr(contains("is not known yet"));
     let pick = || {
         let mut command = picker(folder);
         command.args(["pick", "--particle-radius", "auto"]);

@@ -33,5 +33,8 @@ fn maps_lie_over_the_micrograph_and_are_held_against_the_particles() {
     let figure = |name: &str| probability[name].as_f64().unwrap();
     assert!(figure("inside") > 2.0 * figure("outside"), "{probability}");
     assert!(probability["difference"]["margin"].as_f64().is_some());
+    fs::create_dir(folder.join("other")).unwrap();
+    fs::write(folder.join("other/else.csv"), "micrograph,x,y\nelse.mrc,1,2\n").unwrap();
+    maps(&["--truth", "other"]).assert().code(2).stderr(contains("no coordinates of these"));
     maps(&["--truth", "coordinates"]).assert().success().stdout(contains("attention_1px"));
 }

@@ -16,7 +16,7 @@ use crate::labels::pseudo::Lengths;
 use crate::labels::{Completeness, Labelled};
 use crate::micrograph::Source;
 use crate::model::{Card, Model};
-use crate::pipeline::{Cancel, Failure, InputStamp, Loaded, fingerprint, labelled, load, picking};
+use crate::pipeline::{Cancel, Failure, InputStamp, Loaded, fingerprint, labelled, load, scale};
 use crate::preprocess::Prepared;
 use crate::train::Validation;
 use crate::units::PixelSize;
@@ -222,7 +222,7 @@ fn read_unlabelled<'a>(
             if cancel.requested() {
                 return Err(Error::Interrupted);
             }
-            let radius = |size| picking::radius_for(card, job.radius, size);
+            let radius = |size| scale::radius_for(card, job.radius, size);
             load(job.run, source, flag, &card.preprocess, &radius)
         })
         .collect();
