@@ -16,6 +16,7 @@ pub mod plan;
 pub mod preparing;
 pub mod reporting;
 mod scale;
+mod second_opinion;
 pub mod self_training;
 pub mod training;
 pub mod watching;

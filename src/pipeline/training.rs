@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::labelled::{self, Request};
 use super::manifest::RunDir;
-use super::{Cancel, Failure};
+use super::{Cancel, Failure, second_opinion};
 use crate::config::RunConfig;
 use crate::error::{Error, Result};
 use crate::labels::Completeness;
@@ -128,6 +128,13 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
     let paired = request.pair(&mut gathering)?;
     let fingerprint = paired.fingerprint.clone();
     let mut gathered = request.gather(paired, job.run, &mut gathering, cancel)?;
+    // Who starts from nothing does not want to hear of the default model.
+    if base.is_some() && config.labels.completeness == Completeness::Complete {
+        let labelled = gathered.training.iter().chain(&gathered.validation);
+        second_opinion::of_default_model(labelled, &config.preprocess, &job.machine, cancel)?
+            .into_iter()
+            .for_each(|doubt| gathering(labelled::Event::Warning(doubt)));
+    }
     let names = |items: &[labelled::Item]| {
         items.iter().map(|item| item.source.name.clone()).collect::<Vec<_>>()
     };

@@ -262,6 +262,34 @@ fn training_starts_from_it_and_says_so_unless_told_otherwise() {
 }
 
 #[test]
+fn training_asks_about_labels_that_leave_out_most_of_what_it_finds() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate_many(folder);
+    short_config(folder);
+    let train = |run: &str, flags: &[&str]| {
+        let mut command = picker(folder);
+        command.args(["train", "--particle-radius", "22", "--config", "short.toml", "--seed", "1"]);
+        command.args(["--out", run]).args(flags).assert().success()
+    };
+    train("whole", &[]).stderr(contains("the default model finds").not());
+    for star in fs::read_dir(folder.join("coordinates")).unwrap() {
+        let path = star.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let is_row = |line: &str| line.trim_start().starts_with(|c: char| c.is_ascii_digit());
+        let mut rows = 0;
+        let kept = text.lines().filter(|line| {
+            rows += usize::from(is_row(line));
+            !is_row(line) || rows % 2 == 0
+        });
+        let kept: Vec<&str> = kept.collect();
+        fs::write(&path, kept.join("\n") + "\n").unwrap();
+    }
+    train("half", &[]).stderr(contains("the default model finds").count(2));
+    train("said", &["--labels", "partial"]).stderr(contains("the default model finds").not());
+}
+
+#[test]
 fn self_training_from_it_makes_models_of_the_users_scale() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
