@@ -14,6 +14,7 @@ use super::manifest::RunDir;
 use super::training::{self, Event as Training};
 use super::{Cancel, Failure, InputStamp, Radius, fingerprint, picking};
 use crate::config::RunConfig;
+use crate::coords::matching::owners;
 use crate::coords::{self, Coordinates};
 use crate::error::{Error, Result};
 use crate::eval::Scores;
@@ -205,7 +206,8 @@ fn is_plain(name: &str) -> bool {
 
 /// Fills every cell, and writes the table (`ablation.json`) after each.
 pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<Vec<Cell>> {
-    let unlabelled = coords::match_to(job.test, job.coordinates.to_vec())?.micrographs_without;
+    let labels = Labels::of(job)?;
+    let unlabelled = coords::match_to(job.test, labels.test.clone())?.micrographs_without;
     if !unlabelled.is_empty() {
         return Err(Error::missing(
             format!("there are no coordinates of the test micrographs {}", unlabelled.join(", ")),
@@ -219,7 +221,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
             if cancel.requested() {
                 return Err(Error::Interrupted);
             }
-            let (cell, kept) = fill(job, variant, seed, observe, cancel)?;
+            let (cell, kept) = fill(job, &labels, variant, seed, observe, cancel)?;
             observe(Event::Done { cell: &cell, kept });
             cells.push(cell);
             write(job, &cells)?;
@@ -228,8 +230,30 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
     Ok(cells)
 }
 
+/// Coordinates by what they are for.
+struct Labels {
+    test: Vec<Coordinates>,
+    /// All others.
+    training: Vec<Coordinates>,
+}
+
+impl Labels {
+    fn of(job: &Job) -> Result<Labels> {
+        let all: Vec<Source> = job.test.iter().chain(job.sources).cloned().collect();
+        let owners = owners(&all, job.coordinates)?;
+        let mut labels = Labels { test: Vec::new(), training: Vec::new() };
+        for (own, owner) in job.coordinates.iter().zip(owners) {
+            let is_test = owner.is_some_and(|owner| owner < job.test.len());
+            let group = if is_test { &mut labels.test } else { &mut labels.training };
+            group.push(own.clone());
+        }
+        Ok(labels)
+    }
+}
+
 fn fill(
     job: &Job,
+    labels: &Labels,
     variant: &Variant,
     seed: u64,
     observe: &mut dyn FnMut(Event),
@@ -238,14 +262,14 @@ fn fill(
     let config = &variant.config;
     let request = Request {
         sources: job.sources.to_vec(),
-        coordinates: job.coordinates.to_vec(),
+        coordinates: labels.training.clone(),
         validation: job.validation.clone(),
         config,
         radius: job.radius,
         seed,
     };
     let test: Vec<_> = job.test.iter().map(|s| (&s.name, InputStamp::of(&s.path).ok())).collect();
-    let known = job.coordinates.iter().map(|own| (&own.micrograph, &own.points));
+    let known = labels.test.iter().map(|own| (&own.micrograph, &own.points));
     let own = fingerprint(&(request.fingerprint()?.0, &test, known.collect::<Vec<_>>()))?;
     let folder = job.out.join(&variant.name).join(format!("seed{seed}"));
     let path = folder.join("cell.json");
@@ -277,7 +301,7 @@ fn fill(
     if let Some(Failure { micrograph, error }) = picked.failures.first() {
         return Err(Error::unusable(Path::new(micrograph), error, "leave it out of --test"));
     }
-    let judged = Joined::of_run(&run, &model.card, job.coordinates.to_vec())?;
+    let judged = Joined::of_run(&run, &model.card, labels.test.clone())?;
     let (joined, radius) = judged.ok_or_else(|| {
         Error::missing("no test micrograph has coordinates", "name labelled ones with --test")
     })?;
