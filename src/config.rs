@@ -126,7 +126,7 @@ impl RunConfig {
         self.labels.check()?;
         self.patches.check()?;
         self.model.check()?;
-        self.train.check()?;
+        self.train.check(&self.model)?;
         self.pseudo_labels.check()?;
         self.self_train.check()?;
         self.pick.check()

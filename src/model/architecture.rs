@@ -11,19 +11,18 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, Result};
 
-/// Resolutions below the full one; fixed, since it sets the stride and the receptive field.
-pub(super) const LEVELS: usize = 4;
-
 /// Side of the windows in which attention at the bottleneck looks around, in cells of the coarsest
-/// resolution: the bottom of a patch of 128 px, beyond which training shows it nothing.
+/// resolution: with four levels the bottom of a patch of 128 px, beyond which training shows nothing.
 pub(super) const WINDOW: usize = 8;
 
 /// The shape of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Architecture {
-    /// Features at full resolution; they double at each of the four levels below.
+    /// Features at full resolution; they double at each level below.
     pub base_features: i64,
+    /// Resolutions below the full one, each half the one above.
+    pub levels: usize,
     /// What the stages of the encoder and the bottom are made of.
     pub encoder_block: EncoderBlock,
     /// What weighs the features that leave a stage of the encoder.
@@ -138,6 +137,7 @@ impl Default for Architecture {
     fn default() -> Architecture {
         Architecture {
             base_features: 16,
+            levels: Architecture::MOST_LEVELS,
             encoder_block: EncoderBlock::DoubleConv,
             encoder_attention: EncoderAttention::None,
             skip_attention: SkipAttention::Gate,
@@ -170,8 +170,11 @@ impl Preset {
 }
 
 impl Architecture {
-    /// Image sides have to be multiples of this many px.
-    pub const STRIDE: usize = 1 << LEVELS;
+    /// Most levels: each doubles what a pixel sees, the stride and the features at the bottom.
+    pub const MOST_LEVELS: usize = 4;
+
+    /// Image sides have to be multiples of this many px, however many levels there are.
+    pub const STRIDE: usize = 1 << Architecture::MOST_LEVELS;
 
     /// The preset that it is, with as many features as it has.
     pub fn preset(&self) -> Option<Preset> {
@@ -188,21 +191,22 @@ impl Architecture {
     /// How an image may be cut for scoring; not at all where weights or normalisations come from
     /// statistics of the whole image.
     ///
-    /// A pixel sees as far as two 3 × 3 convolutions reach at every level on the way down and up
-    /// (Σ 2·2ˡ each, 2·2⁴ at the bottom), the 2 × 2 poolings (Σ 2ˡ) and, where they are, the 7 × 7
+    /// A pixel sees as far as two 3 × 3 convolutions reach at every resolution on the way down and up
+    /// (Σ 2·2ˡ each, twice the stride at the bottom), the 2 × 2 poolings (Σ 2ˡ) and, where they are, the 7 × 7
     /// convolutions of spatial attention (Σ 3·2ˡ) and the rest of a window of the bottleneck's.
     pub(crate) fn tiling(&self) -> Option<Tiling> {
         if self.squeezes() || self.normalisation == Normalisation::Group {
             return None;
         }
-        let levels = (1 << LEVELS) - 1;
+        let stride = 1 << self.levels;
+        let cells = stride - 1;
         let spatial = self.encoder_attention == EncoderAttention::Spatial;
         let windows = self.bottleneck != Bottleneck::Conv;
-        let grid = if windows { WINDOW * Architecture::STRIDE } else { Architecture::STRIDE };
-        let reach = 2 * 2 * levels
-            + 2 * Architecture::STRIDE
-            + levels
-            + if spatial { 3 * levels } else { 0 }
+        let grid = if windows { WINDOW * stride } else { Architecture::STRIDE };
+        let reach = 2 * 2 * cells
+            + 2 * stride
+            + cells
+            + if spatial { 3 * cells } else { 0 }
             + if windows { grid } else { 0 };
         Some(Tiling { halo: reach.next_multiple_of(grid), grid })
     }
@@ -236,10 +240,15 @@ impl Architecture {
             let hint = "8 is quick, 16 the default, 64 the published setting";
             return refuse("base_features", what, hint.into());
         }
+        if !(2..=Architecture::MOST_LEVELS).contains(&self.levels) {
+            let what =
+                format!("{} is not a number from 2 to {}", self.levels, Architecture::MOST_LEVELS);
+            return refuse("levels", what, "leave it out".into());
+        }
         let built_in = Architecture::default();
         let gates = self.skip_attention == SkipAttention::MultiHeadGate;
         let transformer = self.bottleneck == Bottleneck::Transformer;
-        let shared = if gates { base / 2 } else { base << LEVELS };
+        let shared = if gates { base / 2 } else { base << self.levels };
         let divides = |value: i64, features: i64| value > 0 && features % value == 0;
         // A key, its value and the built-in one, who reads it, whether it fits, and what would.
         for (key, value, usual, read, fits, fit) in [
@@ -350,6 +359,8 @@ mod tests {
     fn shapes_that_cannot_be_built_and_numbers_that_nothing_reads_are_refused() {
         for (text, key) in [
             ("base_features = 7", "base_features"),
+            ("levels = 1", "levels"),
+            ("levels = 5", "levels"),
             ("heads = 2", "heads"),
             ("skip_attention = \"multi-head-gate\"\nheads = 3", "heads"),
             ("skip_attention = \"multi-head-gate\"\nheads = 0", "heads"),
@@ -380,6 +391,7 @@ mod tests {
         for (text, expected) in [
             ("", Some((112, 16))),
             ("attention = false", Some((112, 16))),
+            ("levels = 3", Some((64, 16))),
             ("encoder_attention = \"spatial\"", Some((160, 16))),
             ("bottleneck = \"self-attention\"", Some((256, 128))),
             ("bottleneck = \"transformer\"", Some((256, 128))),

@@ -6,7 +6,7 @@
 use tch::nn::Path;
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::architecture::{Architecture, LEVELS};
+use super::architecture::Architecture;
 use super::attention::{FeatureAttention, Skip};
 use super::blocks::{Block, DoubleConv};
 use super::bottleneck::WindowAttention;
@@ -90,8 +90,9 @@ pub(super) struct UNet {
 
 impl UNet {
     pub(super) fn new(path: &Path, architecture: &Architecture) -> Result<UNet, TchError> {
+        let levels = architecture.levels;
         let features = |level: usize| architecture.base_features << level;
-        let encoders = (0..LEVELS)
+        let encoders = (0..levels)
             .map(|level| {
                 let path = path / format!("encoder{level}");
                 let (from, to) =
@@ -104,12 +105,12 @@ impl UNet {
             })
             .collect::<Result<_, TchError>>()?;
         let bottom = path / "bottom";
-        let (from, to) = (features(LEVELS - 1), features(LEVELS));
+        let (from, to) = (features(levels - 1), features(levels));
         let (bottom, bottleneck) = (
             Block::new(&bottom, from, to, architecture)?,
             WindowAttention::new(&bottom, to, architecture)?,
         );
-        let decoders = (0..LEVELS)
+        let decoders = (0..levels)
             .rev()
             .map(|level| {
                 let (path, to) = (path / format!("decoder{level}"), features(level));
@@ -122,7 +123,7 @@ impl UNet {
             })
             .collect::<Result<_, TchError>>()?;
         let head = Conv::new(&(path / "head"), features(0), 1, 1)?;
-        let supervised = if architecture.deep_supervision { LEVELS } else { 1 };
+        let supervised = if architecture.deep_supervision { levels } else { 1 };
         let auxiliary = (1..supervised)
             .rev()
             .map(|level| Conv::new(&(path / format!("auxiliary{level}")), features(level), 1, 1))
@@ -141,7 +142,7 @@ impl UNet {
         scales: &mut Vec<Tensor>,
         show: &mut dyn FnMut(&Tensor),
     ) -> Result<Tensor, TchError> {
-        let mut skips = Vec::with_capacity(LEVELS);
+        let mut skips = Vec::with_capacity(self.encoders.len());
         let mut x = images.shallow_clone();
         for (level, encoder) in self.encoders.iter().enumerate() {
             // The running statistics of a frozen stage stay as they are, so it goes by them.

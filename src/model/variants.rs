@@ -10,6 +10,7 @@ pub(super) fn all() -> Vec<(&'static str, Architecture)> {
     [
         ("unet", "skip_attention = \"none\""),
         ("attention-unet", ""),
+        ("two levels", "levels = 2"),
         ("multi-head-gate", "skip_attention = \"multi-head-gate\"\nheads = 2"),
         ("cbam", "skip_attention = \"cbam\"\nreduction = 2"),
         ("encoder se", "encoder_attention = \"se\"\nreduction = 2"),

@@ -37,10 +37,11 @@ struct Slot {
 impl AdamW {
     pub(super) fn new(network: &Network, settings: &Settings) -> AdamW {
         let trainable = network.variables().into_iter().filter(|(_, v)| v.requires_grad());
+        let levels = network.architecture().levels;
         let slots = trainable
             .map(|(name, parameter)| {
                 let zeros = || parameter.zeros_like().set_requires_grad(false);
-                let factor = rates::factor(&name, settings);
+                let factor = rates::factor(&name, levels, settings);
                 Slot { name, factor, mean: zeros(), square: zeros(), parameter }
             })
             .collect();

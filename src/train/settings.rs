@@ -141,8 +141,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Refuses values that cannot be trained with.
-    pub fn check(&self) -> Result<()> {
+    /// Refuses values that a network of this architecture cannot be trained with.
+    pub fn check(&self, architecture: &Architecture) -> Result<()> {
         let fail = |name: &str, what: String| {
             Err(Error::setting(
                 format!("train.{name}"),
@@ -190,9 +190,8 @@ impl Settings {
                 return fail(name, format!("{value} is not between {least} and {most}"));
             }
         }
-        let stages = Architecture::STRIDE.ilog2() as usize;
-        if self.freeze_encoder_stages > stages {
-            let frozen = self.freeze_encoder_stages;
+        if self.freeze_encoder_stages > architecture.levels {
+            let (frozen, stages) = (self.freeze_encoder_stages, architecture.levels);
             return fail(
                 "freeze_encoder_stages",
                 format!("{frozen} is more than its {stages} stages"),
@@ -271,7 +270,7 @@ mod tests {
             stages: vec![stage(0.3, 64), stage(0.25, 96)],
             ..Settings::default()
         };
-        settings.check().unwrap();
+        settings.check(&Architecture::default()).unwrap();
         let usual = patches::Settings::default();
         let sides = |settings: &Settings| -> Vec<usize> {
             (0..settings.epochs).map(|epoch| settings.patches_in(epoch, &usual).patch_px).collect()
@@ -298,7 +297,7 @@ mod tests {
             ("partial_loss = { boundary = 1.0 }", "partial_loss"),
         ] {
             let settings: Settings = toml::from_str(text).unwrap();
-            let error = settings.check().unwrap_err().to_string();
+            let error = settings.check(&Architecture::default()).unwrap_err().to_string();
             assert!(error.contains(&format!("train.{name}:")), "{text}: {error}");
         }
         let unknown = toml::from_str::<Settings>("loss = { hinge = 1.0 }").unwrap_err();
