@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# What each ingredient of the simulated training set is worth on real micrographs: small models that
-# differ in what they were taught, at the best threshold (oracle) of each set.
+# What each ingredient of the simulated training set, and the size of the network, is worth on real
+# micrographs: models with a small budget that differ in one thing, at the best threshold (oracle) of
+# each set.
 #
 # usage: randomisation.sh WORK SEED SET:RADIUS_PX...
 #   SET   folder with micrographs/ and coordinates/ (STAR), for judging alone
-# PICKER names the program; VARIANTS which of them; COUNT the simulated micrographs.
+# PICKER names the program; VARIANTS which of them; COUNT the simulated micrographs; PATCHES an epoch.
 set -euo pipefail
 
 work=$1 seed=$2
@@ -28,16 +29,29 @@ ingredients() { # ingredients VARIANT: what is changed in configs/teaching.toml
     even-ice) printf '%s\n' 'ice_mottle = [0.01, 0.01]' 'ice_gradient = [0.0, 0.0]' ;;
   esac
 }
+size() { # size VARIANT: what is changed in configs/default-model.toml
+  case $1 in
+    *-features) echo "base_features = ${1%-features}" ;;
+    *-levels) echo "levels = ${1%-levels}" ;;
+  esac
+}
 
-for variant in ${VARIANTS:-all true-size one-shape no-empty no-contamination no-blur one-defocus even-ice}; do
+ingredients="true-size one-shape no-empty no-contamination no-blur one-defocus even-ice"
+sizes="8-features 32-features 3-levels"
+for variant in ${VARIANTS:-all $ingredients $sizes}; do
   run=$work/$variant.$seed
   rm -rf "$run"
   mkdir -p "$run"
   ingredients "$variant" > "$run/teaching.toml"
-  "$picker" simulate --preset training --config "$run/teaching.toml" --count "${COUNT:-200}" \
+  {
+    sed "s/^patches_per_epoch = .*/patches_per_epoch = ${PATCHES:-1200}/" configs/default-model.toml
+    echo '[model]'
+    size "$variant"
+  } > "$run/training.toml"
+  "$picker" simulate --preset training --config "$run/teaching.toml" --count "${COUNT:-150}" \
     --seed "$seed" --threads 1 --out "$run/set" --quiet
   "$picker" train "$run/set/micrographs" --coordinates "$run/set/coordinates" --particle-radius 9.5 \
-    --config configs/default-model.toml --epochs 4 --seed "$seed" --threads 1 --out "$run" \
+    --config "$run/training.toml" --epochs 4 --seed "$seed" --threads 1 --out "$run" \
     > "$run/log" 2>&1
   rm -rf "$run/set"
   line="$variant $seed"
