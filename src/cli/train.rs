@@ -127,6 +127,9 @@ pub(super) fn train(
                             format!("{} ({})", path.display(), super::short(hash))
                         }
                         (Some(hash), _) => format!("the default model ({})", super::short(hash)),
+                        (None, Start::Default) if config.train.grows() => {
+                            "nothing (the network grows)".to_string()
+                        }
                         (None, Start::Default) => {
                             "nothing (the default model has another architecture)".to_string()
                         }

@@ -10,6 +10,7 @@ mod bottleneck;
 pub mod checkpoint;
 pub mod device;
 pub mod export;
+mod grow;
 mod layers;
 mod logits;
 mod origin;
@@ -177,11 +178,14 @@ impl Network {
 
     /// The same network with the same weights on another device.
     pub(crate) fn replica(&self, device: Device) -> Result<Network> {
-        let precision = if self.kind == Kind::Float { Precision::F32 } else { Precision::Bf16 };
-        let mut replica = Network::new(self.architecture, 0, device, precision)?;
+        let mut replica = Network::new(self.architecture, 0, device, self.precision())?;
         replica.variables.copy(&self.variables).map_err(torch("copying the network"))?;
         replica.freeze_encoder(self.layers.frozen)?;
         Ok(replica)
+    }
+
+    fn precision(&self) -> Precision {
+        if self.kind == Kind::Float { Precision::F32 } else { Precision::Bf16 }
     }
 
     /// Leaves the first stages of the encoder as they are in training: weights and statistics.

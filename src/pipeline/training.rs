@@ -70,8 +70,17 @@ const LONE_THRESHOLD: f32 = 0.4;
 pub fn base(config: &RunConfig) -> Result<Option<Origin>> {
     let default = Origin::Default;
     let base = match &config.train.start {
-        Start::Default if default.card()?.architecture == config.model => Some(default),
-        Start::Default | Start::Scratch => None,
+        Start::Scratch => None,
+        // None of a network that grows is there yet.
+        Start::Default if config.train.grows() => None,
+        Start::Default => (default.card()?.architecture == config.model).then_some(default),
+        Start::Model(path) if config.train.grows() => {
+            return Err(Error::setting(
+                "train.start",
+                format!("{} cannot be where a network that grows begins", path.display()),
+                "leave levels out of train.stages, or start from nothing",
+            ));
+        }
         Start::Model(path) => {
             let model = Origin::locate(path)?;
             let architecture = model.card()?.architecture;

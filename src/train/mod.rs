@@ -154,23 +154,21 @@ pub fn train(
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Vec<Epoch>> {
     let settings = job.settings;
-    let network = Network::new(
-        job.card.architecture,
-        job.card.seed,
-        job.machine.first(),
-        settings.precision,
-    )?;
-    if let Some(base) = job.base {
-        checkpoint::load_weights(base, &network)?;
-    }
-    let mut trainer = Trainer::new(network, job.machine.devices(), &job.loss, settings)?;
-    let mut epochs = resume(job, &mut trainer)?;
+    let (mut trainer, mut epochs) = match resume(job)? {
+        Some(resumed) => resumed,
+        None => (begin(job)?, Vec::new()),
+    };
     if !epochs.is_empty() {
         observe(Event::Resumed(&epochs));
     }
     let tolerance = tolerance(job.card);
     while epochs.len() < settings.epochs && !exhausted(&epochs, tolerance, settings.patience) {
         let started = Instant::now();
+        let levels = settings.architecture_in(epochs.len(), job.card.architecture).levels;
+        if trainer.result().architecture().levels < levels {
+            let grown = trainer.network().grown(levels, job.card.seed, job.machine.first())?;
+            trainer = training(job, grown)?;
+        }
         let mut epoch = run_epoch(job, &mut trainer, &epochs, observe, cancelled)?;
         let result = judge(&trainer.result().for_inference()?, job.card, job.validation)?;
         epoch.seconds = started.elapsed().as_secs_f64();
@@ -180,6 +178,7 @@ pub fn train(
         epochs.push(epoch);
         if best(&epochs, tolerance).is_some_and(|best| best.epoch == epochs.len()) {
             let card = Card {
+                architecture: trainer.result().architecture(),
                 threshold: result.threshold,
                 validation: result.scores,
                 epoch: epochs.len(),
@@ -204,19 +203,42 @@ fn store(job: &Job, trainer: &Trainer, epochs: &[Epoch]) -> Result<()> {
     checkpoint::write(&checkpoint_path(job.folder), &state, &trainer.tensors())
 }
 
-fn resume(job: &Job, trainer: &mut Trainer) -> Result<Vec<Epoch>> {
+/// A training at its beginning.
+fn begin(job: &Job) -> Result<Trainer> {
+    let network = new_network(job, 0)?;
+    if let Some(base) = job.base {
+        checkpoint::load_weights(base, &network)?;
+    }
+    training(job, network)
+}
+
+/// A training at the end of the last epoch that was stored, and all epochs' figures.
+fn resume(job: &Job) -> Result<Option<(Trainer, Vec<Epoch>)>> {
     let path = checkpoint_path(job.folder);
     if !path.exists() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let checkpoint = Origin::File(path);
     let (state, tensors) = checkpoint::read::<State>(&checkpoint)?;
+    let Some(last) = state.epochs.len().checked_sub(1) else { return Ok(None) };
     if state.fingerprint != job.fingerprint {
-        return Ok(Vec::new());
+        return Ok(None);
     }
+    let mut trainer = training(job, new_network(job, last)?)?;
     checkpoint::fill(&trainer.tensors(), &tensors, &checkpoint)?;
     trainer.resume_at(state.optimiser_steps)?;
-    Ok(state.epochs)
+    Ok(Some((trainer, state.epochs)))
+}
+
+/// The network of an epoch, counted from 0, with weights drawn from the seed.
+fn new_network(job: &Job, epoch: usize) -> Result<Network> {
+    let settings = job.settings;
+    let architecture = settings.architecture_in(epoch, job.card.architecture);
+    Network::new(architecture, job.card.seed, job.machine.first(), settings.precision)
+}
+
+fn training(job: &Job, network: Network) -> Result<Trainer> {
+    Trainer::new(network, job.machine.devices(), &job.loss, job.settings)
 }
 
 /// Trains one epoch; the figures of validation are left for the caller to fill in.
@@ -354,7 +376,7 @@ mod tests {
             ..Settings::default()
         };
         let staged = Settings {
-            stages: vec![Stage { share: 0.5, patch_px: 32 }],
+            stages: vec![Stage { share: 0.5, patch_px: 32, levels: Some(3) }],
             loss: Sum::from([(Term::Focal, 1.0), (Term::Boundary, 0.01)]),
             attention_loss: AttentionLoss { supervision: 0.1, ..AttentionLoss::default() },
             freeze_encoder_stages: 1,

@@ -19,7 +19,7 @@ pub struct Settings {
     pub epochs: usize,
     /// Patches drawn in an epoch.
     pub patches_per_epoch: usize,
-    /// Stages with patches of another side before those of `patches.patch_px`.
+    /// Stages before the one with patches of `patches.patch_px` and the network of `[model]`.
     pub stages: Vec<Stage>,
     /// Patches in one update of the weights.
     pub batch_size: usize,
@@ -66,7 +66,7 @@ pub struct Settings {
     pub precision: Precision,
 }
 
-/// A part of the training with patches of its own.
+/// A part of the training with patches of its own, and maybe with a smaller network.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stage {
@@ -74,6 +74,9 @@ pub struct Stage {
     pub share: f64,
     /// Side of its patches in working px.
     pub patch_px: usize,
+    /// Levels of the network; none: those of `[model]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub levels: Option<usize>,
 }
 
 /// The weights that a training starts from.
@@ -197,7 +200,7 @@ impl Settings {
                 format!("{frozen} is more than its {stages} stages"),
             );
         }
-        self.check_stages()?;
+        self.check_stages(architecture)?;
         if self.clip_norm <= 0.0 {
             return fail("clip_norm", format!("{} is not a positive number", self.clip_norm));
         }
@@ -205,7 +208,7 @@ impl Settings {
         self.loss(Completeness::Partial).check("partial_loss")
     }
 
-    fn check_stages(&self) -> Result<()> {
+    fn check_stages(&self, architecture: &Architecture) -> Result<()> {
         let fail = |what: String, hint: &str| Err(Error::setting("train.stages", what, hint));
         for stage in &self.stages {
             patches::check_side("train.stages", stage.patch_px)?;
@@ -213,6 +216,17 @@ impl Settings {
                 let what = format!("a share of {} is not between 0 and 1", stage.share);
                 return fail(what, "it is the share of the epochs that the stage takes");
             }
+        }
+        let levels = |stage: &Stage| stage.levels.unwrap_or(architecture.levels);
+        let grown = self.stages.iter().map(levels).chain([architecture.levels]);
+        if !grown.is_sorted() {
+            return fail(
+                "the network would lose levels between two stages".into(),
+                "let it grow: a stage has no more levels than those after it and model.levels",
+            );
+        }
+        for stage in &self.stages {
+            Architecture { levels: levels(stage), ..*architecture }.check()?;
         }
         let all: f64 = self.stages.iter().map(|stage| stage.share).sum();
         if all > 1.0 + 1e-9 {
@@ -224,16 +238,31 @@ impl Settings {
         Ok(())
     }
 
-    /// The patches of an epoch, counted from 0: those of its stage.
-    pub(super) fn patches_in(&self, epoch: usize, last: &patches::Settings) -> patches::Settings {
+    /// The stage that an epoch, counted from 0, belongs to; none: the last, which has no entry.
+    fn stage_of(&self, epoch: usize) -> Option<&Stage> {
         let mut end = 0.0;
-        let stage = self.stages.iter().find(|stage| {
+        self.stages.iter().find(|stage| {
             end += stage.share * self.epochs as f64;
             // So that three thirds of nine epochs are three each.
             (epoch as f64) < end - 1e-6
-        });
-        let patch_px = stage.map_or(last.patch_px, |stage| stage.patch_px);
+        })
+    }
+
+    /// The patches of an epoch, counted from 0.
+    pub(super) fn patches_in(&self, epoch: usize, last: &patches::Settings) -> patches::Settings {
+        let patch_px = self.stage_of(epoch).map_or(last.patch_px, |stage| stage.patch_px);
         patches::Settings { patch_px, ..last.clone() }
+    }
+
+    /// The network of an epoch, counted from 0.
+    pub(super) fn architecture_in(&self, epoch: usize, last: Architecture) -> Architecture {
+        let levels = self.stage_of(epoch).and_then(|stage| stage.levels);
+        Architecture { levels: levels.unwrap_or(last.levels), ..last }
+    }
+
+    /// Whether training begins with fewer levels than it ends with: no other model has its weights.
+    pub fn grows(&self) -> bool {
+        self.stages.iter().any(|stage| stage.levels.is_some())
     }
 
     /// What is minimised with labels of this kind.
@@ -264,7 +293,7 @@ mod tests {
 
     #[test]
     fn stages_take_their_share_of_the_epochs_and_the_rest_has_the_usual_patches() {
-        let stage = |share, patch_px| Stage { share, patch_px };
+        let stage = |share, patch_px| Stage { share, patch_px, levels: None };
         let settings = Settings {
             epochs: 10,
             stages: vec![stage(0.3, 64), stage(0.25, 96)],
@@ -293,6 +322,7 @@ mod tests {
             ("stages = [{ share = 0.5, patch_px = 70 }]", "stages"),
             ("stages = [{ share = 0.0, patch_px = 64 }]", "stages"),
             ("stages = [{ share = 0.6, patch_px = 64 }, { share = 0.6, patch_px = 96 }]", "stages"),
+            ("stages = [{ share = 0.5, patch_px = 64, levels = 5 }]", "stages"),
             ("loss = {}", "loss"),
             ("partial_loss = { boundary = 1.0 }", "partial_loss"),
         ] {

@@ -59,6 +59,11 @@ impl Trainer {
         Ok(Trainer { networks, optimiser, average, objective, clip_norm: settings.clip_norm })
     }
 
+    /// The network that is trained.
+    pub(super) fn network(&self) -> &Network {
+        &self.networks[0]
+    }
+
     /// The network that is validated and kept: the averaged one, if there is one.
     pub(super) fn result(&self) -> &Network {
         self.average.as_ref().map_or(&self.networks[0], Average::network)

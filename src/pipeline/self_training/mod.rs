@@ -374,6 +374,8 @@ fn one_round(
             epochs: job.config.self_train.retrain_epochs,
             patience: job.config.self_train.retrain_epochs,
             learning_rate: job.config.self_train.learning_rate,
+            // A round goes on from a whole network.
+            stages: Vec::new(),
             ..job.config.train.clone()
         };
         let loss = settings.loss(Completeness::Complete);
