@@ -345,11 +345,6 @@ fn describe_validation(
 }
 
 impl Gathered {
-    /// Whether a single micrograph is all there is to learn from and to validate on.
-    pub(super) fn is_lone(&self) -> bool {
-        self.training.len() == 1 && self.validation.is_empty()
-    }
-
     /// The validation micrographs; of a lone one, the lower quarter, which is then no longer valid
     /// for training.
     pub(super) fn take_validation(&mut self) -> Vec<Validation> {

@@ -62,10 +62,6 @@ pub struct Outcome {
     pub failures: Vec<Failure>,
 }
 
-/// The threshold in general of models that know a single micrograph: scores fall on others, which
-/// its own lower quarter does not show. From the same sets as [`crate::train::Loss`]'s.
-const LONE_THRESHOLD: f32 = 0.4;
-
 /// The model whose weights a training with these settings starts from; none: from the seed alone.
 pub fn base(config: &RunConfig) -> Result<Option<Origin>> {
     let default = Origin::Default;
@@ -160,10 +156,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
         pixel_size_a: gathered.pixel_size,
         unlabelled_margin_radii: gathered.unlabelled_margin,
         threshold: 0.0,
-        general_threshold: match config.labels.completeness {
-            Completeness::Complete if gathered.is_lone() => LONE_THRESHOLD,
-            _ => loss.general_threshold(),
-        },
+        general_threshold: loss.general_threshold(),
         reading: loss.reading(),
         validation: ValidationScores::default(),
         validated_how: gathered.how.clone(),
