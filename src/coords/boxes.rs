@@ -55,7 +55,7 @@ fn centre(corner: f64, side: f64) -> f64 {
     }
 }
 
-/// EMAN1 `.box`: a fifth column is a score where it holds different or fractional numbers; EMAN1
+/// EMAN1 `.box`: a fifth column is a score where it holds different numbers or fractions; EMAN1
 /// itself stores a constant flag there.
 pub(super) fn read_box(path: &Path) -> Result<Vec<Coordinate>> {
     let rows = read_rows(path, &read_text(path)?)?;
@@ -69,7 +69,11 @@ pub(super) fn read_box(path: &Path) -> Result<Vec<Coordinate>> {
             "export segments as single boxes",
         ));
     }
-    let constant = fifth.iter().all(|v| *v == fifth[0] && v.is_none_or(|v| v.fract() == 0.0));
+    // A score that is a whole number by chance is written with a fraction all the same.
+    let is_flag = |(_, values): &(Coordinate, Vec<String>)| {
+        values.get(4) == rows[0].1.get(4) && values.get(4).is_none_or(|v| v.parse::<i64>().is_ok())
+    };
+    let constant = rows.iter().all(is_flag);
     let points = rows
         .into_iter()
         .zip(fifth)
@@ -214,6 +218,8 @@ mod tests {
             (1010.0, 453.0, None)
         );
         assert_eq!(points[1].x_mic_px, 863.0);
+        let (_dir, path) = file("m.box", "0 0 10 10 1.000000\n");
+        assert_eq!(read_box(&path).unwrap()[0].score, Some(1.0));
         let (_dir, path) = file("m.box", "0 0 10 10 0.75\n5 5 10 10 0.5\n");
         assert_eq!(read_box(&path).unwrap()[1].score, Some(0.5));
     }
