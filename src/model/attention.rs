@@ -282,12 +282,15 @@ mod tests {
     use proptest::prelude::*;
     use tch::nn::VarStore;
 
+    use super::super::alone;
+    use super::super::variants::noise;
+
     fn parameters(store: &VarStore) -> i64 {
         store.trainable_variables().iter().map(|v| v.numel() as i64).sum()
     }
 
     fn features(n: i64, height: i64, width: i64) -> Tensor {
-        Tensor::randn([2, n, height, width], (Kind::Float, Device::Cpu))
+        noise([2, n, height, width])
     }
 
     fn largest(x: &Tensor) -> f64 {
@@ -301,6 +304,7 @@ mod tests {
         fn gates_have_the_parameters_of_their_formula_and_keep_the_skips_shape(
             share in 1..4_i64, heads in 1..4_i64, height in 1..9_i64, width in 1..9_i64,
         ) {
+            let _alone = alone();
             let (n, store) = (2 * share * heads, VarStore::new(Device::Cpu));
             let gate =
                 AttentionGate::new(&store.root(), n, heads, Normalisation::Batch).unwrap();
@@ -338,6 +342,7 @@ mod tests {
             ] {
                 let architecture =
                     Architecture { encoder_attention: kind, reduction, ..Architecture::default() };
+                let _alone = alone();
                 let store = VarStore::new(Device::Cpu);
                 let attention =
                     FeatureAttention::of_encoder(&store.root(), n, &architecture).unwrap().unwrap();
@@ -352,6 +357,7 @@ mod tests {
 
     #[test]
     fn squeeze_and_excitation_looks_at_means_and_cbam_at_maxima_as_well() {
+        let _alone = alone();
         let store = VarStore::new(Device::Cpu);
         let [se, cbam] = [false, true].map(|maxima| {
             ChannelAttention::new(&(store.root() / maxima.to_string()), 6, 2, maxima).unwrap()
@@ -371,6 +377,7 @@ mod tests {
 
     #[test]
     fn spatial_attention_sees_three_pixels_far() {
+        let _alone = alone();
         let store = VarStore::new(Device::Cpu);
         let attention = SpatialAttention::new(&store.root()).unwrap();
         let x = features(3, 15, 15);

@@ -148,12 +148,16 @@ mod tests {
     use proptest::prelude::*;
     use tch::nn::VarStore;
 
+    use super::super::alone;
+    use super::super::variants::noise;
+
     /// Parameters of a convolution with bias and of its normalisation's scale and shift.
     fn conv_norm(from: i64, to: i64, size: i64, groups: i64) -> i64 {
         from / groups * to * size * size + to + 2 * to
     }
 
     fn block(from: i64, to: i64, architecture: &Architecture) -> (Block, i64) {
+        let _alone = alone();
         let store = VarStore::new(Device::Cpu);
         let block = Block::new(&store.root(), from, to, architecture).unwrap();
         (block, store.trainable_variables().iter().map(|v| v.numel() as i64).sum())
@@ -189,7 +193,7 @@ mod tests {
             for (architecture, expected) in formulas {
                 let (block, parameters) = block(from, to, &architecture);
                 prop_assert_eq!(parameters, expected);
-                let images = Tensor::randn([2, from, height, width], (Kind::Float, Device::Cpu));
+                let images = noise([2, from, height, width]);
                 let features = block.forward(&images, true).unwrap();
                 prop_assert_eq!(features.size(), vec![2, to, height, width]);
             }
@@ -200,9 +204,10 @@ mod tests {
     fn what_a_residual_block_adds_goes_through_squeeze_and_excitation() {
         let architecture =
             Architecture { encoder_block: EncoderBlock::SeResnext, ..Architecture::default() };
+        let _alone = alone();
         let store = VarStore::new(Device::Cpu);
         let block = SeResnext::new(&store.root(), 8, 8, &architecture).unwrap();
-        let images = Tensor::randn([1, 8, 6, 6], (Kind::Float, Device::Cpu)).relu();
+        let images = noise([1, 8, 6, 6]).relu();
         {
             // A factor of nearly 0 for every channel leaves the shortcut alone.
             let _no_gradients = tch::no_grad_guard();

@@ -258,16 +258,20 @@ mod tests {
     use proptest::prelude::*;
     use tch::nn::VarStore;
 
+    use super::super::alone;
+    use super::super::variants::noise;
+
     fn built(bottleneck: Bottleneck, features: i64) -> (WindowAttention, VarStore) {
         let architecture =
             Architecture { bottleneck, heads: 2, transformer_blocks: 3, ..Architecture::default() };
+        let _alone = alone();
         let store = VarStore::new(Device::Cpu);
         let layers = WindowAttention::new(&store.root(), features, &architecture);
         (layers.unwrap().unwrap(), store)
     }
 
     fn map(features: i64, height: i64, width: i64) -> Tensor {
-        Tensor::randn([2, features, height, width], (Kind::Float, Device::Cpu))
+        noise([2, features, height, width])
     }
 
     fn largest(x: &Tensor) -> f64 {

@@ -19,7 +19,7 @@ mod unet;
 mod variants;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, nn};
@@ -152,6 +152,12 @@ impl Inference {
     }
 }
 
+/// libtorch draws for all threads from one generator: who draws weights holds this.
+fn alone() -> MutexGuard<'static, ()> {
+    static DRAWING: Mutex<()> = Mutex::new(());
+    DRAWING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// For `map_err` on libtorch's own errors.
 pub(crate) fn torch(doing: &'static str) -> impl FnOnce(tch::TchError) -> Error {
     move |source| Error::Torch { doing, source: Box::new(source) }
@@ -165,10 +171,8 @@ impl Network {
         device: Device,
         precision: Precision,
     ) -> Result<Network> {
-        // libtorch draws for all threads from one generator.
-        static DRAWING: Mutex<()> = Mutex::new(());
         architecture.check()?;
-        let _alone = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = alone();
         tch::manual_seed(seed as i64);
         let variables = nn::VarStore::new(device.tch());
         let layers =

@@ -1,5 +1,7 @@
 //! Every kind of every part, alone and combined: what holds for each network that can be built.
 
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
 use super::checkpoint::{self, Card};
@@ -36,14 +38,21 @@ pub(super) fn all() -> Vec<(&'static str, Architecture)> {
     .into()
 }
 
-fn noise(n: i64, height: i64, width: i64) -> Tensor {
-    Tensor::randn([n, 1, height, width], (Kind::Float, tch::Device::Cpu)) * 2.0 + 0.5
+/// White noise of variance 1, the same each time. libtorch has one generator for all threads: a test that
+/// drew from it would change the networks that others are just drawing.
+pub(super) fn noise(shape: [i64; 4]) -> Tensor {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let uniform = (0..shape.iter().product()).map(|_| rng.random_range(-1.732..1.732_f32));
+    Tensor::from_slice(&uniform.collect::<Vec<_>>()).view(shape)
+}
+
+fn images(n: i64, height: i64, width: i64) -> Tensor {
+    noise([n, 1, height, width]) * 2.0 + 0.5
 }
 
 /// A few steps of plain gradient descent towards bright pixels; the losses.
 fn descend(network: &Network, steps: usize) -> Vec<f64> {
-    tch::manual_seed(7);
-    let images = noise(2, 48, 64);
+    let images = images(2, 48, 64);
     let targets = images.gt(1.0).to_kind(Kind::Float);
     let step = |_| {
         let logits = network.forward(&images, true).unwrap();
@@ -89,7 +98,7 @@ fn each_is_trained_stored_read_and_scores_in_its_fast_form_as_in_its_plain_one()
         checkpoint::write(&path, &card, &network.variables()).unwrap();
 
         // Not a multiple of the bottleneck's windows.
-        let images = noise(1, 80, 144);
+        let images = images(1, 80, 144);
         let _no_gradients = tch::no_grad_guard();
         let plain = network.forward(&images, false).unwrap().full;
         let stored = Origin::File(path);
@@ -116,7 +125,7 @@ fn heads_of_coarser_scales_are_for_training_alone() {
     let heads = supervised.parameter_count() - plain.parameter_count();
     assert_eq!(heads, (8 + 1) + (16 + 1) + (32 + 1));
     // The same seed draws the same weights, and scoring does not look at the heads.
-    let images = noise(1, 32, 48);
+    let images = images(1, 32, 48);
     let score = |network: &Network| network.for_inference().unwrap().forward(&images).unwrap();
     assert!(score(&plain) == score(&supervised));
     // But their loss has shaped the network.
