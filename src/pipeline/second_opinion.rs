@@ -16,7 +16,7 @@ use crate::score::score;
 /// The default model is a witness where it finds this share of what is labelled…
 const KNOWS: f64 = 0.75;
 /// … and labels are in doubt where so many of its picks have none: on real sets with good labels
-/// 3 to 5 % have none, with labels thinned by 2D classification a quarter to a third.
+/// 2 to 6 % have none, with labels thinned by 2D classification a fifth to a third.
 const UNLABELLED: f64 = 0.4;
 /// Fewer labels than this say nothing.
 const FEW: usize = 20;
