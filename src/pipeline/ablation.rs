@@ -306,7 +306,8 @@ fn fill(
         Error::missing("no test micrograph has coordinates", "name labelled ones with --test")
     })?;
     let evaluation = joined.evaluate(radius, Some(threshold));
-    let network = Network::new(model.card.architecture, 0, job.machine.first(), config.train.precision)?;
+    let network =
+        Network::new(model.card.architecture, 0, job.machine.first(), config.train.precision)?;
     let steps =
         outcome.epochs.iter().map(|e| config.train.batch_size as f64 / e.patches_per_second);
     let cell = Cell {
