@@ -255,6 +255,8 @@ fn epochs(
         validated_how: String::new(),
         trained_on: Vec::new(),
         validated_on: Vec::new(),
+        pseudo_labelled_on: Vec::new(),
+        inherited: Vec::new(),
         seed: 1,
         epoch: 0,
         started_from: None,

@@ -20,6 +20,14 @@ pub enum Error {
         /// The operating system's reason.
         source: io::Error,
     },
+    /// An output could not be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Output {
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
     /// The content of a file does not follow its format.
     #[error("{}{}: {what}", path.display(), line.map(|n| format!(" line {n}")).unwrap_or_default())]
     Malformed {
@@ -68,6 +76,12 @@ pub enum Error {
         /// The library's reason.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Something that cannot happen did.
+    #[error("{what}: this is a defect of picker")]
+    Internal {
+        /// What was found.
+        what: String,
+    },
     /// The user or the cluster asked the run to stop; everything finished so far is on disk.
     #[error("interrupted")]
     Interrupted,
@@ -78,6 +92,36 @@ impl Error {
     pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Error {
         let path = path.as_ref().to_path_buf();
         move |source| Error::Io { action, path, source }
+    }
+
+    /// For `map_err` on the writing of an output.
+    pub fn output(path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Error {
+        let path = path.as_ref().to_path_buf();
+        move |source| Error::Output { path, source }
+    }
+
+    /// A state that no input should lead to.
+    pub fn internal(what: impl Into<String>) -> Error {
+        Error::Internal { what: what.into() }
+    }
+
+    /// Whether the same input would fail again: the file itself is at fault, not the moment.
+    ///
+    /// Only such a failure is recorded as the micrograph's own; an unreachable disk or a GPU
+    /// without memory may be gone the next time.
+    pub fn is_permanent(&self) -> bool {
+        matches!(self, Error::Malformed { .. } | Error::Unusable { .. })
+    }
+
+    /// Whether the next micrograph would fail alike, so that the run has to stop: results cannot
+    /// be written.
+    pub fn stops_run(&self) -> bool {
+        match self {
+            Error::Interrupted => true,
+            // The name of this very output, or what it names, is at fault.
+            Error::Output { source, .. } => source.kind() != io::ErrorKind::InvalidFilename,
+            _ => false,
+        }
     }
 
     /// A file that breaks its format, at a line where one is known.
@@ -134,8 +178,8 @@ impl Error {
             | Error::Unusable { hint, .. }
             | Error::Missing { hint, .. }
             | Error::Setting { hint, .. } => Some(hint.clone()),
-            Error::Io { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull => Some(
+            Error::Io { source, .. } | Error::Output { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
                     "free some space and run the same command again; finished work is kept".into(),
                 ),
                 io::ErrorKind::PermissionDenied => {
@@ -146,7 +190,40 @@ impl Error {
             },
             Error::Interrupted => Some("run the same command again to go on".into()),
             Error::Torch { .. } => None,
+            Error::Internal { .. } => {
+                Some("report it with the command and the file that it happened with".into())
+            }
         }
         .filter(|hint| !hint.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(kind: io::ErrorKind) -> Error {
+        Error::output("picks/a.star")(io::Error::from(kind))
+    }
+
+    #[test]
+    fn only_a_fault_of_the_file_itself_is_permanent() {
+        assert!(Error::malformed("a.mrc", None, "", "").is_permanent());
+        assert!(Error::unusable("a.mrc", "", "").is_permanent());
+        let gone = Error::io("read", "a.mrc")(io::Error::from(io::ErrorKind::NotFound));
+        let torch = Error::Torch { doing: "running the network", source: "out of memory".into() };
+        for passing in [gone, torch, Error::Interrupted, Error::internal("x")] {
+            assert!(!passing.is_permanent(), "{passing}");
+        }
+    }
+
+    #[test]
+    fn a_run_stops_where_no_output_can_be_written_and_goes_on_after_one_bad_name() {
+        assert!(output(io::ErrorKind::StorageFull).stops_run());
+        assert!(output(io::ErrorKind::PermissionDenied).stops_run());
+        assert!(output(io::ErrorKind::Other).stops_run());
+        assert!(!output(io::ErrorKind::InvalidFilename).stops_run());
+        let read = Error::io("read", "a.mrc")(io::Error::from(io::ErrorKind::PermissionDenied));
+        assert!(!read.stops_run(), "another micrograph may be readable");
     }
 }

@@ -32,11 +32,16 @@ pub mod simulate;
 
 pub mod model;
 pub mod score;
+pub mod detect;
 pub mod train;
+pub mod scale;
 
-pub mod config;
-pub mod pipeline;
+pub mod settings;
 pub mod relion;
 pub mod report;
+pub mod run;
+
+pub mod stages;
+pub mod studies;
 
 pub mod cli;

@@ -24,7 +24,7 @@ pub fn publish(
 /// As [`publish`], for a writer that wants to open the temporary path itself.
 pub fn publish_at(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> Result<()> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::create_dir_all(parent).map_err(Error::io("create the folder", parent))?;
+        fs::create_dir_all(parent).map_err(Error::output(parent))?;
     }
     let part = part_path(path);
     let written = fill(&part)
@@ -34,7 +34,7 @@ pub fn publish_at(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> Re
         // The first error is the one to tell; a leftover temporary is harmless.
         let _ = fs::remove_file(&part);
     }
-    written.map_err(Error::io("write", path))
+    written.map_err(Error::output(path))
 }
 
 /// Text as a whole file.
@@ -42,16 +42,36 @@ pub fn publish_text(path: &Path, text: &str) -> Result<()> {
     publish(path, |file| file.write_all(text.as_bytes()))
 }
 
-/// Removes what a process that was killed left of files that never appeared.
+/// Removes what a process that was killed left of files that never appeared, in a folder and all
+/// below it. Only for a folder in which no other process writes.
 ///
-/// Only for a folder in which no other process writes; looks `depth` folders deep.
-pub fn sweep(folder: &Path, depth: usize) -> Result<()> {
-    for entry in walkdir::WalkDir::new(folder).max_depth(depth) {
+/// A link to a folder is refused: what is written or removed through it would be somebody else's.
+pub fn sweep(folder: &Path) -> Result<()> {
+    for entry in walkdir::WalkDir::new(folder).follow_root_links(false) {
         let entry = entry.map_err(|e| Error::io("read", folder)(e.into()))?;
-        let name = entry.file_name().to_string_lossy();
-        if entry.file_type().is_file() && is_part(&name) {
-            fs::remove_file(entry.path()).map_err(Error::io("remove", entry.path()))?;
+        if entry.path_is_symlink() && entry.path().is_dir() {
+            return Err(Error::unusable(
+                entry.path(),
+                "is a link to another folder, into which results would be written",
+                "remove the link; the run directory itself may lie anywhere",
+            ));
         }
+        remove_part(&entry)?;
+    }
+    Ok(())
+}
+
+/// As [`sweep`], for the files of the folder itself: what lies below may be somebody else's.
+pub fn sweep_files(folder: &Path) -> Result<()> {
+    for entry in walkdir::WalkDir::new(folder).max_depth(1) {
+        remove_part(&entry.map_err(|e| Error::io("read", folder)(e.into()))?)?;
+    }
+    Ok(())
+}
+
+fn remove_part(entry: &walkdir::DirEntry) -> Result<()> {
+    if entry.file_type().is_file() && is_part(&entry.file_name().to_string_lossy()) {
+        fs::remove_file(entry.path()).map_err(Error::io("remove", entry.path()))?;
     }
     Ok(())
 }

@@ -312,6 +312,13 @@ pub fn quoted(token: &str) -> String {
     }
 }
 
+/// Whether a value can be written so that it is read back: STAR has no way to write a line break,
+/// or both kinds of quotes where one of them has to enclose the value.
+pub fn can_be_written(token: &str) -> bool {
+    let lines = token.contains(['\n', '\r']);
+    !lines && (!token.contains('"') || !token.contains('\'') || quoted(token) == token)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

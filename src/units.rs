@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
+
 /// Ångström per pixel.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -25,6 +27,29 @@ impl PixelSize {
     /// Whether two pixel sizes differ by more than 1 %, the point from which picks go wrong.
     pub fn differs_from(self, other: PixelSize) -> bool {
         (self.0 / other.0 - 1.0).abs() > 0.01
+    }
+}
+
+/// A length on the specimen as the user gave it: a particle radius, a distance.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Radius {
+    /// In px of each micrograph.
+    Px(f64),
+    /// In Å.
+    Angstrom(f64),
+}
+
+impl Radius {
+    /// In px of a micrograph of this pixel size.
+    pub fn in_px(self, pixel_size: Option<PixelSize>) -> Result<f64> {
+        match (self, pixel_size) {
+            (Radius::Px(radius), _) => Ok(radius),
+            (Radius::Angstrom(radius), Some(size)) => Ok(size.px_from_a(radius)),
+            (Radius::Angstrom(_), None) => Err(Error::missing(
+                "the particle radius is given in Å, but the pixel size is not known",
+                "add data.pixel_size_a, or give the radius in px with data.particle_radius_px",
+            )),
+        }
     }
 }
 

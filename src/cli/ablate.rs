@@ -6,15 +6,16 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
+use super::args::{LabelArgs, ScaleArgs, give_or_folder, given};
 use super::progress::Progress;
 use super::session::Session;
-use super::{Exit, Global};
+use super::{Exit, Global, show};
 use crate::coords;
 use crate::error::Error;
-use crate::micrograph::{self, Source};
-use crate::pipeline::ablation::{self, Event, Job, Row};
-use crate::pipeline::labelled::Choice;
-use crate::pipeline::training;
+use crate::micrograph::{self, Source, same_file};
+use crate::stages::begin;
+use crate::stages::train::{self as training, Choice};
+use crate::studies::ablation::{self, Event, Job, Row};
 use crate::train::{self, Start};
 
 /// Compares variants of the configuration on the same micrographs: which is worth it here?
@@ -51,32 +52,31 @@ pub(super) struct AblateArgs {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
-    labels: super::LabelArgs,
+    labels: LabelArgs,
     #[command(flatten)]
-    scale: super::ScaleArgs,
+    scale: ScaleArgs,
 }
 
 pub(super) fn run(args: &AblateArgs, global: &Global) -> Result<Exit> {
-    let mut config = super::config(args.config.as_deref())?;
-    args.scale.over(&mut config)?;
-    args.labels.over(&mut config);
-    config.train.epochs = args.epochs.unwrap_or(config.train.epochs);
+    let mut given = given(args.config.as_deref())?;
+    args.scale.give(&mut given)?;
+    args.labels.give(&mut given)?;
+    give_or_folder(&mut given, "data.micrographs", &args.micrographs, "micrographs")?;
+    give_or_folder(&mut given, "data.coordinates", &[], "coordinates")?;
+    given.set("train.epochs", args.epochs)?;
     // The default model's weights would favour the one variant that can start from them.
-    config.train.start = Start::Scratch;
-    let data = &mut config.data;
-    super::or_default(&mut data.micrographs, &args.micrographs, "micrographs", "the micrographs")?;
-    super::or_default(&mut data.coordinates, &[], "coordinates", "--coordinates PATH")?;
-    config.check()?;
-    let radius = super::radius(&config).ok_or_else(Error::no_radius)?;
-    let variants = ablation::read_variants(&args.variants, &config)?;
+    given.set("train.start", Some(Start::Scratch))?;
+    let settings = given.resolve()?.settings;
+    let radius = settings.data.radius().ok_or_else(Error::no_radius)?;
+    let variants = ablation::read_variants(&args.variants, &settings)?;
     let mut seeds = args.seeds.clone();
     seeds.sort_unstable();
     seeds.dedup();
     let test = micrograph::list(&args.test)?;
-    let is_test = |source: &Source| test.iter().any(|other| other.path == source.path);
-    let mut sources = micrograph::list(&config.data.micrographs)?;
+    let is_test = |source: &Source| test.iter().any(|other| same_file(&other.path, &source.path));
+    let mut sources = micrograph::list(&settings.data.micrographs)?;
     sources.retain(|source| !is_test(source));
-    let validation = super::validation_choice(&config)?;
+    let validation = begin::validation(&settings)?;
     if let Choice::Named(named) = &validation
         && let Some(both) = named.iter().find(|source| is_test(source))
     {
@@ -94,7 +94,7 @@ pub(super) fn run(args: &AblateArgs, global: &Global) -> Result<Exit> {
         sources: &sources,
         validation: &validation,
         test: &test,
-        coordinates: &coords::read_all(&config.data.coordinates)?,
+        coordinates: &coords::read_all(&settings.data.coordinates)?,
         radius,
         machine: session.machine.clone(),
         out: &args.out,
@@ -106,7 +106,9 @@ pub(super) fn run(args: &AblateArgs, global: &Global) -> Result<Exit> {
     let cells = ablation::run(
         &job,
         &mut |event| match event {
-            Event::Training(_, _, training::Event::Gathering(event)) => progress.gathering(&event),
+            Event::Training(_, _, training::Event::Gathering(event)) => {
+                show::show_gathering(&progress, &event)
+            }
             Event::Training(variant, seed, training::Event::Train(event)) => {
                 if let train::Event::Epoch { epochs, .. } = event
                     && let Some(epoch) = epochs.last()
@@ -133,14 +135,14 @@ pub(super) fn run(args: &AblateArgs, global: &Global) -> Result<Exit> {
         let summary = serde_json::to_string_pretty(&ablation::summary(&cells))?;
         writeln!(io::stdout(), "{summary}")?;
     } else {
-        show(&mut io::stdout().lock(), &ablation::rows(&cells))?;
+        print(&mut io::stdout().lock(), &ablation::rows(&cells))?;
         writeln!(io::stdout(), "plot: {}", ablation::plot_path(&args.out).display())?;
     }
     failures.dedup();
-    Ok(super::ended_with(&failures))
+    Ok(show::ended_with(&failures))
 }
 
-fn show(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
+fn print(out: &mut impl Write, rows: &[Row]) -> io::Result<()> {
     let width = rows.iter().map(|row| row.variant.len()).max().unwrap_or(0).max(7);
     writeln!(
         out,

@@ -91,7 +91,7 @@ pub(super) fn run(args: &DoctorArgs, _global: &Global) -> Result<Exit> {
     writeln!(
         out,
         "model      default: {}, {}, {} base features, {:.1} MB, threshold {threshold:.3}",
-        super::short(hash),
+        super::words::short(hash),
         architecture.name(),
         architecture.base_features,
         *size_bytes as f64 / 1e6

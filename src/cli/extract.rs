@@ -7,12 +7,15 @@ use anyhow::Result;
 use clap::Args;
 
 use super::session::Session;
-use super::{Exit, Global};
+use super::words::tell;
+use super::{Exit, Global, show};
 use crate::coords::{self, Coordinate, Coordinates};
 use crate::error::Error;
 use crate::micrograph;
 use crate::model::{Machine, Origin, Precision};
-use crate::pipeline::{Failure, Radius, picking};
+use crate::run::Failure;
+use crate::stages::{begin, pick};
+use crate::units::Radius;
 
 /// Answers as `topaz extract`, so that `picker` can be entered as the Topaz executable
 ///
@@ -69,8 +72,8 @@ pub(super) fn run(args: &ExtractArgs, global: &Global) -> Result<Exit> {
     let radius =
         call.radius_px.ok_or_else(|| missing("no particle radius is given", "add -r PX"))?;
     let session = Session::start(&call.global(global))?;
-    let origin = call.model.as_deref().map_or(Ok(Origin::Default), Origin::locate)?;
-    super::tell_default(&origin)?;
+    let origin = call.model.as_deref().map_or(Ok(Origin::Default), begin::locate)?;
+    super::name_default(&origin)?;
     let model = origin.load(&session.machine, Precision::default())?;
     let sources = micrograph::list(&call.micrographs)?;
     let mut all = Vec::new();
@@ -79,9 +82,9 @@ pub(super) fn run(args: &ExtractArgs, global: &Global) -> Result<Exit> {
         if session.cancel.requested() {
             return Err(Error::Interrupted.into());
         }
-        match picking::peaks_of(&model, source, Radius::Px(radius)) {
+        match pick::peaks_of(&model, source, Radius::Px(radius)) {
             Ok((peaks, warnings)) => {
-                warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+                warnings.iter().for_each(|warning| tell(&format!("warning: {warning}")));
                 let points =
                     peaks.iter().filter_map(|peak| call.scored(peak, model.card.threshold));
                 let micrograph = source.name.clone();
@@ -93,7 +96,7 @@ pub(super) fn run(args: &ExtractArgs, global: &Global) -> Result<Exit> {
     coords::topaz::write(out, &all)?;
     let picks: usize = all.iter().map(|own| own.points.len()).sum();
     writeln!(io::stdout(), "{picks} picks on {} micrographs: {}", all.len(), out.display())?;
-    Ok(super::ended_with(&failures))
+    Ok(show::ended_with(&failures))
 }
 
 /// The output file, found even where other arguments make no sense.
@@ -152,10 +155,10 @@ impl Call {
         } else if Machine::choose(&wanted, None, 1).is_ok() {
             wanted
         } else {
-            eprintln!(
+            tell(&format!(
                 "warning: device {} is not there: the network runs on the processor",
                 self.device
-            );
+            ));
             "cpu".to_string()
         };
         Global { device, threads: self.threads.or(global.threads), ..global.clone() }

@@ -6,16 +6,18 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
+use super::args::{ScaleArgs, give_or_folder};
 use super::progress::Progress;
 use super::session::Session;
-use super::{Exit, Global};
+use super::{Exit, Global, show};
 use crate::coords::{self, Coordinate};
 use crate::error::Error;
 use crate::micrograph::{self, Source};
-use crate::model::Origin;
-use crate::pipeline::manifest::RunDir;
-use crate::pipeline::mapping::{self, Event, Focus, Job};
-use crate::units::PixelSize;
+use crate::run::RunDir;
+use crate::scale::Scale;
+use crate::settings::Given;
+use crate::stages::{begin, load_model, model_of};
+use crate::studies::maps::{self, Event, Focus, Job};
 
 /// Shows where the network looks: maps of probability and of attention
 ///
@@ -42,33 +44,34 @@ pub(super) struct MapsArgs {
     #[arg(long, requires = "truth")]
     json: bool,
     #[command(flatten)]
-    scale: super::ScaleArgs,
+    scale: ScaleArgs,
 }
 
 pub(super) fn run(args: &MapsArgs, global: &Global) -> Result<Exit> {
-    let mut config = super::config(None)?;
-    args.scale.over(&mut config)?;
-    config.check()?;
-    let paths = super::given_or(&args.micrographs, "micrographs", "the micrographs")?;
-    let sources = micrograph::list(&paths)?;
+    let mut given = Given::default();
+    args.scale.give(&mut given)?;
+    give_or_folder(&mut given, "data.micrographs", &args.micrographs, "micrographs")?;
+    let settings = given.resolve()?.settings;
+    let sources = micrograph::list(&settings.data.micrographs)?;
     let session = Session::start(global)?;
-    let own = RunDir::look_into("picker_run".as_ref()).model();
-    let origin = args.model.as_deref().map_or_else(|| Origin::in_folder(&own), Origin::locate)?;
-    super::tell_default(&origin)?;
-    let radius = super::radius(&config);
-    super::check_scale(&origin.card()?, radius)?;
-    let mut model = origin.load(&session.machine, config.train.precision)?;
-    model.card.take_particles_as(config.preprocess.particles);
+    let origin = match &args.model {
+        Some(model) => begin::locate(model)?,
+        None => model_of(&RunDir::look_into("picker_run".as_ref()))?,
+    };
+    super::name_default(&origin)?;
+    let radius = settings.data.radius();
+    begin::check_scale(&origin.card()?, radius)?;
+    let model = load_model(&origin, &settings, &session.machine)?;
+    let pixel_size = settings.data.pixel_size();
     let job = Job {
         model: &model,
-        radius,
-        pixel_size: config.data.pixel_size_a.map(PixelSize),
+        scale: Scale { radius, pixel_size, card: Some(&model.card) },
         micrographs: &with_truth(sources, &args.truth)?,
         out: &args.out,
     };
     let progress = Progress::new(global);
     let mut failures = Vec::new();
-    let focus = mapping::run(
+    let focus = maps::run(
         &job,
         &mut |event| match event {
             Event::Mapped(picture) => progress.say(&picture.display().to_string()),
@@ -80,9 +83,9 @@ pub(super) fn run(args: &MapsArgs, global: &Global) -> Result<Exit> {
         let summary = serde_json::json!({ "schema": 1, "maps": focus });
         writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&summary)?)?;
     } else if !args.truth.is_empty() {
-        show(&mut io::stdout().lock(), &focus)?;
+        print(&mut io::stdout().lock(), &focus)?;
     }
-    Ok(super::ended_with(&failures))
+    Ok(show::ended_with(&failures))
 }
 
 /// Each micrograph with its particles, where they are known.
@@ -112,7 +115,7 @@ fn with_truth(
     Ok(paired.collect())
 }
 
-fn show(out: &mut impl Write, focus: &[Focus]) -> io::Result<()> {
+fn print(out: &mut impl Write, focus: &[Focus]) -> io::Result<()> {
     let width = focus.iter().map(|one| one.map.len()).max().unwrap_or(0).max(3);
     writeln!(out, "{:width$}  on particles  beside  difference [95 % over micrographs]", "map")?;
     for one in focus {

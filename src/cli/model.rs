@@ -7,10 +7,12 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::args::check_threshold;
 use super::info::print_fields;
+use super::words::short;
 use super::{Exit, Global};
 use crate::model::{Device, Network, Origin, Precision, export};
-use crate::pipeline::packing;
+use crate::studies::packing;
 
 /// Shows what a model is, packs a trained one for particles of any size, exports its weights
 #[derive(Debug, Args)]
@@ -102,13 +104,13 @@ fn show(args: &ShowArgs) -> Result<Exit> {
 }
 
 fn pack(args: &PackArgs) -> Result<Exit> {
-    let threshold = super::check_threshold(args.threshold)?;
+    let threshold = check_threshold(args.threshold)?;
     let card = packing::pack(&args.model, threshold, &args.out)?;
     let packed = Origin::File(args.out.clone());
     writeln!(
         io::stdout(),
         "scale-free model: {packed} ({}), {:.1} MB, threshold {:.3}",
-        super::short(&packed.hash()?),
+        short(&packed.hash()?),
         packed.bytes()?.len() as f64 / 1e6,
         card.threshold
     )?;

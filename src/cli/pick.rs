@@ -1,24 +1,22 @@
 //! `picker pick`.
 
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
 
-use super::progress::Progress;
-use super::session::{MadeWith, Session};
+use super::args::{RunArgs, ScaleArgs, check_threshold, give_or_folder};
+use super::session::Session;
 use super::{Exit, Global, radius};
-use crate::config::RunConfig;
 use crate::error::Error;
 use crate::micrograph;
-use crate::model::{Card, Model, Origin};
-use crate::pipeline::Radius;
-use crate::pipeline::manifest::RunDir;
-use crate::pipeline::picking::{self, Event, Job, Summary};
-use crate::pipeline::watching;
-use crate::units::PixelSize;
+use crate::model::Card;
+use crate::run::RunDir;
+use crate::settings::{Given, Settings};
+use crate::stages::pick::Pick;
+use crate::stages::{Context, begin, model_of};
+use crate::units::Radius;
 
 /// Picks particles in micrographs
 ///
@@ -50,9 +48,9 @@ pub(super) struct PickArgs {
     #[command(flatten)]
     watch: WatchArgs,
     #[command(flatten)]
-    scale: super::ScaleArgs,
+    scale: ScaleArgs,
     #[command(flatten)]
-    run: super::RunArgs,
+    run: RunArgs,
 }
 
 /// Waiting for files.
@@ -84,183 +82,61 @@ impl WatchArgs {
 }
 
 pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
-    let mut config = args.run.config()?;
-    let auto = args.scale.over_but_auto(&mut config);
-    super::or_default(
-        &mut config.data.micrographs,
-        &args.micrographs,
-        "micrographs",
-        "the micrographs",
-    )?;
+    let mut given = args.run.given()?;
+    let auto = args.scale.give_but_auto(&mut given)?;
+    give_or_folder(&mut given, "data.micrographs", &args.micrographs, "micrographs")?;
+    let threshold = check_threshold(args.threshold)?;
+    let watch = args.watch.interval()?;
     let session = Session::start(global)?;
-    let own = RunDir::look_into(&args.run.out.out).model();
-    let origin = args.model.as_deref().map_or_else(|| Origin::in_folder(&own), Origin::locate)?;
-    super::tell_default(&origin)?;
+    let base = match &args.model {
+        Some(model) => begin::locate(model)?,
+        None => model_of(&RunDir::look_into(&args.run.out.out))?,
+    };
+    super::name_default(&base)?;
+    let card = base.card()?;
+    let list = |given: &Given| -> Result<_> {
+        Ok(micrograph::list(&given.resolve_with(&card)?.settings.data.micrographs)?)
+    };
     if auto {
-        let (run, sources) = (args.run.out.open()?, micrograph::list(&config.data.micrographs)?);
-        radius::find(&session, &run, &origin, &sources, &mut config)?;
+        let run = args.run.out.open()?;
+        radius::find(&session, &run, &base, &list(&given)?, &mut given)?;
     }
-    let radius = super::radius(&config);
-    super::check_scale(&origin.card()?, radius)?;
-    let mut model = origin.load(&session.machine, config.train.precision)?;
-    model.card.take_particles_as(config.preprocess.particles);
-    super::pick_as(&mut config, &model.card);
-    args.set_min_distance(&mut config, &model.card)?;
-    config.check()?;
-    super::check_threshold(args.threshold)?;
-    let run = args.run.out.open()?;
-    let how = How {
-        config: &config,
-        radius,
-        threshold: args.threshold.unwrap_or(model.card.threshold),
-        retry_failed: args.retry_failed,
-        watch: args.watch.interval()?,
-    };
-    let summary = pick(&session, &run, &model, &how, global)?;
-    writeln!(io::stdout(), "{}", describe(&summary, how.threshold, &run.picks()))?;
-    Ok(conclude(&summary, how.threshold))
-}
-
-/// How micrographs are picked.
-pub(super) struct How<'a> {
-    pub(super) config: &'a RunConfig,
-    /// If it is not the model's own.
-    pub(super) radius: Option<Radius>,
-    pub(super) threshold: f32,
-    pub(super) retry_failed: bool,
-    /// Seconds between two looks for new files, if files are to be waited for.
-    pub(super) watch: Option<Duration>,
-}
-
-impl How<'_> {
-    /// Everything that picking with this model needs.
-    pub(super) fn job<'a>(&'a self, run: &'a RunDir, model: &'a Model) -> Job<'a> {
-        Job {
-            model,
-            settings: &self.config.pick,
-            radius: self.radius,
-            pixel_size: self.config.data.pixel_size_a.map(PixelSize),
-            threshold: self.threshold,
-            listed_in: self.config.data.micrographs.first().map_or(Path::new(""), PathBuf::as_path),
-            retry_failed: self.retry_failed,
-            run,
-        }
-    }
-}
-
-/// Picks and tells of it.
-pub(super) fn pick(
-    session: &Session,
-    run: &RunDir,
-    model: &Model,
-    how: &How,
-    global: &Global,
-) -> Result<Summary> {
-    let job = how.job(run, model);
-    let list = || micrograph::list(&how.config.data.micrographs);
+    args.give_min_distance(&mut given, &card)?;
+    let resolved = given.resolve_with(&card)?;
+    let radius = resolved.settings.data.radius();
+    begin::check_scale(&card, radius)?;
     // Who waits for files may start before the first has come.
-    let look = || match list() {
-        Err(Error::Missing { .. } | Error::Io { .. }) => Ok(Vec::new()),
-        found => found,
+    let sources = if watch.is_some() { Vec::new() } else { list(&given)? };
+    let run = args.run.out.open()?;
+    let context = Context {
+        sources: &sources,
+        base,
+        own_model: false,
+        radius,
+        threshold,
+        retry_failed: args.retry_failed,
+        watch,
+        ..Context::new(&run, &resolved, 0, session.machine.clone())
     };
-    let sources = if how.watch.is_some() { Vec::new() } else { list()? };
-    let made_with = MadeWith {
-        config: how.config,
-        seed: None,
-        model: Some(model.hash.clone()),
-        fingerprint: job.list_fingerprint(&sources)?,
-    };
-    let mut progress = Progress::new(global);
-    let work = || {
-        progress.begin(sources.len() as u64, "picking");
-        let (mut done, mut new) = (0, 0);
-        let started = Instant::now();
-        let mut observe = |event: Event| {
-            done += 1;
-            progress.at(done);
-            match event {
-                Event::Picked { source, picks, kept, warnings } => {
-                    new += u64::from(!kept);
-                    warnings.iter().for_each(|warning| progress.warn(warning));
-                    tracing::debug!(
-                        "{}: {picks} picks{}",
-                        source.name,
-                        if kept { " (kept)" } else { "" }
-                    );
-                }
-                Event::Failed(failure) => progress.warn(&format!("left out: {}", failure.error)),
-            }
-        };
-        let summary = match how.watch {
-            Some(every) => watching::pick(&job, every, &look, &mut observe, &session.cancel),
-            None => picking::run(&job, &sources, &mut observe, &session.cancel),
-        };
-        progress.end();
-        let summary = summary?;
-        let seconds = started.elapsed().as_secs_f64();
-        let each = match how.watch {
-            // Most of the time was spent waiting.
-            Some(_) => String::new(),
-            None => format!(" ({:.2} s each)", seconds / new.max(1) as f64),
-        };
-        progress
-            .say(&format!("picked {done} micrographs in {seconds:.0} s, {new} of them new{each}"));
-        let failures = summary.failures.clone();
-        Ok((summary, failures))
-    };
-    session.stage(run, "pick", &made_with, work)
-}
-
-/// One line for stdout.
-pub(super) fn describe(summary: &Summary, threshold: f32, folder: &std::path::Path) -> String {
-    format!(
-        "{} picks on {} micrographs ({} without a pick) at threshold {threshold:.3}: {}",
-        summary.picks,
-        summary.micrographs,
-        summary.empty,
-        folder.display()
-    )
-}
-
-/// Names what failed; no pick anywhere is no success either.
-pub(super) fn conclude(summary: &Summary, threshold: f32) -> Exit {
-    if summary.picks == 0 && summary.micrographs > 0 {
-        let best = summary
-            .best_score
-            .map_or("no peak at all".into(), |s| format!("the highest score is {s:.3}"));
-        eprintln!(
-            "error: no picks on any of {} micrographs at threshold {threshold:.3}; {best}",
-            summary.micrographs
-        );
-        eprintln!(
-            "hint: try `picker threshold --threshold` with a lower score; check the radius and the pixel size, and whether particles are dark or bright (--particles)"
-        );
-        return Exit::Partial;
-    }
-    if 2 * summary.empty > summary.micrographs {
-        eprintln!(
-            "warning: {} of {} micrographs have no pick at threshold {threshold:.3}; where particles can be seen on them, lower it with `picker threshold`, or label one and train",
-            summary.empty, summary.micrographs
-        );
-    }
-    super::ended_with(&summary.failures)
+    session.perform(&Pick, &context, global)
 }
 
 impl PickArgs {
-    fn set_min_distance(&self, config: &mut RunConfig, card: &Card) -> Result<()> {
+    /// A distance in px or Å is one in radii of what the radius is given in.
+    fn give_min_distance(&self, given: &mut Given, card: &Card) -> Result<()> {
         let px = self.min_distance.map(Radius::Px);
         let Some(distance) = px.or(self.min_distance_a.map(Radius::Angstrom)) else {
             return Ok(());
         };
-        let given = config.data.pixel_size_a.map(PixelSize);
-        let (radius, pixel_size) = match super::radius(config) {
-            Some(radius) => (radius, given),
-            None => (Radius::Px(card.radius_px()?), given.or(card.pixel_size_a)),
+        let Settings { data, .. } = given.resolve_with(card)?.settings;
+        let (radius, pixel_size) = match data.radius() {
+            Some(radius) => (radius, data.pixel_size()),
+            None => (Radius::Px(card.radius_px()?), data.pixel_size().or(card.pixel_size_a)),
         };
-        config.pick.min_distance_radii = match (distance, radius) {
+        let radii = match (distance, radius) {
             (Radius::Angstrom(distance), Radius::Angstrom(radius)) => distance / radius,
             _ => distance.in_px(pixel_size)? / radius.in_px(pixel_size)?,
         };
-        Ok(())
+        Ok(given.set("pick.min_distance_radii", Some(radii))?)
     }
 }

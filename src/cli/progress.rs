@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Global;
-use crate::pipeline::labelled;
+use super::words::{tell, with_flags};
+use crate::run::Failure;
 
 /// What a long command shows on stderr while it works.
 pub(super) struct Progress {
@@ -90,23 +91,18 @@ impl Progress {
         if self.lines.is_some() {
             print_line(text);
         } else if !self.quiet {
-            self.bar.suspend(|| eprintln!("{text}"));
+            self.bar.suspend(|| tell(text));
         }
     }
 
     /// A line that stays, even with --quiet.
     pub(super) fn warn(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("warning: {text}"));
+        self.bar.suspend(|| tell(&format!("warning: {}", with_flags(text))));
     }
 
-    /// What is told while labelled micrographs are read.
-    pub(super) fn gathering(&self, event: &labelled::Event) {
-        match event {
-            labelled::Event::Warning(warning) => self.warn(warning),
-            labelled::Event::Failed(failure) => {
-                self.warn(&format!("left out: {}", failure.error));
-            }
-        }
+    /// A micrograph that cannot be used.
+    pub(super) fn left_out(&self, failure: &Failure) {
+        self.warn(&format!("left out: {}", failure.error));
     }
 
     pub(super) fn end(&self) {

@@ -1,38 +1,17 @@
-//! `--particle-radius`: a number of px, or `auto`, which looks for it in the micrographs.
-
-use std::str::FromStr;
+//! `--particle-radius auto`: looks for the radius in the micrographs.
 
 use anyhow::Result;
 
 use super::session::Session;
-use crate::config::RunConfig;
+use super::words::with_flags;
 use crate::error::Error;
 use crate::micrograph::Source;
 use crate::model::{Card, Origin};
-use crate::pipeline::Failure;
-use crate::pipeline::manifest::RunDir;
-use crate::pipeline::measuring::{Measured, measure};
 use crate::radius::{Confidence, Proposal};
-
-/// What is given for a particle radius.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Given {
-    /// In px.
-    Px(f64),
-    /// To be looked for.
-    Auto,
-}
-
-impl FromStr for Given {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Given, String> {
-        match text {
-            "auto" => Ok(Given::Auto),
-            _ => text.parse().map(Given::Px).map_err(|_| "neither a number nor auto".into()),
-        }
-    }
-}
+use crate::run::{Failure, RunDir};
+use crate::settings::Given;
+use crate::stages::load_model;
+use crate::studies::radius::{Measured, measure};
 
 /// Refuses to look for the radius with a model that knows one.
 fn check(card: &Card) -> Result<()> {
@@ -52,18 +31,18 @@ pub(super) fn recall(
     run: &RunDir,
     model: &Origin,
     sources: &[Source],
-    config: &mut RunConfig,
+    given: &mut Given,
 ) -> Result<()> {
     let mut card = model.card()?;
     check(&card)?;
-    card.take_particles_as(config.preprocess.particles);
+    card.take_particles_as(given.resolve()?.settings.preprocess.particles);
     let measured = Measured::recall(run, (&model.hash()?, &card), sources).ok_or_else(|| {
         Error::missing(
             "the particle radius is not known yet",
             "`picker pick --particle-radius auto` looks for it; or give it in px",
         )
     })?;
-    take(&measured, run, config).map(drop)
+    take(&measured, run, given).map(drop)
 }
 
 /// Looks for the radius, unless that was done, and puts it into the settings.
@@ -72,21 +51,21 @@ pub(super) fn find(
     run: &RunDir,
     model: &Origin,
     sources: &[Source],
-    config: &mut RunConfig,
+    given: &mut Given,
 ) -> Result<()> {
     check(&model.card()?)?;
-    let mut model = model.load(&session.machine, config.train.precision)?;
-    model.card.take_particles_as(config.preprocess.particles);
+    let model = load_model(model, &given.resolve()?.settings, &session.machine)?;
     let known = Measured::recall(run, (&model.hash, &model.card), sources);
     let measured = match known {
         Some(measured) => measured,
         None => {
             tracing::info!("looking for the particle radius");
-            let mut observe = |failure: &Failure| tracing::warn!("left out: {}", failure.error);
+            let mut observe =
+                |failure: &Failure| tracing::warn!("left out: {}", with_flags(&failure.error));
             measure(run, &model, sources, &mut observe, &session.cancel)?
         }
     };
-    let proposal = take(&measured, run, config)?;
+    let proposal = take(&measured, run, given)?;
     let how = format!(
         "particle radius {:.1} px, from {} micrographs (steadiness {:.2}; {})",
         proposal.radius_px,
@@ -107,11 +86,10 @@ fn evidence(run: &RunDir) -> String {
 }
 
 /// Puts the radius into the settings, if there is enough to go by.
-fn take(measured: &Measured, run: &RunDir, config: &mut RunConfig) -> Result<Proposal> {
+fn take(measured: &Measured, run: &RunDir, given: &mut Given) -> Result<Proposal> {
     let why = match measured.proposal {
         Some(proposal) if proposal.confidence != Confidence::Unsure => {
-            let data = &mut config.data;
-            (data.particle_radius_px, data.particle_radius_a) = (Some(proposal.radius_px), None);
+            given.set("data.particle_radius_px", Some(proposal.radius_px))?;
             return Ok(proposal);
         }
         Some(Proposal { radius_px, steadiness, .. }) => {

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::session::drawn_seed;
+use super::words::named;
 use super::{Exit, Global};
 use crate::coords;
 use crate::error::Error;
@@ -47,7 +48,7 @@ pub(super) struct SimulateArgs {
     #[arg(long, value_name = "A", default_value_t = Settings::default().pixel_size_a)]
     pixel_size: f64,
     /// Build of the protein [default: drawn from the seed]
-    #[arg(long)]
+    #[arg(long, value_parser = named::<Shape>)]
     shape: Option<Shape>,
     /// Order of the protein's rotation symmetry [default: drawn from the seed]
     #[arg(long, value_name = "N")]

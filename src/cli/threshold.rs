@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use anyhow::Result;
 use clap::Args;
 
-use super::{Exit, Global};
-use crate::pipeline::picking;
+use super::args::{OutArgs, check_threshold};
+use super::{Exit, Global, show};
+use crate::stages::pick;
 
 /// Cuts the stored picks of a run at another score, without new inference
 #[derive(Debug, Args)]
@@ -15,13 +16,12 @@ pub(super) struct ThresholdArgs {
     #[arg(long, value_name = "SCORE")]
     threshold: f32,
     #[command(flatten)]
-    out: super::OutArgs,
+    out: OutArgs,
 }
 
 pub(super) fn run(args: &ThresholdArgs, _global: &Global) -> Result<Exit> {
-    super::check_threshold(Some(args.threshold))?;
-    let run = args.out.open()?;
-    let summary = picking::recut(&run, args.threshold)?;
-    writeln!(io::stdout(), "{}", super::pick::describe(&summary, args.threshold, &run.picks()))?;
-    Ok(super::pick::conclude(&summary, args.threshold))
+    check_threshold(Some(args.threshold))?;
+    let summary = pick::recut(&args.out.open()?, args.threshold)?;
+    writeln!(io::stdout(), "{}", show::describe_picks(&summary))?;
+    Ok(show::conclude(&summary))
 }

@@ -318,7 +318,8 @@ mod tests {
         std::fs::write(dir.path().join("summary.star"), "data_\nloop_\n_rlnGroupNumber #1\n3\n")
             .unwrap();
         let files = [("x/m.mrc".to_string(), dir.path().join("a/m_autopick.star"))];
-        star::write_lists(dir.path(), &files, Path::new("mics.star")).unwrap();
+        star::write_list(dir.path(), &files).unwrap();
+        star::write_marker(dir.path(), Path::new("mics.star")).unwrap();
         let read = read_all(&[dir.path().to_path_buf()]).unwrap();
         let names: Vec<&str> = read.iter().map(|c| c.micrograph.as_str()).collect();
         assert_eq!(names, ["a/m", "b/m", "n.mrc"]);
@@ -353,8 +354,8 @@ mod tests {
             ["External/job005/Movies/m_autopick.star", "External/job005/Mics/a b_autopick.star"];
         let files: Vec<(String, PathBuf)> =
             names.iter().zip(files).map(|(name, file)| (name.to_string(), file.into())).collect();
-        star::write_lists(dir.path(), &files, Path::new("CtfFind/job003/micrographs_ctf.star"))
-            .unwrap();
+        star::write_list(dir.path(), &files).unwrap();
+        star::write_marker(dir.path(), Path::new("CtfFind/job003/micrographs_ctf.star")).unwrap();
         let points =
             [vec![Coordinate { x_mic_px: 7.5, y_mic_px: 0.0, score: Some(0.25) }], Vec::new()];
         let all: Vec<Coordinates> = names

@@ -179,16 +179,25 @@ fn text(points: &[Coordinate]) -> String {
     table("", &LABELS, rows)
 }
 
-/// Writes the lists that lead RELION to the files: `autopick.star` for version 4 and later,
-/// `coords_suffix_autopick.star` for 3.1, which holds the micrographs' list.
+/// Writes the list that leads RELION 4 and later to coordinate files, `autopick.star`; its path.
 ///
-/// `files` are micrographs, named exactly as in that list, with their coordinate files.
-pub fn write_lists(folder: &Path, files: &[(String, PathBuf)], micrographs: &Path) -> Result<()> {
+/// `files` are micrographs, named exactly as in their own list, with their coordinate files.
+pub fn write_list(folder: &Path, files: &[(String, PathBuf)]) -> Result<PathBuf> {
     let rows = files.iter().map(|(name, path)| vec![quoted(name), quoted(&path.to_string_lossy())]);
     let list = table(LIST_BLOCK, &["rlnMicrographName", "rlnMicrographCoordinates"], rows);
-    publish_text(&folder.join("autopick.star"), &list)?;
-    let suffix = format!("{}\n", micrographs.display());
-    publish_text(&folder.join("coords_suffix_autopick.star"), &suffix)
+    let path = folder.join("autopick.star");
+    publish_text(&path, &list)?;
+    Ok(path)
+}
+
+/// The marker file that leads RELION 3.1 to the coordinate files beside it.
+pub fn marker_path(folder: &Path) -> PathBuf {
+    folder.join("coords_suffix_autopick.star")
+}
+
+/// Writes the marker file, which holds the path of the micrographs' list.
+pub fn write_marker(folder: &Path, micrographs: &Path) -> Result<()> {
+    publish_text(&marker_path(folder), &format!("{}\n", micrographs.display()))
 }
 
 /// Writes one table of all micrographs' particles, as cryoSPARC imports it.
@@ -311,7 +320,8 @@ mod tests {
             .collect();
         write(&job.join("S/a b_autopick.star"), &[at(1.0)]).unwrap();
         write(&job.join("T/a b_autopick.star"), &[at(2.0)]).unwrap();
-        write_lists(&job, &files, Path::new("CtfFind/job003/micrographs_ctf.star")).unwrap();
+        write_list(&job, &files).unwrap();
+        write_marker(&job, Path::new("CtfFind/job003/micrographs_ctf.star")).unwrap();
         let seen = |folder: &Path, list: &str| {
             let read = super::super::read(&folder.join(list)).unwrap();
             let one = |own: &Coordinates| (own.micrograph.clone(), own.points[0].x_mic_px);

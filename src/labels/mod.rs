@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::preprocess::Prepared;
 
 /// Whether the labels of a micrograph name every particle on it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Completeness {
     /// What is not labelled is background.

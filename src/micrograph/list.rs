@@ -27,12 +27,34 @@ use crate::units::PixelSize;
 /// `Missing` when an input or a listed file does not exist or nothing is found; `Unusable` when a
 /// STAR file lists something else; `Setting` when two micrographs would share one stem.
 pub fn list<P: AsRef<Path>>(inputs: &[P]) -> Result<Vec<Source>> {
+    list_with(inputs, &mut Err)
+}
+
+/// As [`list`], for a folder that others are writing to: what cannot be looked at is given to
+/// `passed_over`, and nothing found is no error.
+pub fn list_present<P: AsRef<Path>>(
+    inputs: &[P],
+    passed_over: &mut dyn FnMut(Error),
+) -> Result<Vec<Source>> {
+    match list_with(inputs, &mut |error| {
+        passed_over(error);
+        Ok(())
+    }) {
+        Err(Error::Missing { .. }) => Ok(Vec::new()),
+        found => found,
+    }
+}
+
+fn list_with<P: AsRef<Path>>(
+    inputs: &[P],
+    unreadable: &mut dyn FnMut(Error) -> Result<()>,
+) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     let mut single = Vec::new();
     for input in inputs {
         for path in expand(input.as_ref())? {
             if path.is_dir() {
-                sources.extend(in_folder(&path)?);
+                sources.extend(in_folder(&path, unreadable)?);
             } else if path.extension().is_some_and(|extension| extension == "star") {
                 sources.extend(in_star(&path)?);
             } else if Format::of_name(&path).is_none() && is_text(&path)? {
@@ -126,17 +148,24 @@ fn expand(input: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn in_folder(folder: &Path) -> Result<Vec<Source>> {
+fn in_folder(
+    folder: &Path,
+    unreadable: &mut dyn FnMut(Error) -> Result<()>,
+) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     let entries = WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter();
     let visible = |entry: &walkdir::DirEntry| {
         entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".")
     };
     for entry in entries.filter_entry(visible) {
-        let entry = entry.map_err(|error| {
-            let path = error.path().unwrap_or(folder).to_path_buf();
-            Error::io("read", path)(error.into())
-        })?;
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                let path = error.path().unwrap_or(folder).to_path_buf();
+                unreadable(Error::io("read", path)(error.into()))?;
+                continue;
+            }
+        };
         let path = entry.path();
         if entry.file_type().is_file() && Format::of_name(path).is_some() && !is_temporary(path) {
             let below = plain(path.strip_prefix(folder).unwrap_or(path));
@@ -326,8 +355,9 @@ fn distinct(sources: Vec<Source>) -> Result<Vec<Source>> {
     Ok(kept)
 }
 
-fn same_file(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+/// Whether two paths lead to one file, however they are spelt.
+pub fn same_file(a: &Path, b: &Path) -> bool {
+    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 fn absolute(path: &Path) -> PathBuf {

@@ -16,12 +16,14 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::units::{PixelSize, Shape};
 
+pub mod identity;
 mod list;
 pub mod mrc;
 mod raster;
 
+pub use identity::{Identity, Stamp};
 pub(crate) use list::below_job;
-pub use list::list;
+pub use list::{list, list_present, same_file};
 
 /// The largest image that is read (32768²): more than any detector gives, so a damaged header.
 const MAX_PIXELS: u64 = 1 << 30;

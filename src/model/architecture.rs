@@ -4,7 +4,6 @@
 //! after it) may differ from the built-in ones only where such a part is there, so that two
 //! architectures are equal exactly if their networks are.
 
-use clap::ValueEnum;
 use serde::de::Visitor;
 use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -112,7 +111,8 @@ pub enum Normalisation {
 }
 
 /// Architectures with a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Preset {
     /// U-Net (Ronneberger et al. 2015).
     Unet,
@@ -153,6 +153,20 @@ impl Default for Architecture {
 }
 
 impl Preset {
+    /// Every one.
+    const ALL: [Preset; 4] =
+        [Preset::Unet, Preset::AttentionUnet, Preset::CbamUnet, Preset::SeResnextHybrid];
+
+    /// Its name, as in a settings file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Preset::Unet => "unet",
+            Preset::AttentionUnet => "attention-unet",
+            Preset::CbamUnet => "cbam-unet",
+            Preset::SeResnextHybrid => "se-resnext-hybrid",
+        }
+    }
+
     /// With so many features at full resolution.
     pub fn architecture(self, base_features: i64) -> Architecture {
         let own = Architecture { base_features, ..Architecture::default() };
@@ -178,14 +192,13 @@ impl Architecture {
 
     /// The preset that it is, with as many features as it has.
     pub fn preset(&self) -> Option<Preset> {
-        let mut presets = Preset::value_variants().iter().copied();
+        let mut presets = Preset::ALL.into_iter();
         presets.find(|preset| preset.architecture(self.base_features) == *self)
     }
 
     /// The preset's name, or `custom`.
-    pub fn name(&self) -> String {
-        let value = self.preset().and_then(|preset| preset.to_possible_value());
-        value.map_or("custom".into(), |value| value.get_name().to_string())
+    pub fn name(&self) -> &'static str {
+        self.preset().map_or("custom", Preset::name)
     }
 
     /// How an image may be cut for scoring; not at all where weights or normalisations come from
@@ -346,7 +359,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        for preset in Preset::value_variants() {
+        for preset in &Preset::ALL {
             let architecture = preset.architecture(8);
             let text = toml::to_string(&architecture).unwrap();
             assert_eq!(read(&text).unwrap(), architecture);

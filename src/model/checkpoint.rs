@@ -54,10 +54,16 @@ pub struct Card {
     pub validation: ValidationScores,
     /// What validation was done on, in words.
     pub validated_how: String,
-    /// Names of the training micrographs.
-    pub trained_on: Vec<String>,
-    /// Names of the validation micrographs.
-    pub validated_on: Vec<String>,
+    /// The training micrographs.
+    pub trained_on: Vec<Seen>,
+    /// The validation micrographs.
+    pub validated_on: Vec<Seen>,
+    /// Micrographs that self-training gave pseudo-labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pseudo_labelled_on: Vec<Seen>,
+    /// Micrographs of any kind that the models before it were made with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inherited: Vec<Seen>,
     /// Seed of the training.
     pub seed: u64,
     /// Epoch whose weights these are, counted from 1.
@@ -91,10 +97,54 @@ impl Card {
         self.preprocess.particles = particles.or(self.preprocess.particles);
     }
 
+    /// Every micrograph that had a part in making it.
+    pub fn seen(&self) -> impl Iterator<Item = &Seen> {
+        [&self.trained_on, &self.validated_on, &self.pseudo_labelled_on, &self.inherited]
+            .into_iter()
+            .flatten()
+    }
+
     /// The radius in working px that it has learnt particles at.
     pub fn learnt_radius_work_px(&self) -> f64 {
         let (own, working) = (self.particle_radius_px, self.preprocess.working_radius_px);
         own.map_or(working, |radius| self.preprocess.radius_work_px(radius))
+    }
+}
+
+/// A micrograph that had a part in making a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "SeenAsWritten")]
+pub struct Seen {
+    /// Its name then.
+    pub name: String,
+    /// The hash of its content; models of picker 0.1.0 know names alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum SeenAsWritten {
+    Name(String),
+    Whole { name: String, content: Option<String> },
+}
+
+impl From<SeenAsWritten> for Seen {
+    fn from(written: SeenAsWritten) -> Seen {
+        match written {
+            SeenAsWritten::Name(name) => Seen { name, content: None },
+            SeenAsWritten::Whole { name, content } => Seen { name, content },
+        }
+    }
+}
+
+impl Seen {
+    /// Whether this is the micrograph of that name and content, which decides where it is known.
+    pub fn is(&self, name: &str, content: Option<&str>) -> bool {
+        match (self.content.as_deref(), content) {
+            (Some(own), Some(other)) => own == other,
+            _ => self.name == name,
+        }
     }
 }
 
@@ -335,6 +385,16 @@ impl Raw {
 mod tests {
     use super::*;
     use crate::model::{Architecture, Device, Precision};
+
+    #[test]
+    fn micrographs_are_known_by_their_content_and_by_name_only_where_it_is_not_known() {
+        let seen: Vec<Seen> =
+            serde_json::from_str(r#"["a.mrc", { "name": "b.mrc", "content": "c0ffee" }]"#).unwrap();
+        let [old, new] = seen.as_slice() else { panic!("{seen:?}") };
+        assert!(old.is("a.mrc", Some("c0ffee")) && !old.is("b.mrc", Some("c0ffee")));
+        assert!(new.is("/elsewhere/x.mrc", Some("c0ffee")) && !new.is("b.mrc", Some("beef")));
+        assert!(new.is("b.mrc", None));
+    }
 
     fn network(seed: u64) -> Network {
         let architecture = Architecture { base_features: 4, ..Architecture::default() };

@@ -28,7 +28,7 @@ pub(crate) use architecture::Tiling;
 pub use architecture::{
     Architecture, Bottleneck, EncoderAttention, EncoderBlock, Normalisation, Preset, SkipAttention,
 };
-pub use checkpoint::{Card, Model};
+pub use checkpoint::{Card, Model, Seen};
 pub use device::{Device, Machine};
 use layers::Fold;
 pub(crate) use logits::Logits;

@@ -26,11 +26,64 @@ pub struct Settings {
     pub window_radii: f64,
     /// Of two picks closer than this, the worse one is dropped.
     pub min_distance_radii: f64,
-    /// Picks closer than this to the edge of the valid area are dropped; by default the margin
-    /// that the training labels leave.
-    pub edge_margin_radii: Option<f64>,
+    /// Picks closer than this to the edge of the valid area are dropped.
+    pub edge_margin_radii: EdgeMargin,
     /// Peaks below this score are not even stored.
     pub floor: f32,
+}
+
+/// How near to the edge of the valid area a pick may lie: a number of particle radii, or `labels`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "MarginAsWritten", into = "MarginAsWritten")]
+pub enum EdgeMargin {
+    /// As near as the labels of the training come.
+    #[default]
+    Labels,
+    /// As near as so many particle radii.
+    Radii(f64),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum MarginAsWritten {
+    Radii(f64),
+    Word(String),
+    /// As picker 0.1.0 wrote `labels`.
+    Absent(()),
+}
+
+impl TryFrom<MarginAsWritten> for EdgeMargin {
+    type Error = String;
+
+    fn try_from(written: MarginAsWritten) -> std::result::Result<EdgeMargin, String> {
+        match written {
+            MarginAsWritten::Radii(radii) => Ok(EdgeMargin::Radii(radii)),
+            MarginAsWritten::Absent(()) => Ok(EdgeMargin::Labels),
+            MarginAsWritten::Word(word) if word == "labels" => Ok(EdgeMargin::Labels),
+            MarginAsWritten::Word(word) => {
+                Err(format!("edge_margin_radii is \"{word}\": give a number or \"labels\""))
+            }
+        }
+    }
+}
+
+impl From<EdgeMargin> for MarginAsWritten {
+    fn from(margin: EdgeMargin) -> MarginAsWritten {
+        match margin {
+            EdgeMargin::Radii(radii) => MarginAsWritten::Radii(radii),
+            EdgeMargin::Labels => MarginAsWritten::Word("labels".into()),
+        }
+    }
+}
+
+impl EdgeMargin {
+    /// In particle radii; `of_labels` is the margin that the labels of the training leave.
+    fn radii(self, of_labels: f64) -> f64 {
+        match self {
+            EdgeMargin::Labels => of_labels,
+            EdgeMargin::Radii(radii) => radii,
+        }
+    }
 }
 
 impl Default for Settings {
@@ -39,7 +92,7 @@ impl Default for Settings {
             smoothing_radii: 0.3,
             window_radii: 0.4,
             min_distance_radii: 0.8,
-            edge_margin_radii: None,
+            edge_margin_radii: EdgeMargin::Labels,
             floor: 0.05,
         }
     }
@@ -63,7 +116,7 @@ impl Settings {
         within("window_radii", self.window_radii, 0.05..=4.0)?;
         // A distance of nothing would leave dozens of picks on one particle.
         within("min_distance_radii", self.min_distance_radii, 0.1..=20.0)?;
-        within("edge_margin_radii", self.edge_margin_radii.unwrap_or(0.0), 0.0..=20.0)?;
+        within("edge_margin_radii", self.edge_margin_radii.radii(0.0), 0.0..=20.0)?;
         within("floor", f64::from(self.floor), 0.001..=0.999)
     }
 }
@@ -82,7 +135,7 @@ pub fn pick(
 ) -> Vec<Coordinate> {
     let smooth = peaks::smooth(map, settings.smoothing_radii * radius_work_px);
     let window = (settings.window_radii * radius_work_px).round().max(1.0) as usize;
-    let margin = settings.edge_margin_radii.unwrap_or(margin_radii) * radius_work_px;
+    let margin = settings.edge_margin_radii.radii(margin_radii) * radius_work_px;
     let mut found = peaks::maxima(&smooth, window, settings.floor);
     found.retain(|peak| {
         let depth = valid.depth(peak.x, peak.y);
@@ -152,8 +205,20 @@ mod tests {
     #[test]
     fn picks_in_the_edge_margin_are_dropped() {
         let map = disks(&[(5.0, 40.0), (80.0, 60.0)], 6.5);
-        let settings = Settings { edge_margin_radii: Some(1.0), ..Settings::default() };
+        let settings =
+            Settings { edge_margin_radii: EdgeMargin::Radii(1.0), ..Settings::default() };
         assert_eq!((picks(&map, &Settings::default()).len(), picks(&map, &settings).len()), (2, 1));
+    }
+
+    #[test]
+    fn the_edge_margin_is_written_as_it_is_read() {
+        for (margin, text) in [(EdgeMargin::Labels, "\"labels\""), (EdgeMargin::Radii(0.6), "0.6")]
+        {
+            assert_eq!(serde_json::to_string(&margin).unwrap(), text);
+            assert_eq!(serde_json::from_str::<EdgeMargin>(text).unwrap(), margin);
+        }
+        assert_eq!(serde_json::from_str::<EdgeMargin>("null").unwrap(), EdgeMargin::Labels);
+        assert!(serde_json::from_str::<EdgeMargin>("\"edge\"").is_err());
     }
 
     #[test]

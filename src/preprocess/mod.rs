@@ -35,7 +35,7 @@ pub struct Settings {
 }
 
 /// What particles look like beside the ice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Particles {
     /// Darker, as electrons leave them.

@@ -13,7 +13,7 @@ use super::Settings;
 use super::fourier::Field;
 
 /// The overall build of a protein.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shape {
     /// A filled, roughly round body (a ribosome, β-galactosidase).

@@ -1,0 +1,100 @@
+//! A picking as lines.
+
+use std::time::Instant;
+
+use crate::cli::Exit;
+use crate::cli::progress::Progress;
+use crate::cli::words::tell;
+use crate::stages::pick::{Event, Summary};
+
+/// A picking in progress.
+#[derive(Default)]
+pub(super) struct Picking {
+    started: Option<Instant>,
+    /// Whether files are waited for, so that most of the time is spent waiting.
+    watching: bool,
+    done: u64,
+    new: u64,
+}
+
+impl Picking {
+    /// Shows what is reported while micrographs are picked.
+    pub(super) fn show(&mut self, progress: &mut Progress, event: &Event) {
+        if matches!(event, Event::Picked { .. } | Event::Failed(_)) {
+            self.done += 1;
+            progress.at(self.done);
+        }
+        match event {
+            Event::Begin(count) => {
+                let started = Some(Instant::now());
+                *self = Picking { started, watching: *count == 0, ..Picking::default() };
+                progress.begin(*count as u64, "picking");
+            }
+            Event::Retired(count) => progress.say(&format!(
+                "{count} micrographs are no longer asked for: their picks were removed (their \
+                 stored peaks are kept)"
+            )),
+            Event::Picked { source, picks, kept, warnings } => {
+                self.new += u64::from(!kept);
+                warnings.iter().for_each(|warning| progress.warn(warning));
+                let kept = if *kept { " (kept)" } else { "" };
+                tracing::debug!("{}: {picks} picks{kept}", source.name);
+            }
+            Event::Failed(failure) => progress.left_out(failure),
+            Event::Warning(warning) => progress.warn(warning),
+        }
+    }
+
+    /// How long it took.
+    pub(super) fn end(&self, progress: &Progress) {
+        let seconds = self.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
+        let (done, new) = (self.done, self.new);
+        let each = match new {
+            1.. if !self.watching => format!(" ({:.2} s each)", seconds / new as f64),
+            _ => String::new(),
+        };
+        progress
+            .say(&format!("picked {done} micrographs in {seconds:.0} s, {new} of them new{each}"));
+    }
+}
+
+/// One line for stdout.
+pub(in crate::cli) fn describe(summary: &Summary) -> String {
+    let Summary { picks, micrographs, empty, threshold, folder, .. } = summary;
+    let folder = folder.display();
+    if summary.up_to_date {
+        return format!(
+            "picks are up to date: {picks} on {micrographs} micrographs at threshold \
+             {threshold:.3}: {folder}"
+        );
+    }
+    format!(
+        "{picks} picks on {micrographs} micrographs ({empty} without a pick) at threshold \
+         {threshold:.3}: {folder}"
+    )
+}
+
+/// Warns of missing picks; no pick anywhere is no success either.
+pub(in crate::cli) fn conclude(summary: &Summary) -> Exit {
+    let Summary { picks, micrographs, empty, threshold, best_score, .. } = summary;
+    if *picks == 0 && *micrographs > 0 {
+        let best = best_score
+            .map_or("no peak at all".into(), |score| format!("the highest score is {score:.3}"));
+        tell(&format!(
+            "error: no picks on any of {micrographs} micrographs at threshold {threshold:.3}; {best}"
+        ));
+        tell(
+            "hint: try `picker threshold --threshold` with a lower score; check the radius and the \
+             pixel size, and whether particles are dark or bright (--particles)",
+        );
+        return Exit::Partial;
+    }
+    if 2 * empty > *micrographs {
+        tell(&format!(
+            "warning: {empty} of {micrographs} micrographs have no pick at threshold \
+             {threshold:.3}; where particles can be seen on them, lower it with `picker threshold`, \
+             or label one and train"
+        ));
+    }
+    Exit::Done
+}

@@ -1,0 +1,83 @@
+//! A training as lines.
+
+use super::gathering;
+use crate::cli::progress::Progress;
+use crate::cli::words::short;
+use crate::labels::Completeness;
+use crate::settings::Settings;
+use crate::stages::train::{Event, Outcome};
+use crate::train::{self, Epoch, Start};
+
+/// Shows what is reported while a network is trained.
+pub(super) fn show(progress: &mut Progress, settings: &Settings, event: &Event) {
+    let steps = settings.train.patches_per_epoch / settings.train.batch_size;
+    let total = settings.train.epochs;
+    match event {
+        Event::Gathering(event) => gathering(progress, event),
+        Event::SetAside(folder) => progress.warn(&format!(
+            "settings or inputs have changed since the last training: starting anew; the earlier \
+             model is kept in {}",
+            folder.display()
+        )),
+        Event::Ready { training, particles, validation, started_from } => {
+            let start = start(settings, *started_from);
+            progress.say(&format!(
+                "training from {start} on {training} micrographs with {particles} particles, \
+                 validating on {validation}"
+            ));
+            progress.begin((total * steps) as u64, "training");
+        }
+        Event::Train(train::Event::Resumed(epochs)) => {
+            progress.say(&format!("going on after epoch {}", epochs.len()));
+            progress.at((epochs.len() * steps) as u64);
+        }
+        Event::Train(train::Event::Step { epoch, step, loss }) => {
+            progress.at(((epoch - 1) * steps + step) as u64);
+            progress.note(&format!("epoch {epoch}/{total} loss {loss:.3}"));
+        }
+        Event::Train(train::Event::Epoch { epochs, best }) => {
+            if let Some(epoch) = epochs.last() {
+                progress.say(&describe(epoch, total, *best));
+            }
+        }
+    }
+}
+
+/// The weights that a training starts from, in words.
+fn start(settings: &Settings, started_from: Option<&str>) -> String {
+    match (started_from, &settings.train.start) {
+        (Some(hash), Start::Model(path)) => format!("{} ({})", path.display(), short(hash)),
+        (Some(hash), _) => format!("the default model ({})", short(hash)),
+        (None, Start::Default) if settings.train.grows() => "nothing (the network grows)".into(),
+        (None, Start::Default) => "nothing (the default model has another architecture)".into(),
+        (None, _) => "nothing".into(),
+    }
+}
+
+/// The result of a training, for stdout.
+pub(super) fn conclusion(outcome: &Outcome, model: &str) -> String {
+    let card = &outcome.card;
+    let partial = match card.labels.completeness {
+        Completeness::Complete => "",
+        Completeness::Partial => " (labels are partial: precision and f1 are lower bounds)",
+    };
+    format!(
+        "model: {model}\nvalidation on {}: precision={:.3} recall={:.3} f1={:.3} at threshold {:.3} \
+         (epoch {}){partial}",
+        card.validated_how,
+        card.validation.precision,
+        card.validation.recall,
+        card.validation.f1,
+        card.threshold,
+        card.epoch
+    )
+}
+
+fn describe(epoch: &Epoch, total: usize, best: Option<&Epoch>) -> String {
+    let best = best
+        .map_or(String::new(), |best| format!(", best f1 {:.3} (epoch {})", best.f1, best.epoch));
+    format!(
+        "epoch {}/{total}: loss {:.3}, precision {:.3}, recall {:.3}, f1 {:.3}{best}, {:.0} patches/s",
+        epoch.epoch, epoch.loss, epoch.precision, epoch.recall, epoch.f1, epoch.patches_per_second
+    )
+}

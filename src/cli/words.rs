@@ -1,0 +1,85 @@
+//! Words: settings' keys ⇄ the flags that set them, names ⇄ values.
+//!
+//! The library names settings by their keys. Who types flags reads flags.
+
+use std::io::Write;
+
+use serde::de::DeserializeOwned;
+
+/// Keys with a flag of their own, the longer ones first.
+const FLAGS: [(&str, &str); 16] = [
+    ("data.particle_radius_px", "--particle-radius"),
+    ("data.particle_radius_a", "--particle-radius-a"),
+    ("data.trust_coordinates", "--trust-coordinates"),
+    ("data.validation_share", "--validation"),
+    ("data.pixel_size_a", "--pixel-size"),
+    ("data.micrographs", "the micrographs"),
+    ("data.coordinates", "--coordinates"),
+    ("data.validation", "--validation"),
+    ("labels.completeness", "--labels"),
+    ("model.base_features", "--base-features"),
+    ("machine.threads", "--threads"),
+    ("machine.memory", "--memory"),
+    ("machine.device", "--device"),
+    ("retry_failed", "--retry-failed"),
+    ("train.start", "--from"),
+    ("data.truth", "--truth"),
+];
+
+/// A message of the library with flags in place of keys.
+pub(super) fn with_flags(text: &str) -> String {
+    let mut text = text.to_string();
+    for (key, flag) in FLAGS {
+        text = text.replace(key, flag);
+    }
+    text
+}
+
+/// A value by its name in a settings file.
+pub(super) fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
+    serde_json::from_value(serde_json::Value::from(name)).map_err(|error| error.to_string())
+}
+
+/// The first digits of a model's hash, which are enough to recognise it.
+pub(super) fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}
+
+/// A line on stderr. Where it cannot be written, as to a full disk, work goes on without it.
+pub(super) fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::labels::Completeness;
+
+    #[test]
+    fn keys_become_the_flags_that_set_them() {
+        let text = "set data.particle_radius_a or data.particle_radius_px; data.validation_share";
+        let flags = "set --particle-radius-a or --particle-radius; --validation";
+        assert_eq!(with_flags(text), flags);
+    }
+
+    #[test]
+    fn every_flag_is_one_of_the_command_line() {
+        use clap::CommandFactory;
+        let all = crate::cli::Cli::command();
+        let has = |flag: &str| {
+            let own = |command: &clap::Command| {
+                command.get_arguments().any(|arg| arg.get_long() == flag.strip_prefix("--"))
+            };
+            own(&all) || all.get_subcommands().any(own)
+        };
+        for (key, flag) in FLAGS.iter().filter(|(_, flag)| flag.starts_with("--")) {
+            assert!(has(flag), "{key}: {flag}");
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_settings_files() {
+        assert_eq!(named("partial"), Ok(Completeness::Partial));
+        assert!(named::<Completeness>("some").unwrap_err().contains("`complete`"));
+    }
+}

@@ -1,0 +1,159 @@
+//! Items and the list: what is known of each micrograph, and which micrographs the picks are of.
+//!
+//! An item (`items/<tree>/<name>.json`) is written after its peaks, and stays when its micrograph
+//! leaves the list: picked again, it need not be scored again. The list (`list.json`) decides what
+//! is in `picks/`, in tables, figures and the report.
+
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Output, State};
+use crate::error::{Error, Result};
+use crate::micrograph::{Identity, Source};
+use crate::preprocess::Repairs;
+
+/// What is known of one micrograph.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Item {
+    /// Layout of this record.
+    pub schema: u32,
+    /// Name as listed.
+    pub micrograph: String,
+    /// The file as it was opened.
+    pub path: PathBuf,
+    /// Tree and stem under which its outputs stand.
+    pub stem: PathBuf,
+    /// Stands for the model and settings that scored it and for its scale.
+    pub fingerprint: String,
+    /// The file as it was.
+    pub input: Identity,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How a micrograph ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Its peaks are stored.
+    Done(Scored),
+    /// It cannot be used; why.
+    Failed(String),
+}
+
+/// What scoring a micrograph gave.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Scored {
+    /// The stored peaks.
+    pub peaks: Output,
+    /// Highest score.
+    pub best_score: Option<f32>,
+    /// Particle radius in its px.
+    pub particle_radius_px: f64,
+    /// What was mended.
+    pub repairs: Repairs,
+    /// Oddities of the file.
+    pub warnings: Vec<String>,
+    /// Reading, scoring and picking.
+    pub seconds: f64,
+}
+
+impl Item {
+    /// The layout that is written.
+    pub const SCHEMA: u32 = 2;
+
+    /// What scoring gave, unless it failed.
+    pub fn scored(&self) -> Option<&Scored> {
+        match &self.outcome {
+            Outcome::Done(scored) => Some(scored),
+            Outcome::Failed(_) => None,
+        }
+    }
+
+    /// Where a micrograph stands, from its record and its file as it is now.
+    pub(super) fn state(record: Option<&Item>, fingerprint: &str, path: &Path) -> State {
+        match record {
+            None => State::New,
+            Some(item) if item.fingerprint != fingerprint || !item.input.holds(path) => {
+                State::Outdated
+            }
+            Some(item) => match item.outcome {
+                Outcome::Done(_) => State::Done,
+                Outcome::Failed(_) => State::Failed,
+            },
+        }
+    }
+}
+
+/// The micrographs that the picks are of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct List {
+    /// Layout of this record.
+    pub schema: u32,
+    /// Stands for the model and settings that score; items of another job do not count.
+    pub job: String,
+    /// Score from which on a peak is a pick.
+    pub threshold: f32,
+    /// Peaks below this score were not stored.
+    pub floor: f32,
+    /// The list of micrographs that RELION is pointed to.
+    pub listed_in: PathBuf,
+    /// Every micrograph that was asked for, in order.
+    pub entries: Vec<Entry>,
+    /// The tables of all picks; none while picking goes on.
+    pub tables: Vec<Output>,
+}
+
+/// A micrograph of the list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Name as listed.
+    pub micrograph: String,
+    /// Tree and stem under which its outputs stand.
+    pub stem: PathBuf,
+    /// Stands for the job and its scale.
+    pub fingerprint: String,
+    /// Its picks; none before it is picked, and where it failed.
+    pub picked: Option<Picked>,
+}
+
+/// The picks of a micrograph.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Picked {
+    /// Their number.
+    pub picks: usize,
+    /// Their file.
+    pub star: Output,
+}
+
+impl List {
+    /// The layout that is written.
+    pub const SCHEMA: u32 = 1;
+}
+
+impl Entry {
+    /// The micrograph, as far as its records are concerned.
+    pub fn source(&self) -> Source {
+        Source {
+            path: PathBuf::from(&self.micrograph),
+            name: self.micrograph.clone(),
+            stem: self.stem.clone(),
+            pixel_size: None,
+        }
+    }
+}
+
+/// Refuses a stem that leads out of the run directory, as only an edited record has.
+pub(super) fn check_stem(record: &Path, stem: &Path) -> Result<()> {
+    let inside = stem.components().all(|part| matches!(part, Component::Normal(_)));
+    if inside && !stem.as_os_str().is_empty() {
+        return Ok(());
+    }
+    Err(Error::malformed(
+        record,
+        None,
+        format!("the stem {} leads out of the run directory", stem.display()),
+        "delete the file and pick again",
+    ))
+}

@@ -1,0 +1,90 @@
+//! Outputs: what was written, so that it can be looked at before it is believed.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::micrograph::{Stamp, identity};
+
+/// A file that a stage has written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// Where it is, below the run directory.
+    pub path: PathBuf,
+    /// Bytes.
+    size: u64,
+    /// When it was written, in nanoseconds since 1970.
+    modified_ns: i128,
+    /// The hash of its content.
+    content: String,
+}
+
+impl Output {
+    /// Looks at a file of the run directory that was just written.
+    pub(super) fn of(root: &Path, path: &Path) -> Result<Output> {
+        let stamp = Stamp::of(path)?;
+        Ok(Output {
+            path: path.strip_prefix(root).unwrap_or(path).to_path_buf(),
+            size: stamp.size,
+            modified_ns: stamp.modified_ns,
+            content: identity::content(path)?,
+        })
+    }
+
+    /// Whether the file is there as it was written. It is read only if its time differs, as after
+    /// a copy of the run directory.
+    pub(super) fn holds(&self, root: &Path) -> bool {
+        let path = root.join(&self.path);
+        Stamp::of(&path).is_ok_and(|stamp| {
+            stamp.size == self.size
+                && (stamp.modified_ns == self.modified_ns
+                    || identity::content(&path).is_ok_and(|content| content == self.content))
+        })
+    }
+
+    /// The file's bytes, if they are those that were written.
+    pub(super) fn read(&self, root: &Path) -> Result<Vec<u8>> {
+        let path = root.join(&self.path);
+        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        if blake3::hash(&bytes).to_hex().as_str() == self.content {
+            return Ok(bytes);
+        }
+        Err(Error::unusable(
+            path,
+            "is damaged: it is not what picker wrote",
+            "delete it and run the same command again, which makes it again",
+        ))
+    }
+
+    /// The hash of its content.
+    pub fn content(&self) -> &str {
+        &self.content
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_cut_or_changed_no_longer_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b.csv");
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        std::fs::write(&path, "x,y").unwrap();
+        let output = Output::of(dir.path(), &path).unwrap();
+        assert!(output.holds(dir.path()));
+        assert_eq!(output.read(dir.path()).unwrap(), b"x,y");
+        // A copy has another time and the same content.
+        std::fs::rename(&path, dir.path().join("moved")).unwrap();
+        std::fs::write(&path, "x,y").unwrap();
+        assert!(output.holds(dir.path()));
+        std::fs::write(&path, "x,z").unwrap();
+        assert!(output.read(dir.path()).unwrap_err().to_string().contains("damaged"));
+        std::fs::write(&path, "x").unwrap();
+        assert!(!output.holds(dir.path()));
+        std::fs::remove_file(&path).unwrap();
+        assert!(!output.holds(dir.path()));
+    }
+}

@@ -1,0 +1,131 @@
+//! What a run begins with: settings and the run directory → labelled micrographs, and the model.
+
+use std::path::Path;
+
+use super::model_of;
+use super::train::{Choice, Request};
+use crate::coords;
+use crate::error::{Error, Result};
+use crate::micrograph::{self, Source};
+use crate::model::{Card, Model, Origin, Seen};
+use crate::run::{RunDir, StageName};
+use crate::scale::Scale;
+use crate::settings::Settings;
+use crate::units::Radius;
+
+/// How validation micrographs are chosen.
+pub fn validation(settings: &Settings) -> Result<Choice> {
+    match settings.data.validation.as_slice() {
+        [] => Ok(Choice::Share(settings.data.validation_share)),
+        paths => Ok(Choice::Named(micrograph::list(paths)?)),
+    }
+}
+
+/// The labelled micrographs of the settings.
+pub fn labelled(settings: &Settings, radius: Radius, seed: u64) -> Result<Request<'_>> {
+    let pixel_size = settings.data.pixel_size();
+    Ok(Request {
+        sources: micrograph::list(&settings.data.micrographs)?,
+        coordinates: coords::read_all(&settings.data.coordinates)?,
+        validation: validation(settings)?,
+        settings,
+        scale: Scale { radius: Some(radius), pixel_size, card: None },
+        seed,
+    })
+}
+
+/// The labelled micrographs, divided as they were for the training of a model: rounds of
+/// self-training must not be judged on what the model was trained on.
+pub fn labelled_as_trained<'a>(
+    run: &RunDir,
+    settings: &'a Settings,
+    card: &Card,
+    seed: u64,
+) -> Result<Option<Request<'a>>> {
+    if settings.data.coordinates.is_empty() {
+        return Ok(None);
+    }
+    let own = card.particle_radius_px.map(Radius::Px);
+    let radius = settings.data.radius().or(own).ok_or_else(Error::no_radius)?;
+    let same = labelled(settings, radius, seed)?;
+    let trained = run.record_of(StageName::Train)?.and_then(|train| train.progress.fingerprint);
+    if trained == Some(same.fingerprint(run)?) {
+        return Ok(Some(same));
+    }
+    let among = |source: &Source, seen: &[Seen]| {
+        // Content is compared where it is known, which is worth reading the files for.
+        let content = run.content_of(&source.path).ok();
+        seen.iter().any(|seen| seen.is(&source.name, content.as_deref()))
+    };
+    let chosen = |seen: &[Seen]| -> Vec<Source> {
+        let labelled = coords::match_to(&same.sources, same.coordinates.clone());
+        let labelled = labelled.map(|matched| matched.pairs).unwrap_or_default();
+        labelled.into_iter().map(|(source, _)| source).filter(|s| among(s, seen)).collect()
+    };
+    let (trained_on, validated_on) = (chosen(&card.trained_on), chosen(&card.validated_on));
+    let validation = if validated_on.len() == card.validated_on.len() && !validated_on.is_empty() {
+        Choice::Named(validated_on)
+    } else if trained_on.is_empty()
+        || card.validated_on.is_empty()
+        || !settings.data.validation.is_empty()
+    {
+        validation(settings)?
+    } else {
+        let names: Vec<&str> = card.validated_on.iter().map(|seen| seen.name.as_str()).collect();
+        return Err(Error::missing(
+            format!(
+                "the micrographs that the model was validated on ({}) are not among those given",
+                names.join(", ")
+            ),
+            "rounds are judged on what the model was not trained on: name all micrographs of its \
+             training",
+        ));
+    };
+    Ok(Some(Request { validation, ..same }))
+}
+
+/// The model to begin with: the one given, else the trained one of the run, else the default model.
+pub fn base_model(run: &RunDir, given: Option<&Path>) -> Result<Origin> {
+    let own = run.model().join(Model::TRAINED);
+    match given {
+        Some(given) => locate(given),
+        None if own.is_file() => {
+            model_of(run)?;
+            Ok(Origin::File(own))
+        }
+        None => Ok(Origin::Default),
+    }
+}
+
+/// The model that a path means; of a run directory, what its records say is there.
+pub fn locate(path: &Path) -> Result<Origin> {
+    let run = RunDir::look_into(path);
+    if run.model().join(Model::TRAINED).is_file() {
+        model_of(&run)?;
+    }
+    Origin::locate(path)
+}
+
+/// Puts the model to begin with in its place in the run.
+pub fn place(run: &RunDir, base: &Origin) -> Result<Origin> {
+    let own = run.model().join(Model::TRAINED);
+    let placed = Origin::File(own.clone());
+    if !own.exists() {
+        base.copy_to(&own)?;
+    } else if placed.hash()? != base.hash()? {
+        return Err(Error::setting(
+            "model",
+            format!("{} holds another model already", run.model().display()),
+            "name no model to go on from that one, or name another run directory",
+        ));
+    }
+    Ok(placed)
+}
+
+/// Refuses a scale-free model without a radius.
+pub fn check_scale(card: &Card, radius: Option<Radius>) -> Result<()> {
+    match radius {
+        None if card.is_scale_free() => Err(Error::no_radius()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,103 @@
+//! Loading: source → micrograph at the working scale, as it was stored or from its file.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use super::prepare;
+use crate::error::{Error, Result};
+use crate::micrograph::{self, Source};
+use crate::preprocess::{self, Prepared, Repairs};
+use crate::run::RunDir;
+use crate::scale::Scale;
+use crate::units::PixelSize;
+
+/// A micrograph at the working scale, with what was found on the way.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) prepared: Prepared,
+    pub(crate) radius_mic_px: f64,
+    pub(crate) pixel_size: Option<PixelSize>,
+    pub(crate) header_pixel_size: Option<PixelSize>,
+    /// Oddities of the file, and what was mended in it.
+    pub(crate) of_file: Vec<String>,
+    /// If two sources of the pixel size contradict each other.
+    pub(crate) doubt: Option<String>,
+}
+
+impl Loaded {
+    /// Everything a user should read.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.of_file.iter().chain(&self.doubt).cloned().collect()
+    }
+}
+
+/// Takes one micrograph as `picker preprocess` has stored it, else reads and prepares it.
+pub(crate) fn load(
+    run: &RunDir,
+    source: &Source,
+    scale: &Scale,
+    settings: &preprocess::Settings,
+) -> Result<Loaded> {
+    prepare::Record::of(run, source)
+        .and_then(|record| record.load(run, source, scale, settings))
+        .map_or_else(|| load_anew(source, scale, settings), Ok)
+}
+
+/// Reads and prepares one micrograph.
+pub(crate) fn load_anew(
+    source: &Source,
+    scale: &Scale,
+    settings: &preprocess::Settings,
+) -> Result<Loaded> {
+    guarded(&source.path, || {
+        let micrograph = micrograph::read(&source.path)?;
+        let header_pixel_size = micrograph.header_pixel_size;
+        let own = scale.of(source, header_pixel_size)?;
+        let prepared = preprocess::prepare(micrograph.pixels, own.radius_px, settings)?;
+        let mut of_file = micrograph.warnings;
+        of_file.extend(repairs_in_words(prepared.repairs, source));
+        Ok(Loaded {
+            prepared,
+            radius_mic_px: own.radius_px,
+            pixel_size: own.pixel_size,
+            header_pixel_size,
+            of_file,
+            doubt: own.doubt,
+        })
+    })
+}
+
+/// Does the work on one file. Decoders of foreign formats may panic on a broken one, and libtorch's
+/// own errors arrive as panics; neither must end the run.
+pub(crate) fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| {
+            Err(Error::unusable(path, "reading it broke the decoder", "export the file again"))
+        })
+        .map_err(|error| name_file(error, path))
+}
+
+fn repairs_in_words(repairs: Repairs, source: &Source) -> Option<String> {
+    let mended = [
+        (repairs.not_finite, "pixels that are not numbers"),
+        (repairs.hot, "hot pixels"),
+        (repairs.dead_lines, "dead lines"),
+    ];
+    let words: Vec<String> = mended
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    (!words.is_empty()).then(|| format!("{}: mended {}", source.name, words.join(", ")))
+}
+
+/// Adds the file to errors that come from its pixels and have no path.
+fn name_file(error: Error, path: &Path) -> Error {
+    match error {
+        Error::Missing { what, hint } => Error::unusable(path, what, hint),
+        Error::Setting { name, what, hint } => {
+            Error::unusable(path, format!("{name}: {what}"), hint)
+        }
+        other => other,
+    }
+}

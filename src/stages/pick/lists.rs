@@ -1,0 +1,399 @@
+//! Lists: which micrographs the picks are of, their files, and the tables of all picks.
+//!
+//! `picks.csv`, RELION's lists and cryoSPARC's table are made from the stored peaks of the listed
+//! micrographs. They are removed when the first of them changes and written when the last is done,
+//! so that what is there fits together.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::{Event, Job, Ready, Summary, item_fingerprint, remove};
+use crate::coords::{self, Coordinate, Coordinates};
+use crate::detect::cut;
+use crate::error::{Error, Result};
+use crate::micrograph::Source;
+use crate::publish::publish;
+use crate::run::{Entry, Item, List, Output, Picked, RunDir, Scored, beside};
+use crate::star;
+
+/// Behind the stem of a micrograph, the name of its file of picks: what RELION looks for.
+const SUFFIX: &str = "_autopick.star";
+/// The longest name that file systems take, in bytes.
+const LONGEST_NAME: usize = 255;
+/// What a name grows by while a file is written: a process number and `.part`.
+const WHILE_WRITTEN: usize = 20;
+/// Micrographs whose picks are put into the tables at once.
+const AT_ONCE: usize = 512;
+
+/// The file of all peaks of a micrograph.
+fn peaks_path(run: &RunDir, stem: &Path) -> PathBuf {
+    beside(&run.all_picks(), stem, ".csv")
+}
+
+/// The file of picks of a micrograph.
+pub(super) fn star_path(run: &RunDir, stem: &Path) -> PathBuf {
+    beside(&run.picks(), stem, SUFFIX)
+}
+
+/// Stores all peaks of a micrograph.
+pub(super) fn write_peaks(run: &RunDir, stem: &Path, peaks: &[Coordinate]) -> Result<Output> {
+    let path = peaks_path(run, stem);
+    let micrograph = stem.to_string_lossy().into_owned();
+    coords::csv::write(&path, &[Coordinates { micrograph, points: peaks.to_vec() }])?;
+    run.output(&path)
+}
+
+/// All stored peaks of a micrograph, best first, if they are what was stored.
+pub fn read_peaks(run: &RunDir, scored: &Scored) -> Result<Vec<Coordinate>> {
+    run.read(&scored.peaks)?;
+    let read = coords::read(&run.root().join(&scored.peaks.path))?;
+    Ok(read.into_iter().flat_map(|coordinates| coordinates.points).collect())
+}
+
+/// Refuses a micrograph whose name no file or list can carry.
+pub(super) fn check_name(source: &Source) -> Result<()> {
+    let stem = source.stem.file_name().map_or(0, |name| name.as_encoded_bytes().len());
+    let longest = LONGEST_NAME - SUFFIX.len() - WHILE_WRITTEN;
+    if stem > longest {
+        return Err(Error::unusable(
+            &source.path,
+            format!(
+                "its name has {stem} bytes; files of its picks can be named for at most {longest}"
+            ),
+            "give it a shorter name",
+        ));
+    }
+    if !star::can_be_written(&source.name) {
+        return Err(Error::unusable(
+            &source.path,
+            "its name holds a line break, or blanks with both kinds of quotes, which no STAR file \
+             can carry",
+            "rename it",
+        ));
+    }
+    Ok(())
+}
+
+/// Why the picks that are there are not those of this request, if so.
+pub(super) fn why_outdated(
+    run: &RunDir,
+    list: &List,
+    job: &str,
+    threshold: f32,
+    sources: &[Source],
+) -> Option<String> {
+    let same = list.entries.len() == sources.len()
+        && list.entries.iter().zip(sources).all(|(entry, source)| entry.micrograph == source.name);
+    let lost = list.entries.iter().filter_map(|entry| entry.picked.as_ref());
+    let lost = lost.map(|picked| &picked.star).chain(&list.tables).find(|file| !run.holds(file));
+    if list.job != job {
+        Some("picked with another model or settings".into())
+    } else if !same {
+        Some("the list of micrographs has changed".into())
+    } else if list.threshold != threshold {
+        Some(format!("to be cut at the threshold {threshold:.3}"))
+    } else if list.tables.is_empty() {
+        Some("was interrupted".into())
+    } else {
+        lost.map(|file| format!("{} is lost or changed", file.path.display()))
+    }
+}
+
+/// The list while it is worked on.
+#[derive(Debug)]
+pub(super) struct Listing<'a> {
+    run: &'a RunDir,
+    list: List,
+    /// Place of each micrograph in it, by stem.
+    places: HashMap<PathBuf, usize>,
+    /// Whether the list is to be stored and the tables are to be written.
+    changed: bool,
+}
+
+impl<'a> Listing<'a> {
+    /// Takes over what still holds of the last list and removes the files of everything else.
+    ///
+    /// The micrographs of the last list stay where `adding`, else those that are not asked for now
+    /// go.
+    pub(super) fn begin(
+        job: &Job<'a>,
+        sources: &[Source],
+        adding: bool,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<Listing<'a>> {
+        let list = List {
+            schema: List::SCHEMA,
+            job: job.fingerprint()?,
+            threshold: job.threshold,
+            floor: job.settings.floor,
+            listed_in: job.listed_in.to_path_buf(),
+            entries: Vec::new(),
+            tables: Vec::new(),
+        };
+        let mut listing = Listing { run: job.run, list, places: HashMap::new(), changed: false };
+        let last = job.run.list()?;
+        let goes_on = |last: &List| adding && last.listed_in == listing.list.listed_in;
+        if let Some(last) = last.as_ref().filter(|last| goes_on(last)) {
+            last.entries
+                .iter()
+                .for_each(|entry| listing.insert(entry.source(), &entry.fingerprint));
+        }
+        for source in sources {
+            listing.insert(source.clone(), &item_fingerprint(&listing.list.job, source)?);
+        }
+        match last {
+            Some(last) => listing.take_over(last, observe)?,
+            None => listing.begin_changes()?,
+        }
+        Ok(listing)
+    }
+
+    fn insert(&mut self, source: Source, fingerprint: &str) {
+        let (micrograph, stem) = (source.name, source.stem);
+        let fingerprint = fingerprint.to_string();
+        let entry = Entry { micrograph, stem: stem.clone(), fingerprint, picked: None };
+        match self.places.get(&stem) {
+            Some(place) => self.list.entries[*place] = entry,
+            None => {
+                self.places.insert(stem, self.list.entries.len());
+                self.list.entries.push(entry);
+            }
+        }
+    }
+
+    fn take_over(&mut self, last: List, observe: &mut dyn FnMut(Event)) -> Result<()> {
+        let run = self.run;
+        let names = |list: &List| -> Vec<String> {
+            list.entries.iter().map(|entry| entry.micrograph.clone()).collect()
+        };
+        let same_cut = last.threshold == self.list.threshold && last.job == self.list.job;
+        let tables_hold = !last.tables.is_empty() && last.tables.iter().all(|t| run.holds(t));
+        let same = same_cut && tables_hold && names(&last) == names(&self.list);
+        let (mut retired, mut stale) = (0, Vec::new());
+        for entry in last.entries {
+            let own = self.places.get(&entry.stem).map(|place| &mut self.list.entries[*place]);
+            let own = own.filter(|own| own.micrograph == entry.micrograph);
+            retired += usize::from(own.is_none());
+            match own {
+                Some(own) if same_cut && own.fingerprint == entry.fingerprint => {
+                    own.picked = entry.picked;
+                }
+                _ => stale.push(star_path(run, &entry.stem)),
+            }
+        }
+        self.list.tables = last.tables;
+        if !same {
+            self.begin_changes()?;
+        }
+        stale.iter().try_for_each(|path| remove(path))?;
+        if retired > 0 {
+            observe(Event::Retired(retired));
+        }
+        Ok(())
+    }
+
+    /// Before anything changes: tables that will no longer be true go, and the names of the
+    /// micrographs are stored, so that a later run finds the files of this one.
+    fn begin_changes(&mut self) -> Result<()> {
+        if !self.changed {
+            self.changed = true;
+            let tables = std::mem::take(&mut self.list.tables);
+            self.run.write_list(&self.list)?;
+            tables.iter().try_for_each(|table| remove(&self.run.root().join(&table.path)))?;
+        }
+        Ok(())
+    }
+
+    /// The picks of a micrograph, as the last run left them.
+    pub(super) fn picked(&self, source: &Source) -> Option<&Picked> {
+        self.list.entries.get(*self.places.get(&source.stem)?)?.picked.as_ref()
+    }
+
+    /// Adds a micrograph with its picks; `written` if they are new.
+    pub(super) fn add(&mut self, source: &Source, picked: Picked, written: bool) -> Result<()> {
+        if written {
+            self.begin_changes()?;
+        }
+        if let Some(place) = self.places.get(&source.stem) {
+            self.list.entries[*place].picked = Some(picked);
+        }
+        Ok(())
+    }
+
+    /// Removes the picks that a micrograph that cannot be picked now had.
+    pub(super) fn fail(&mut self, source: &Source) -> Result<()> {
+        let Some(place) = self.places.get(&source.stem).copied() else { return Ok(()) };
+        if self.list.entries[place].picked.is_none() {
+            return Ok(());
+        }
+        self.begin_changes()?;
+        self.list.entries[place].picked = None;
+        remove(&star_path(self.run, &source.stem))
+    }
+
+    /// Adds micrographs that have arrived.
+    pub(super) fn arrive(&mut self, sources: &[Source]) -> Result<()> {
+        self.begin_changes()?;
+        for source in sources {
+            self.insert(source.clone(), &item_fingerprint(&self.list.job, source)?);
+        }
+        self.run.write_list(&self.list)
+    }
+
+    /// Brings the micrographs into the order of their names.
+    pub(super) fn sort(&mut self) {
+        self.list.entries.sort_by(|a, b| a.micrograph.cmp(&b.micrograph));
+        let places = self.list.entries.iter().enumerate();
+        self.places = places.map(|(place, entry)| (entry.stem.clone(), place)).collect();
+    }
+
+    /// Whether anything is new since the tables were last written.
+    pub(super) fn is_changed(&self) -> bool {
+        self.changed
+    }
+
+    /// Writes the tables and stores the list, if anything is new. Micrographs whose stored peaks
+    /// turn out to be damaged are left out and returned: they have to be scored again.
+    pub(super) fn finish(&mut self) -> Result<Vec<Source>> {
+        if !self.changed {
+            return Ok(Vec::new());
+        }
+        let (tables, damaged) = write_tables(self.run, &self.list)?;
+        for place in &damaged {
+            let entry = &mut self.list.entries[*place];
+            entry.picked = None;
+            // Without its peaks the micrograph counts as new.
+            remove(&peaks_path(self.run, &entry.stem))?;
+        }
+        if damaged.is_empty() {
+            self.list.tables = tables;
+            self.run.write_list(&self.list)?;
+            self.changed = false;
+        }
+        Ok(damaged.into_iter().map(|place| self.list.entries[place].source()).collect())
+    }
+}
+
+/// The rows of one micrograph in both tables; none if its stored peaks are damaged.
+type Rows = Option<(Vec<u8>, String)>;
+
+/// Writes what speaks of all micrographs: RELION's lists, `picks.csv`, and cryoSPARC's table.
+/// The files, and the places of micrographs whose stored peaks are damaged.
+fn write_tables(run: &RunDir, list: &List) -> Result<(Vec<Output>, Vec<usize>)> {
+    let folder = run.picks();
+    let picked: Vec<(usize, &Entry)> =
+        list.entries.iter().enumerate().filter(|(_, entry)| entry.picked.is_some()).collect();
+    let rows = |(place, entry): &(usize, &Entry)| -> (usize, Rows) {
+        let item = run.item(&entry.source());
+        let peaks = item.as_ref().and_then(Item::scored).and_then(|own| read_peaks(run, own).ok());
+        let rows = peaks.and_then(|mut peaks| {
+            cut(&mut peaks, list.threshold);
+            let mut csv = Vec::new();
+            coords::csv::write_rows(&mut csv, &entry.micrograph, &peaks).ok()?;
+            Some((csv, coords::star::particles_rows(&entry.micrograph, &peaks)))
+        });
+        (*place, rows)
+    };
+    let mut damaged = Vec::new();
+    let (csv_path, star_path_) = (folder.join("picks.csv"), folder.join("picked_particles.star"));
+    publish(&csv_path, |csv| {
+        coords::csv::write_head(csv)?;
+        let inner = publish(&star_path_, |star| {
+            star.write_all(coords::star::particles_head().as_bytes())?;
+            for some in picked.chunks(AT_ONCE) {
+                let all: Vec<(usize, Rows)> = some.par_iter().map(rows).collect();
+                for (place, rows) in all {
+                    match rows {
+                        Some((csv_rows, star_rows)) => {
+                            csv.write_all(&csv_rows)?;
+                            star.write_all(star_rows.as_bytes())?;
+                        }
+                        None => damaged.push(place),
+                    }
+                }
+            }
+            star.write_all(b" \n")
+        });
+        inner.map_err(io::Error::other)
+    })?;
+    let files: Vec<(String, PathBuf)> = picked
+        .iter()
+        .map(|(_, entry)| (entry.micrograph.clone(), star_path(run, &entry.stem)))
+        .collect();
+    let mut tables = vec![csv_path, star_path_, coords::star::write_list(&folder, &files)?];
+    // The file of a micrograph called `coords_suffix` has the name of RELION's marker.
+    let marker = coords::star::marker_path(&folder);
+    if files.iter().any(|(_, own)| *own == marker) {
+        tracing::warn!(
+            "{} holds the picks of a micrograph, so RELION 3.1 is given no marker file",
+            marker.display()
+        );
+    } else {
+        coords::star::write_marker(&folder, &list.listed_in)?;
+        tables.push(marker);
+    }
+    let tables = tables.iter().map(|table| run.output(table)).collect::<Result<_>>()?;
+    Ok((tables, damaged))
+}
+
+/// Cuts the stored peaks of a run at another score; picks in all and micrographs without any.
+///
+/// # Errors
+/// `Setting` for a score below which peaks were not stored, `Missing` where nothing was picked,
+/// `Unusable` where stored peaks are damaged.
+pub fn recut(run: &RunDir, threshold: f32) -> Result<Summary> {
+    let nothing = || {
+        Error::missing(
+            format!("{} holds no stored picks", run.all_picks().display()),
+            "pick first: `picker pick MICROGRAPHS`",
+        )
+    };
+    let list = run.list()?.ok_or_else(nothing)?;
+    check_floor(threshold, list.floor)?;
+    let mut summary = Summary { threshold, folder: run.picks(), ..Summary::default() };
+    let places = HashMap::new();
+    let tables = list.tables.clone();
+    let mut listing = Listing { run, list, places, changed: false };
+    listing.list.tables = tables;
+    listing.begin_changes()?;
+    listing.list.threshold = threshold;
+    for entry in &mut listing.list.entries {
+        let item = run.item(&entry.source()).filter(|item| item.fingerprint == entry.fingerprint);
+        let Some(scored) = item.as_ref().and_then(Item::scored) else { continue };
+        let mut peaks = read_peaks(run, scored)?;
+        cut(&mut peaks, threshold);
+        let star = star_path(run, &entry.stem);
+        coords::star::write(&star, &peaks)?;
+        let picks = Picked { picks: peaks.len(), star: run.output(&star)? };
+        let (best_score, warnings) = (scored.best_score, Vec::new());
+        let ready = Ready { picks, best_score, kept: true, written: true, warnings };
+        summary.add(&entry.source(), &ready);
+        entry.picked = Some(ready.picks);
+    }
+    if summary.micrographs == 0 {
+        return Err(nothing());
+    }
+    match listing.finish()?.first() {
+        None => Ok(summary),
+        Some(damaged) => Err(Error::unusable(
+            peaks_path(run, &damaged.stem),
+            "was damaged meanwhile",
+            "pick again: only this micrograph is scored",
+        )),
+    }
+}
+
+/// Refuses a threshold below which peaks are not stored.
+pub fn check_floor(threshold: f32, floor: f32) -> Result<()> {
+    if threshold >= floor {
+        return Ok(());
+    }
+    Err(Error::setting(
+        "threshold",
+        format!("{threshold} is below {floor}, the score from which on peaks are stored"),
+        "set pick.floor lower and pick again",
+    ))
+}

@@ -1,0 +1,477 @@
+//! Picking many micrographs: sources + model → coordinates of each, as a stream.
+//!
+//! Workers take one micrograph each from its file to its picks (module `workers`); memory is the
+//! same for ten micrographs and for ten thousand. All peaks down to the floor are stored
+//! (`picks.all/`), and the picks (`picks/`) are cut from them, so that another threshold needs no
+//! network. The list of micrographs that was asked for last decides what `picks/` holds: files of
+//! others, and files that are out of date, are removed before anything is scored.
+
+mod lists;
+mod watch;
+
+use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::budget::{Budget, frame_of, of_micrograph};
+use super::load::{load, load_anew};
+use super::workers::in_order;
+use super::{Context, Counts, Ended, Event as StageEvent, Finished, Stage, Step};
+use crate::coords::{self, Coordinate};
+use crate::detect::{Detector, cut};
+use crate::error::{Error, Result};
+use crate::micrograph::{Identity, Source};
+use crate::model::{Card, Inference, Model, Precision};
+use crate::pick;
+use crate::preprocess::Particles;
+use crate::run::{
+    Cancel, Failure, Item, Outcome, Picked, RunDir, Scored, StageName, State, fingerprint,
+};
+use crate::scale::Scale;
+use crate::score::memory_for;
+use crate::units::Radius;
+use lists::Listing;
+pub use lists::{check_floor, read_peaks, recut};
+
+/// All that one picking needs.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// Peaks and their suppression.
+    pub settings: &'a pick::Settings,
+    /// The size of particles; without a radius, the model's own.
+    pub scale: Scale<'a>,
+    /// Score from which on a peak is a pick.
+    pub threshold: f32,
+    /// The list of micrographs that RELION is to be pointed to.
+    pub listed_in: &'a Path,
+    /// Whether micrographs that failed before, and have not changed, are tried again.
+    pub retry_failed: bool,
+    /// Where everything goes.
+    pub run: &'a RunDir,
+}
+
+impl Job<'_> {
+    /// Stands for all that scores depend on beside the micrographs.
+    pub fn fingerprint(&self) -> Result<String> {
+        let (network, card) = (&self.model.network, &self.model.card);
+        let model = (&*self.model.hash, network.computes_in(), card.preprocess.particles);
+        job_fingerprint(model, self.settings, &self.scale)
+    }
+}
+
+/// Stands for all that scores depend on beside the micrographs: of the model, its hash, the number
+/// format it computes in, and how particles look to it.
+fn job_fingerprint(
+    model: (&str, Precision, Option<Particles>),
+    settings: &pick::Settings,
+    scale: &Scale,
+) -> Result<String> {
+    fingerprint(&(model, settings, scale.key(), env!("CARGO_PKG_VERSION")))
+}
+
+/// Stands for all that the scores of one micrograph depend on beside its file.
+fn item_fingerprint(job: &str, source: &Source) -> Result<String> {
+    fingerprint(&(job, source.pixel_size))
+}
+
+/// What happens while picking goes on.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// So many micrographs are to be picked; none if files are waited for.
+    Begin(usize),
+    /// Files of micrographs that are no longer asked for were removed from the picks.
+    Retired(usize),
+    /// A micrograph has its picks; kept ones were scored by an earlier run.
+    Picked {
+        /// The micrograph.
+        source: &'a Source,
+        /// Picks at the threshold.
+        picks: usize,
+        /// Whether an earlier run had scored it.
+        kept: bool,
+        /// Oddities a user should read.
+        warnings: &'a [String],
+    },
+    /// A micrograph could not be picked.
+    Failed(&'a Failure),
+    /// Something else that a user should read.
+    Warning(String),
+}
+
+/// How a picking ended.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Summary {
+    /// Micrographs with picks in place, those without any included.
+    pub micrographs: usize,
+    /// Of these, scored by an earlier run.
+    pub kept: usize,
+    /// Whether nothing had to be written.
+    pub up_to_date: bool,
+    /// Picks in all.
+    pub picks: usize,
+    /// Micrographs without a pick.
+    pub empty: usize,
+    /// Highest score anywhere.
+    pub best_score: Option<f32>,
+    /// Score from which on a peak is a pick.
+    pub threshold: f32,
+    /// Where the picks are.
+    pub folder: PathBuf,
+    /// Micrographs that could not be picked.
+    pub failures: Vec<Failure>,
+}
+
+/// The stage that picks micrographs.
+#[derive(Debug)]
+pub struct Pick;
+
+impl Pick {
+    /// Calls `work` with the fingerprint of the job and the threshold.
+    fn about(context: &Context) -> Result<(String, f32)> {
+        let origin = context.model()?;
+        let card = context.card(&origin)?;
+        let computes_in = context.settings().train.precision.on(context.machine.first());
+        let hash = origin.hash()?;
+        let model = (&*hash, computes_in, card.preprocess.particles);
+        let scale = context.scale().with_model(&card);
+        let job = job_fingerprint(model, &context.settings().pick, &scale)?;
+        Ok((job, context.threshold.unwrap_or(card.threshold)))
+    }
+}
+
+impl Stage for Pick {
+    fn name(&self) -> StageName {
+        StageName::Pick
+    }
+
+    fn fingerprint(&self, context: &Context) -> Result<String> {
+        let (job, threshold) = Pick::about(context)?;
+        let names: Vec<_> = context.sources.iter().map(|s| (&s.name, s.pixel_size)).collect();
+        fingerprint(&(job, threshold, names))
+    }
+
+    fn model(&self, context: &Context) -> Result<Option<String>> {
+        context.model()?.hash().map(Some)
+    }
+
+    fn each_micrograph(&self) -> bool {
+        true
+    }
+
+    fn state(&self, context: &Context, before: &[Step]) -> Result<Step> {
+        let pending = before.iter().find(|step| !step.is_settled());
+        let list = context.run.list()?;
+        if let Some(pending) = pending {
+            let state = if list.is_some() { State::Outdated } else { State::New };
+            return Ok(Step::new(self.name(), state, format!("follows {}", pending.stage.name())));
+        }
+        let (job, threshold) = Pick::about(context)?;
+        let mut counts = Counts::default();
+        for source in context.sources {
+            counts.add(context.run.state_of(source, &item_fingerprint(&job, source)?).0);
+        }
+        let step = |state, why: String| Ok(Step::new(self.name(), state, why));
+        match (counts.overall(), list) {
+            (State::Done | State::Failed, None) => step(State::New, format!("no list; {counts}")),
+            (state @ (State::Done | State::Failed), Some(list)) => {
+                match lists::why_outdated(context.run, &list, &job, threshold, context.sources) {
+                    Some(why) => step(State::Outdated, format!("{why}; {counts}")),
+                    None => step(state, counts.to_string()),
+                }
+            }
+            (state, _) => step(state, counts.to_string()),
+        }
+    }
+
+    fn run(
+        &self,
+        context: &Context,
+        observe: &mut dyn FnMut(StageEvent),
+        cancel: &Cancel,
+    ) -> Result<Ended> {
+        let model = context.load(&context.model()?)?;
+        let settings = context.settings();
+        let job = Job {
+            model: &model,
+            settings: &settings.pick,
+            scale: context.scale().with_model(&model.card),
+            threshold: context.threshold.unwrap_or(model.card.threshold),
+            listed_in: settings.data.micrographs.first().map_or(Path::new(""), PathBuf::as_path),
+            retry_failed: context.retry_failed,
+            run: context.run,
+        };
+        let mut watch = |event: Event| observe(StageEvent::Pick(event));
+        let summary = match context.watch {
+            None => run(&job, context.sources, &mut watch, cancel)?,
+            Some(every) => {
+                watch::pick(&job, every, &settings.data.micrographs, &mut watch, cancel)?
+            }
+        };
+        observe(StageEvent::Finished(Finished::Pick(&summary)));
+        Ok(Ended { failures: summary.failures, outputs: Vec::new() })
+    }
+}
+
+/// Picks every micrograph and writes coordinates and lists, both in the order given.
+///
+/// Stops with [`Error::Interrupted`] after the micrograph in hand once `cancel` is requested.
+pub fn run(
+    job: &Job,
+    sources: &[Source],
+    observe: &mut dyn FnMut(Event),
+    cancel: &Cancel,
+) -> Result<Summary> {
+    observe(Event::Begin(sources.len()));
+    check_floor(job.threshold, job.settings.floor)?;
+    let mut summary = job.summary();
+    let mut listing = Listing::begin(job, sources, false, observe)?;
+    pick_into(job, sources, (&mut summary, &mut listing), observe, cancel)?;
+    summary.up_to_date = !listing.is_changed();
+    let damaged = listing.finish()?;
+    if damaged.is_empty() {
+        return Ok(summary);
+    }
+    // Stored peaks are read only to be put into the tables: these were scored by an earlier run.
+    observe(Event::Warning(format!(
+        "stored peaks of {} micrographs are damaged; they are scored again",
+        damaged.len()
+    )));
+    let again: Vec<Source> =
+        sources.iter().filter(|own| damaged.iter().any(|d| d.stem == own.stem)).cloned().collect();
+    pick_into(job, &again, (&mut job.summary(), &mut listing), observe, cancel)?;
+    let still = listing.finish()?;
+    if let Some(source) = still.first() {
+        return Err(Error::internal(format!("the peaks of {} cannot be kept", source.name)));
+    }
+    Ok(summary)
+}
+
+/// Picks micrographs, adding to the summary and the lists.
+fn pick_into(
+    job: &Job,
+    sources: &[Source],
+    (summary, listing): (&mut Summary, &mut Listing),
+    observe: &mut dyn FnMut(Event),
+    cancel: &Cancel,
+) -> Result<()> {
+    let fingerprint = job.fingerprint()?;
+    let desk = Desk {
+        card: &job.model.card,
+        settings: job.settings,
+        scale: job.scale,
+        threshold: job.threshold,
+        retry_failed: job.retry_failed,
+        run: job.run,
+        fingerprint: &fingerprint,
+        budget: Budget::of(job.model.machine.memory()),
+    };
+    let known: Vec<Option<Picked>> =
+        sources.iter().map(|own| listing.picked(own).cloned()).collect();
+    let work = |network: &Inference, order: usize, source: &Source| {
+        catch_unwind(AssertUnwindSafe(|| desk.pick(network, source, known[order].clone())))
+            .unwrap_or_else(|_| Err(Error::internal(format!("picking {} broke off", source.name))))
+    };
+    let take = |order: usize, ended: Result<Done>| {
+        let source = &sources[order];
+        match ended {
+            Ok(Done::Picked(picked)) => {
+                summary.add(source, &picked);
+                let Ready { picks, kept, warnings, .. } = &picked;
+                observe(Event::Picked { source, picks: picks.picks, kept: *kept, warnings });
+                listing.add(source, picked.picks, picked.written)
+            }
+            Ok(Done::AsBefore(failure)) => {
+                summary.fail(failure, observe);
+                listing.fail(source)
+            }
+            Err(error) if error.stops_run() => Err(error),
+            Err(error) => {
+                summary.fail(Failure::new(&source.name, &error), observe);
+                listing.fail(source)
+            }
+        }
+    };
+    let equip = |worker: usize| job.model.network_for(worker);
+    in_order(sources, equip, work, take, cancel)
+}
+
+/// How a micrograph ended, unless an error says so.
+enum Done {
+    Picked(Ready),
+    /// It failed before and has not changed.
+    AsBefore(Failure),
+}
+
+/// A micrograph with its picks in place.
+struct Ready {
+    picks: Picked,
+    best_score: Option<f32>,
+    /// Whether an earlier run had scored it.
+    kept: bool,
+    /// Whether its file of picks was written now.
+    written: bool,
+    warnings: Vec<String>,
+}
+
+/// What every worker needs beside the network.
+struct Desk<'a> {
+    card: &'a Card,
+    settings: &'a pick::Settings,
+    scale: Scale<'a>,
+    threshold: f32,
+    retry_failed: bool,
+    run: &'a RunDir,
+    fingerprint: &'a str,
+    budget: Budget,
+}
+
+impl Desk<'_> {
+    /// Scores a micrograph if need be, stores its peaks, cuts its picks, and records it, in this
+    /// order.
+    fn pick(&self, network: &Inference, source: &Source, known: Option<Picked>) -> Result<Done> {
+        let run = self.run;
+        lists::check_name(source)?;
+        let fingerprint = item_fingerprint(self.fingerprint, source)?;
+        let mut kept = match run.state_of(source, &fingerprint) {
+            (State::Done, Some(Item { outcome: Outcome::Done(scored), .. })) => Some(scored),
+            (State::Failed, Some(Item { outcome: Outcome::Failed(error), .. }))
+                if !self.retry_failed =>
+            {
+                let failure = Failure { micrograph: source.name.clone(), error };
+                return Ok(Done::AsBefore(failure.again()));
+            }
+            _ => None,
+        };
+        // Picks that are in place need no second look.
+        if let (Some(scored), Some(picks)) = (&kept, known)
+            && run.holds(&picks.star)
+        {
+            let (best_score, warnings) = (scored.best_score, Vec::new());
+            let ready = Ready { picks, best_score, kept: true, written: false, warnings };
+            return Ok(Done::Picked(ready));
+        }
+        // Stored peaks that are damaged are scored again.
+        let stored = kept.as_ref().and_then(|scored| read_peaks(run, scored).ok());
+        let (scored, mut peaks) = match (kept.take(), stored) {
+            (Some(scored), Some(peaks)) => {
+                kept = Some(scored.clone());
+                (scored, peaks)
+            }
+            _ => self.score(network, source, fingerprint)?,
+        };
+        cut(&mut peaks, self.threshold);
+        let star = lists::star_path(run, &source.stem);
+        coords::star::write(&star, &peaks)?;
+        let picks = Picked { picks: peaks.len(), star: run.output(&star)? };
+        let warnings = if kept.is_some() { Vec::new() } else { scored.warnings };
+        let (best_score, kept) = (scored.best_score, kept.is_some());
+        Ok(Done::Picked(Ready { picks, best_score, kept, written: true, warnings }))
+    }
+
+    /// Scores a micrograph and records what came of it.
+    fn score(
+        &self,
+        network: &Inference,
+        source: &Source,
+        fingerprint: String,
+    ) -> Result<(Scored, Vec<Coordinate>)> {
+        let input = Identity::of(&source.path)?;
+        let scored = self.peaks(network, source);
+        let outcome = match &scored {
+            Ok((scored, _)) => Outcome::Done(scored.clone()),
+            Err(error) if error.is_permanent() => {
+                Outcome::Failed(Failure::new(&source.name, error).error)
+            }
+            // Tried again by the next run.
+            Err(_) => return scored,
+        };
+        let item = Item {
+            schema: Item::SCHEMA,
+            micrograph: source.name.clone(),
+            path: source.path.clone(),
+            stem: source.stem.clone(),
+            fingerprint,
+            input,
+            outcome,
+        };
+        self.run.record(source, &item)?;
+        scored
+    }
+
+    fn peaks(&self, network: &Inference, source: &Source) -> Result<(Scored, Vec<Coordinate>)> {
+        let started = Instant::now();
+        let Desk { card, settings, scale, run, .. } = self;
+        let bytes = self.memory_for(network, source);
+        let _share = self.budget.take(&source.path, bytes)?;
+        let loaded = load(run, source, scale, &card.preprocess)?;
+        let detector = Detector::new(network, card).picking_as(settings);
+        let peaks = detector.peaks(&loaded.prepared, loaded.radius_mic_px)?;
+        let scored = Scored {
+            peaks: lists::write_peaks(run, &source.stem, &peaks)?,
+            best_score: peaks.first().and_then(|peak| peak.score),
+            particle_radius_px: loaded.radius_mic_px,
+            repairs: loaded.prepared.repairs,
+            warnings: loaded.warnings(),
+            seconds: started.elapsed().as_secs_f64(),
+        };
+        Ok((scored, peaks))
+    }
+
+    /// Bytes that picking a micrograph takes; none if its header is unreadable, since reading it
+    /// will say why.
+    fn memory_for(&self, network: &Inference, source: &Source) -> u64 {
+        frame_of(source, &self.scale, &self.card.preprocess).map_or(0, |frame| {
+            of_micrograph(&frame, memory_for(network, (frame.work.height, frame.work.width)))
+        })
+    }
+}
+
+/// All peaks of one micrograph by the model's own way of picking, and what a user should read;
+/// nothing is stored.
+pub fn peaks_of(
+    model: &Model,
+    source: &Source,
+    radius: Radius,
+) -> Result<(Vec<Coordinate>, Vec<String>)> {
+    let scale = Scale { radius: Some(radius), pixel_size: None, card: Some(&model.card) };
+    let loaded = load_anew(source, &scale, &model.card.preprocess)?;
+    let peaks = Detector::of(model).peaks(&loaded.prepared, loaded.radius_mic_px)?;
+    Ok((peaks, loaded.warnings()))
+}
+
+impl Job<'_> {
+    fn summary(&self) -> Summary {
+        Summary { threshold: self.threshold, folder: self.run.picks(), ..Summary::default() }
+    }
+}
+
+impl Summary {
+    fn add(&mut self, source: &Source, picked: &Ready) {
+        self.micrographs += 1;
+        self.kept += usize::from(picked.kept);
+        self.picks += picked.picks.picks;
+        self.empty += usize::from(picked.picks.picks == 0);
+        self.best_score = self.best_score.into_iter().chain(picked.best_score).reduce(f32::max);
+        // A file that was not whole yet when it was first looked at.
+        self.failures.retain(|failure| failure.micrograph != source.name);
+    }
+
+    fn fail(&mut self, failure: Failure, observe: &mut dyn FnMut(Event)) {
+        observe(Event::Failed(&failure));
+        self.failures.retain(|other| other.micrograph != failure.micrograph);
+        self.failures.push(failure);
+    }
+}
+
+/// Removes a file that may be gone already.
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}

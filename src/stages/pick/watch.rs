@@ -1,0 +1,150 @@
+//! Watching: micrographs are picked as their files arrive.
+//!
+//! A file is taken once it no longer changes; what has been taken is not looked at again unless it
+//! changes, so the work of a look grows with the folder's listing alone. What cannot be looked at
+//! (a dead link, a folder without permission) is named once and passed over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::lists::Listing;
+use super::{Event, Job, Summary, check_floor, pick_into};
+use crate::error::{Error, Result};
+use crate::micrograph::{self, Source, Stamp};
+use crate::run::Cancel;
+
+/// A file that nobody has touched for so long is taken at the first look.
+const SETTLED: Duration = Duration::from_secs(60);
+/// Tables of all picks take at most this share of the time.
+const TABLES_SHARE: f64 = 0.05;
+
+/// Picks micrographs as they arrive in `folders`, until `cancel` is requested, which is the way to
+/// end it.
+///
+/// Tables are brought up to date while nothing waits; in the end they are those of a run over all
+/// micrographs.
+pub(super) fn pick(
+    job: &Job,
+    every: Duration,
+    folders: &[PathBuf],
+    observe: &mut dyn FnMut(Event),
+    cancel: &Cancel,
+) -> Result<Summary> {
+    check_floor(job.threshold, job.settings.floor)?;
+    observe(Event::Begin(0));
+    let mut summary = job.summary();
+    let mut listing = Listing::begin(job, &[], true, observe)?;
+    let mut arrivals = Arrivals::default();
+    let mut passed_over = BTreeSet::new();
+    let (mut written, mut cost) = (Instant::now(), Duration::ZERO);
+    while !cancel.requested() {
+        let mut unreadable = |error: Error| {
+            if passed_over.insert(error.to_string()) {
+                observe(Event::Warning(format!("passed over: {error}")));
+            }
+        };
+        let found = micrograph::list_present(folders, &mut unreadable)?;
+        let stamp = |source: Source| Some((Stamp::of(&source.path).ok()?, source));
+        let ready = arrivals.ready(found.into_iter().filter_map(stamp), SystemTime::now());
+        if !ready.is_empty() {
+            listing.arrive(&ready)?;
+            match pick_into(job, &ready, (&mut summary, &mut listing), observe, cancel) {
+                Err(Error::Interrupted) => {}
+                ended => ended?,
+            }
+        }
+        let due = written.elapsed().as_secs_f64() * TABLES_SHARE >= cost.as_secs_f64();
+        if listing.is_changed() && (due || cancel.requested()) {
+            cost = tables(job, &mut listing, &mut summary, observe, cancel)?;
+            written = Instant::now();
+        }
+        let waiting = Instant::now();
+        while waiting.elapsed() < every && !cancel.requested() {
+            std::thread::sleep(Duration::from_millis(100).min(every));
+        }
+    }
+    if listing.is_changed() {
+        tables(job, &mut listing, &mut summary, observe, cancel)?;
+    }
+    Ok(summary)
+}
+
+/// Writes the tables; how long it took.
+fn tables(
+    job: &Job,
+    listing: &mut Listing,
+    summary: &mut Summary,
+    observe: &mut dyn FnMut(Event),
+    cancel: &Cancel,
+) -> Result<Duration> {
+    let started = Instant::now();
+    listing.sort();
+    let damaged = listing.finish()?;
+    if !damaged.is_empty() {
+        pick_into(job, &damaged, (summary, listing), observe, cancel)?;
+        listing.finish()?;
+    }
+    Ok(started.elapsed())
+}
+
+/// Files that are being written, and files that have been taken.
+#[derive(Default)]
+struct Arrivals {
+    before: BTreeMap<PathBuf, Stamp>,
+    taken: BTreeMap<PathBuf, Stamp>,
+}
+
+impl Arrivals {
+    /// What can be taken now: files that are as they were at the last look, or untouched for a
+    /// minute, and were not taken as they are.
+    fn ready(
+        &mut self,
+        found: impl IntoIterator<Item = (Stamp, Source)>,
+        now: SystemTime,
+    ) -> Vec<Source> {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos() as i128;
+        let mut ready = Vec::new();
+        for (stamp, source) in found {
+            let settled = now - stamp.modified_ns > SETTLED.as_nanos() as i128;
+            let same = self.before.insert(source.path.clone(), stamp) == Some(stamp);
+            if (settled || same) && self.taken.get(&source.path) != Some(&stamp) {
+                self.taken.insert(source.path.clone(), stamp);
+                ready.push(source);
+            }
+        }
+        ready
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_taken_once_when_it_has_stopped_changing() {
+        let source = |name: &str| Source {
+            path: name.into(),
+            name: name.into(),
+            stem: name.into(),
+            pixel_size: None,
+        };
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        let stamp = |size, seconds: u64| Stamp {
+            size,
+            modified_ns: Duration::from_secs(seconds).as_nanos() as i128,
+            changed_ns: 0,
+        };
+        let mut arrivals = Arrivals::default();
+        let mut look = |stamp: &Stamp| arrivals.ready([(*stamp, source("a.mrc"))], now).len();
+        assert_eq!(look(&stamp(10, 990)), 0, "just written");
+        assert_eq!(look(&stamp(20, 995)), 0, "still growing");
+        assert_eq!(look(&stamp(20, 995)), 1, "as before");
+        assert_eq!(look(&stamp(20, 995)), 0, "taken already");
+        assert_eq!(look(&stamp(30, 999)), 0, "written again");
+        assert_eq!(look(&stamp(30, 999)), 1);
+        let mut fresh = Arrivals::default();
+        let old = [(stamp(10, 100), source("old.mrc"))];
+        assert_eq!(fresh.ready(old, now).len(), 1, "untouched for long");
+    }
+}

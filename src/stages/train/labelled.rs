@@ -1,0 +1,414 @@
+//! Labelled micrographs: sources + coordinates → read, checked against each other, and divided into
+//! training and validation by micrograph.
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+use super::base;
+use crate::coords::{self, Coordinate, Coordinates};
+use crate::error::{Error, Result};
+use crate::labels::fit::{self, Severity};
+use crate::labels::{self, Labelled};
+use crate::micrograph::{Source, same_file};
+use crate::model::{Machine, Seen};
+use crate::preprocess::{self, Area, Prepared};
+use crate::run::{Cancel, Failure, RunDir, fingerprint};
+use crate::scale::Scale;
+use crate::settings::Settings;
+use crate::stages::budget::Budget;
+use crate::stages::load::{Loaded, load};
+use crate::train::Validation;
+use crate::units::PixelSize;
+
+/// Which micrographs decide over the model.
+#[derive(Debug, Clone)]
+pub enum Choice {
+    /// This share of the labelled ones, at least one, drawn with the seed.
+    Share(f64),
+    /// These; their coordinates are among the given ones.
+    Named(Vec<Source>),
+}
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    /// Micrographs; those with coordinates are the labelled ones.
+    pub sources: Vec<Source>,
+    /// Coordinates of these and of the validation micrographs.
+    pub coordinates: Vec<Coordinates>,
+    /// The validation micrographs.
+    pub validation: Choice,
+    /// Every setting.
+    pub settings: &'a Settings,
+    /// The size of particles.
+    pub scale: Scale<'static>,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+/// What happens while micrographs are gathered.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Something a user should read.
+    Warning(String),
+    /// A micrograph could not be used.
+    Failed(&'a Failure),
+}
+
+/// A micrograph with its particles.
+pub(crate) type LabelledSource = (Source, Vec<Coordinate>);
+
+/// Labelled micrographs that are known, but not read yet.
+pub(crate) struct Paired {
+    /// Each with its particles.
+    pub(crate) pairs: Vec<LabelledSource>,
+    /// Micrographs without coordinates.
+    pub(crate) unlabelled: Vec<Source>,
+    /// Micrographs that were named for validation.
+    named: Vec<Source>,
+}
+
+/// Labelled micrographs, read, checked and divided.
+pub(crate) struct Gathered {
+    pub(crate) training: Vec<Item>,
+    pub(crate) validation: Vec<Item>,
+    /// What validation is done on, in words.
+    pub(crate) how: String,
+    pub(crate) pixel_size: Option<PixelSize>,
+    pub(crate) radius_mic_px: f64,
+    /// In particle radii.
+    pub(crate) unlabelled_margin: f64,
+    pub(crate) failures: Vec<Failure>,
+}
+
+/// A labelled micrograph, read and prepared.
+pub(crate) struct Item {
+    pub(crate) source: Source,
+    pub(crate) points: Vec<Coordinate>,
+    pub(crate) loaded: Loaded,
+    /// The hash of its file.
+    pub(crate) content: String,
+}
+
+impl Item {
+    /// As a model's card has it.
+    pub(crate) fn seen(&self) -> Seen {
+        Seen { name: self.source.name.clone(), content: Some(self.content.clone()) }
+    }
+}
+
+impl Request<'_> {
+    /// Stands for everything that a training on these depends on: labels, the content of the
+    /// micrographs, their scale, the seed, the settings, the weights it starts from.
+    pub fn fingerprint(&self, run: &RunDir) -> Result<String> {
+        let Paired { pairs, named, .. } = self.pair(&mut |_| ())?;
+        let content = |source: &Source| run.content_of(&source.path).ok();
+        let inputs: Vec<_> = pairs
+            .iter()
+            .map(|(source, points)| (content(source), source.pixel_size, places(points)))
+            .collect();
+        let named: Vec<_> = named.iter().map(content).collect();
+        let settings = self.settings.for_training();
+        let base = base(self.settings)?.map(|base| base.hash()).transpose()?;
+        fingerprint(&(
+            env!("CARGO_PKG_VERSION"),
+            (settings, base),
+            self.scale.key(),
+            self.seed,
+            inputs,
+            named,
+        ))
+    }
+
+    /// Whether any micrograph is left without labels.
+    pub fn leaves_unlabelled(&self) -> Result<bool> {
+        Ok(!self.pair(&mut |_| ())?.unlabelled.is_empty())
+    }
+
+    /// Finds out which micrographs are labelled, and with what, without reading them.
+    pub(crate) fn pair(&self, observe: &mut dyn FnMut(Event)) -> Result<Paired> {
+        let named = match &self.validation {
+            Choice::Share(_) => Vec::new(),
+            Choice::Named(sources) => sources.clone(),
+        };
+        // What is named for validation is never trained on, even if its folder is.
+        let is_named = |source: &&Source| is_among(source, &named);
+        let others = self.sources.iter().filter(|source| !is_named(source));
+        let all: Vec<Source> = others.chain(&named).cloned().collect();
+        let (pairs, unlabelled) = pair_up(&all, self.coordinates.clone(), observe)?;
+        Ok(Paired { pairs, unlabelled, named })
+    }
+
+    /// Reads the labelled micrographs, checks them against each other, and divides them.
+    pub(crate) fn gather(
+        &self,
+        paired: Paired,
+        (run, machine): (&RunDir, &Machine),
+        observe: &mut dyn FnMut(Event),
+        cancel: &Cancel,
+    ) -> Result<Gathered> {
+        let settings = self.settings;
+        let mut failures = Vec::new();
+        let budget = Budget::of(machine.memory());
+        let load = |source: &Source| {
+            let _share = budget.take_to_prepare(source, &self.scale, &settings.preprocess)?;
+            load(run, source, &self.scale, &settings.preprocess)
+        };
+        let items = load_all(paired.pairs, run, &load, cancel, observe, &mut failures)?;
+        let pixel_size =
+            one_pixel_size(items.iter().map(|item| (&item.source, item.loaded.pixel_size)))?;
+        if items.is_empty() {
+            return Err(Error::missing(
+                "no labelled micrograph is left to train on",
+                "see the messages above; `picker check` looks into micrographs and coordinates",
+            ));
+        }
+        check_fit(&items, settings, observe)?;
+        let radius_mic_px = items[0].loaded.radius_mic_px;
+        let is_named = |item: &Item| is_among(&item.source, &paired.named);
+        let (mut validation, mut training): (Vec<Item>, Vec<Item>) =
+            items.into_iter().partition(is_named);
+        let drawn = match self.validation {
+            Choice::Share(share) => {
+                (training, validation) = draw(training, share, self.seed);
+                true
+            }
+            Choice::Named(_) => false,
+        };
+        let how = describe_validation(&training, &validation, drawn, observe)?;
+        let radius_work_px = settings.preprocess.radius_work_px(radius_mic_px);
+        let shown: Vec<(&Prepared, &[Coordinate])> =
+            training.iter().map(|item| (&item.loaded.prepared, item.points.as_slice())).collect();
+        let unlabelled_margin = labels::unlabelled_margin(&shown, radius_work_px);
+        Ok(Gathered {
+            training,
+            validation,
+            how,
+            pixel_size,
+            radius_mic_px,
+            unlabelled_margin,
+            failures,
+        })
+    }
+}
+
+/// Whether a micrograph is one of these, however its path is spelt.
+pub(crate) fn is_among(source: &Source, others: &[Source]) -> bool {
+    others.iter().any(|other| same_file(&other.path, &source.path))
+}
+
+fn load_all(
+    labelled: Vec<LabelledSource>,
+    run: &RunDir,
+    load: &(dyn Fn(&Source) -> Result<Loaded> + Sync),
+    cancel: &Cancel,
+    observe: &mut dyn FnMut(Event),
+    failures: &mut Vec<Failure>,
+) -> Result<Vec<Item>> {
+    let one = |(source, points): LabelledSource| {
+        let name = source.name.clone();
+        let item = if cancel.requested() {
+            Err(Error::Interrupted)
+        } else {
+            load(&source).and_then(|loaded| {
+                let content = run.content_of(&source.path)?;
+                Ok(Item { source, points, loaded, content })
+            })
+        };
+        (name, item)
+    };
+    let read: Vec<(String, Result<Item>)> = labelled.into_par_iter().map(one).collect();
+    if cancel.requested() {
+        return Err(Error::Interrupted);
+    }
+    let mut items = Vec::new();
+    for (name, item) in read {
+        match item {
+            Ok(item) => {
+                item.loaded.warnings().into_iter().for_each(|w| observe(Event::Warning(w)));
+                items.push(item);
+            }
+            Err(error) => {
+                let failure = Failure::new(&name, &error);
+                observe(Event::Failed(&failure));
+                failures.push(failure);
+            }
+        }
+    }
+    Ok(items)
+}
+
+/// Coordinates and micrographs that belong together; what has no partner is named.
+fn pair_up(
+    sources: &[Source],
+    coordinates: Vec<Coordinates>,
+    observe: &mut dyn FnMut(Event),
+) -> Result<(Vec<LabelledSource>, Vec<Source>)> {
+    let matched = coords::match_to(sources, coordinates)?;
+    let name_some = |names: &[String], what: &str| -> Option<String> {
+        let shown = names.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+        let rest = names.len().saturating_sub(3);
+        let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+        (!names.is_empty()).then(|| format!("{what}: {shown}{more}"))
+    };
+    let warnings = [
+        name_some(&matched.micrographs_without, "micrographs without coordinates, left out"),
+        name_some(&matched.coordinates_without, "coordinates without a micrograph, left out"),
+    ];
+    if matched.pairs.is_empty() {
+        return Err(Error::missing(
+            format!(
+                "no coordinates belong to any of the {} micrographs ({})",
+                sources.len(),
+                warnings.iter().flatten().cloned().collect::<Vec<_>>().join("; ")
+            ),
+            "coordinate files are matched by path and by stem: a.mrc with a.star, a_autopick.star, a.box, …",
+        ));
+    }
+    warnings.into_iter().flatten().for_each(|warning| observe(Event::Warning(warning)));
+    let with: std::collections::BTreeSet<&str> =
+        matched.pairs.iter().map(|(source, _)| source.name.as_str()).collect();
+    let without = |source: &&Source| !with.contains(source.name.as_str());
+    let unlabelled = sources.iter().filter(without).cloned().collect();
+    Ok((matched.pairs, unlabelled))
+}
+
+/// The pixel size of all micrographs, where known: a model is trained at one.
+pub(crate) fn one_pixel_size<'a>(
+    micrographs: impl Iterator<Item = (&'a Source, Option<PixelSize>)>,
+) -> Result<Option<PixelSize>> {
+    let mut known = micrographs.filter_map(|(source, size)| Some((size?, source)));
+    let Some((first, source)) = known.next() else { return Ok(None) };
+    match known.find(|(size, _)| size.differs_from(first)) {
+        None => Ok(Some(first)),
+        Some((other, elsewhere)) => Err(Error::setting(
+            "MICROGRAPHS",
+            format!(
+                "{} has {:.4} Å/px and {} has {:.4} Å/px",
+                source.name, first.0, elsewhere.name, other.0
+            ),
+            "train on one pixel size (a model picks others when given their \
+             data.particle_radius_px), or correct the sizes with data.pixel_size_a",
+        )),
+    }
+}
+
+/// Refuses coordinates that cannot be meant for these images, unless they are to be trusted, and
+/// warns of doubtful ones.
+fn check_fit(items: &[Item], settings: &Settings, observe: &mut dyn FnMut(Event)) -> Result<()> {
+    let preprocess: &preprocess::Settings = &settings.preprocess;
+    let labelled: Vec<fit::Labelled> = items
+        .iter()
+        .map(|item| fit::Labelled {
+            prepared: &item.loaded.prepared,
+            points: &item.points,
+            radius_work_px: preprocess.radius_work_px(item.loaded.radius_mic_px),
+        })
+        .collect();
+    let refused =
+        |f: &fit::Finding| f.severity == Severity::Impossible && !settings.data.trust_coordinates;
+    let (impossible, doubtful): (Vec<_>, Vec<_>) =
+        fit::check(&labelled).into_iter().partition(refused);
+    for finding in doubtful {
+        observe(Event::Warning(format!("{} ({})", finding.what, finding.hint)));
+    }
+    let what = impossible.iter().map(|f| f.what.as_str()).collect::<Vec<_>>().join("; ");
+    // The last finding is the most specific about the cause.
+    impossible.last().map_or(Ok(()), |finding| {
+        let hint =
+            format!("{}; if they are right as they are, set data.trust_coordinates", finding.hint);
+        Err(Error::setting("data.coordinates", what, hint))
+    })
+}
+
+/// Sets a share aside for validation, at least one micrograph, unless there is only one.
+fn draw(mut items: Vec<Item>, share: f64, seed: u64) -> (Vec<Item>, Vec<Item>) {
+    if items.len() < 2 {
+        return (items, Vec::new());
+    }
+    let count = ((items.len() as f64 * share).round() as usize).clamp(1, items.len() - 1);
+    let mut order: Vec<usize> = (0..items.len()).collect();
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    let mut aside = vec![false; items.len()];
+    order.into_iter().take(count).for_each(|i| aside[i] = true);
+    let mut chosen = aside.into_iter();
+    let validation = items.extract_if(.., |_| chosen.next().unwrap_or(false)).collect();
+    (items, validation)
+}
+
+fn describe_validation(
+    training: &[Item],
+    validation: &[Item],
+    drawn: bool,
+    observe: &mut dyn FnMut(Event),
+) -> Result<String> {
+    match (training.len(), validation.len()) {
+        (0, _) => Err(Error::missing(
+            "every labelled micrograph is named for validation, none is left to train on",
+            "name fewer in data.validation",
+        )),
+        (1, 0) if drawn => {
+            let how = format!(
+                "the lower quarter of {}, the only labelled micrograph",
+                training[0].source.name
+            );
+            observe(Event::Warning(format!(
+                "only one micrograph has labels: its lower quarter is set aside for validation; \
+                 the threshold is surer with a second labelled micrograph ({how})"
+            )));
+            Ok(how)
+        }
+        (_, 0) => Err(Error::missing(
+            "none of the micrographs named in data.validation has coordinates",
+            "give their coordinates along with the others in data.coordinates",
+        )),
+        (_, 1) => Ok(validation[0].source.name.clone()),
+        (_, n) => Ok(format!("{n} micrographs")),
+    }
+}
+
+impl Gathered {
+    /// The validation micrographs; of a lone one, the lower quarter, which is then no longer valid
+    /// for training.
+    pub(crate) fn take_validation(&mut self) -> Vec<Validation> {
+        let whole = |item: Item| validation_part(&item, item.loaded.prepared.valid);
+        let mut validation: Vec<Validation> = self.validation.drain(..).map(whole).collect();
+        if validation.is_empty()
+            && let Some(only) = self.training.first_mut()
+        {
+            let valid = only.loaded.prepared.valid;
+            let border = valid.y1 - (valid.y1 - valid.y0) / 4;
+            validation.push(validation_part(only, Area { y0: border, ..valid }));
+            only.loaded.prepared.valid.y1 = border;
+        }
+        validation
+    }
+
+    /// Paints the training masks.
+    pub(crate) fn paint(self, settings: &labels::Settings, radius_work_px: f64) -> Vec<Labelled> {
+        let margin_work_px = self.unlabelled_margin * radius_work_px;
+        let paint = |item: Item| {
+            let prepared = item.loaded.prepared;
+            labels::paint(prepared, &item.points, radius_work_px, margin_work_px, settings)
+        };
+        self.training.into_iter().map(paint).collect()
+    }
+}
+
+/// The part of a micrograph inside `area` (working px), with the particles that lie in it.
+fn validation_part(item: &Item, area: Area) -> Validation {
+    let mut prepared = item.loaded.prepared.clone();
+    prepared.valid = area;
+    let inside = |point: &&Coordinate| {
+        let (x, y) = prepared.frame.work_from_mic(point.x_mic_px, point.y_mic_px);
+        area == item.loaded.prepared.valid || area.depth(x, y) >= 0.0
+    };
+    let truth = item.points.iter().filter(inside).copied().collect();
+    Validation { prepared, truth }
+}
+
+fn places(points: &[Coordinate]) -> Vec<(f64, f64)> {
+    points.iter().map(|point| (point.x_mic_px, point.y_mic_px)).collect()
+}

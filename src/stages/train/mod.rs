@@ -1,0 +1,327 @@
+//! Training on labelled micrographs: sources + coordinates → model folder and metrics.
+//!
+//! The micrographs come from [`labelled`] and are given to [`crate::train`].
+
+pub mod labelled;
+mod second_opinion;
+
+use std::path::Path;
+
+use super::{Context, Ended, Event as StageEvent, Finished, Stage, Step};
+use crate::error::{Error, Result};
+use crate::labels::Completeness;
+use crate::labels::patches::Pool;
+use crate::model::checkpoint::ValidationScores;
+use crate::model::device::LIBTORCH_VERSION;
+use crate::model::{Card, Machine, Model, Origin};
+use crate::publish::{publish, publish_text};
+use crate::report::curves;
+use crate::run::{Cancel, Failure, RunDir, StageName, State};
+use crate::settings::Settings;
+use crate::train::{self, Epoch, Start};
+
+pub use labelled::{Choice, Request};
+
+/// All that one training needs.
+#[derive(Debug)]
+pub struct Job<'a> {
+    /// The labelled micrographs.
+    pub request: Request<'a>,
+    /// What may be used of the machine.
+    pub machine: Machine,
+    /// Where everything goes.
+    pub run: &'a RunDir,
+}
+
+/// What happens while training goes on.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Micrographs are being gathered.
+    Gathering(labelled::Event<'a>),
+    /// A model of another training was moved out of the way.
+    SetAside(&'a Path),
+    /// All is read; training begins.
+    Ready {
+        /// Training micrographs.
+        training: usize,
+        /// Particles on them.
+        particles: usize,
+        /// What validation is done on, in words.
+        validation: &'a str,
+        /// Hash of the model whose weights it starts from.
+        started_from: Option<&'a str>,
+    },
+    /// The training itself.
+    Train(train::Event<'a>),
+}
+
+/// How a training ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Every epoch's figures.
+    pub epochs: Vec<Epoch>,
+    /// The card of the model that was kept.
+    pub card: Card,
+    /// Micrographs that could not be used.
+    pub failures: Vec<Failure>,
+}
+
+/// The model whose weights a training with these settings starts from; none: from the seed alone.
+pub(crate) fn base(settings: &Settings) -> Result<Option<Origin>> {
+    let default = Origin::Default;
+    let base = match &settings.train.start {
+        Start::Scratch => None,
+        // None of a network that grows is there yet.
+        Start::Default if settings.train.grows() => None,
+        Start::Default => (default.card()?.architecture == settings.model).then_some(default),
+        Start::Model(path) if settings.train.grows() => {
+            return Err(Error::setting(
+                "train.start",
+                format!("{} cannot be where a network that grows begins", path.display()),
+                "leave levels out of train.stages, or start from nothing",
+            ));
+        }
+        Start::Model(path) => {
+            let model = Origin::locate(path)?;
+            let architecture = model.card()?.architecture;
+            if architecture != settings.model {
+                let features = architecture.base_features;
+                return Err(Error::setting(
+                    "train.start",
+                    format!("{model} has another architecture than [model] asks for"),
+                    match architecture.preset() {
+                        Some(_) => {
+                            let name = architecture.name();
+                            format!(
+                                "choose the architecture {name} with model.base_features = {features}"
+                            )
+                        }
+                        None => "make [model] what `picker model show` prints of it".to_string(),
+                    },
+                ));
+            }
+            Some(model)
+        }
+    };
+    if base.is_none() && settings.train.freeze_encoder_stages > 0 {
+        return Err(Error::setting(
+            "train.freeze_encoder_stages",
+            "training starts from nothing, so these stages would stay as they were drawn",
+            "start from a model of the same architecture: train.start",
+        ));
+    }
+    Ok(base)
+}
+
+/// The stage that trains on labelled micrographs.
+#[derive(Debug)]
+pub struct Train;
+
+impl Train {
+    fn request<'a>(context: &'a Context) -> Result<&'a Request<'a>> {
+        context.labelled.as_ref().ok_or_else(|| {
+            Error::missing("there are no labelled micrographs", "give data.coordinates")
+        })
+    }
+}
+
+impl Stage for Train {
+    fn name(&self) -> StageName {
+        StageName::Train
+    }
+
+    fn fingerprint(&self, context: &Context) -> Result<String> {
+        Train::request(context)?.fingerprint(context.run)
+    }
+
+    fn model(&self, context: &Context) -> Result<Option<String>> {
+        let base = base_in(context.run, context.settings())?;
+        base.as_ref().map(Origin::hash).transpose()
+    }
+
+    fn state(&self, context: &Context, _before: &[Step]) -> Result<Step> {
+        let step = |state, why: &dyn std::fmt::Display| Ok(Step::new(self.name(), state, why));
+        if context.labelled.is_none() {
+            return step(State::Done, &"the model was given");
+        }
+        let (state, record) = super::recorded(context, self.name(), &self.fingerprint(context)?)?;
+        match state {
+            State::Done => {
+                let card = Origin::File(context.run.model().join(Model::TRAINED)).card()?;
+                let (f1, threshold) = (card.validation.f1, card.threshold);
+                step(state, &format!("f1 {f1:.3} on validation, threshold {threshold:.3}"))
+            }
+            State::New => {
+                step(state, &super::why_new(context.run, record.as_ref(), "not trained yet"))
+            }
+            State::Outdated => step(
+                state,
+                &"labelled micrographs, their scale, coordinates, seed or settings have changed",
+            ),
+            State::Failed => step(state, &super::error_of(record)),
+        }
+    }
+
+    fn run(
+        &self,
+        context: &Context,
+        observe: &mut dyn FnMut(StageEvent),
+        cancel: &Cancel,
+    ) -> Result<Ended> {
+        let request = Train::request(context)?.clone();
+        let job = Job { request, machine: context.machine.clone(), run: context.run };
+        let outcome = run(&job, &mut |event| observe(StageEvent::Train(event)), cancel)?;
+        observe(StageEvent::Finished(Finished::Train(&outcome)));
+        let model = context.run.output(&train::model_path(&context.run.model()))?;
+        Ok(Ended { failures: outcome.failures, outputs: vec![model] })
+    }
+}
+
+/// The same; refused if a training in this run would replace it.
+fn base_in(run: &RunDir, settings: &Settings) -> Result<Option<Origin>> {
+    let base = base(settings)?;
+    let absolute = |path: &Path| path.canonicalize().ok();
+    if let Some(Origin::File(file)) = &base
+        && let Some((file, own)) = absolute(file).zip(absolute(&run.model()))
+        && file.starts_with(own)
+    {
+        return Err(Error::setting(
+            "train.start",
+            format!("the training would replace {}, which it starts from", file.display()),
+            "name another run directory",
+        ));
+    }
+    Ok(base)
+}
+
+/// Trains, or goes on with a training that was interrupted.
+///
+/// A model that this very training has finished is looked at before it is believed: one that is
+/// lost or changed is made again.
+pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result<Outcome> {
+    let request = &job.request;
+    let settings = request.settings;
+    let base = base_in(job.run, settings)?;
+    let mut gathering = |event: labelled::Event| observe(Event::Gathering(event));
+    let paired = request.pair(&mut gathering)?;
+    let fingerprint = request.fingerprint(job.run)?;
+    let mut gathered = request.gather(paired, (job.run, &job.machine), &mut gathering, cancel)?;
+    // Who starts from nothing has no use for the default model's opinion.
+    if base.is_some() && settings.labels.completeness == Completeness::Complete {
+        let labelled = gathered.training.iter().chain(&gathered.validation);
+        second_opinion::of_default_model(labelled, &settings.preprocess, &job.machine, cancel)?
+            .into_iter()
+            .for_each(|doubt| gathering(labelled::Event::Warning(doubt)));
+    }
+    let seen = |items: &[labelled::Item]| items.iter().map(labelled::Item::seen).collect();
+    let parent = base.as_ref().map(Origin::card).transpose()?;
+    let loss = settings.train.loss(settings.labels.completeness);
+    let card = Card {
+        schema: 1,
+        picker_version: env!("CARGO_PKG_VERSION").to_string(),
+        libtorch_version: LIBTORCH_VERSION.to_string(),
+        architecture: settings.model,
+        preprocess: settings.preprocess.clone(),
+        labels: settings.labels.clone(),
+        pick: settings.pick.clone(),
+        particle_radius_px: Some(gathered.radius_mic_px),
+        pixel_size_a: gathered.pixel_size,
+        unlabelled_margin_radii: gathered.unlabelled_margin,
+        threshold: 0.0,
+        general_threshold: loss.general_threshold(),
+        reading: loss.reading(),
+        validation: ValidationScores::default(),
+        validated_how: gathered.how.clone(),
+        trained_on: seen(&gathered.training),
+        validated_on: seen(&gathered.validation),
+        pseudo_labelled_on: Vec::new(),
+        inherited: parent.iter().flat_map(Card::seen).cloned().collect(),
+        seed: request.seed,
+        epoch: 0,
+        started_from: base.as_ref().map(Origin::hash).transpose()?,
+        self_training: None,
+        recipe: None,
+    };
+    set_aside_other_training(&job.run.model(), &fingerprint, observe)?;
+
+    let radius_work_px = settings.preprocess.radius_work_px(gathered.radius_mic_px);
+    let validation = gathered.take_validation();
+    let failures = std::mem::take(&mut gathered.failures);
+    let labelled = gathered.paint(&card.labels, radius_work_px);
+    observe(Event::Ready {
+        training: labelled.len(),
+        particles: labelled.iter().map(|micrograph| micrograph.centres.len()).sum(),
+        validation: &card.validated_how,
+        started_from: card.started_from.as_deref(),
+    });
+    let folder = job.run.model();
+    let report = job.run.report();
+    let mut unwritten = Ok(());
+    let epochs = train::train(
+        &train::Job {
+            pool: Pool { labelled: &labelled, pseudo_labelled: &[] },
+            loss,
+            base: base.as_ref(),
+            validation: &validation,
+            settings: &settings.train,
+            patches: &settings.patches,
+            card: &card,
+            machine: &job.machine,
+            folder: &folder,
+            fingerprint: &fingerprint,
+        },
+        &mut |event| {
+            if let train::Event::Epoch { epochs, .. } = &event {
+                unwritten = write_metrics(&report, epochs);
+            }
+            observe(Event::Train(event));
+        },
+        &|| cancel.requested(),
+    )?;
+    unwritten?;
+    let card = Origin::File(train::model_path(&folder)).card()?;
+    Ok(Outcome { epochs, card, failures })
+}
+
+/// Moves a model of another training out of the way: what was computed is never overwritten.
+fn set_aside_other_training(
+    folder: &Path,
+    fingerprint: &str,
+    observe: &mut dyn FnMut(Event),
+) -> Result<()> {
+    let stored = train::stored(folder).map(|stored| stored.fingerprint);
+    let empty = stored.is_none() && !train::model_path(folder).exists();
+    if empty || stored.as_deref() == Some(fingerprint) {
+        return Ok(());
+    }
+    let mut number = 1;
+    let mut aside = folder.with_file_name("model.1");
+    while aside.exists() {
+        number += 1;
+        aside = folder.with_file_name(format!("model.{number}"));
+    }
+    std::fs::rename(folder, &aside).map_err(Error::io("move", folder))?;
+    observe(Event::SetAside(&aside));
+    Ok(())
+}
+
+/// One line an epoch, as JSON and as CSV, and the learning curve.
+fn write_metrics(folder: &Path, epochs: &[Epoch]) -> Result<()> {
+    let path = folder.join("metrics.jsonl");
+    let broken = |e: &dyn std::fmt::Display| Error::malformed(&path, None, e.to_string(), "");
+    let lines: Vec<String> = epochs
+        .iter()
+        .map(serde_json::to_string)
+        .collect::<Result<_, _>>()
+        .map_err(|e| broken(&e))?;
+    publish_text(&path, &(lines.join("\n") + "\n"))?;
+    publish(&folder.join("metrics.csv"), |file| {
+        let mut table = csv::Writer::from_writer(file);
+        epochs
+            .iter()
+            .try_for_each(|epoch| table.serialize(epoch))
+            .map_err(std::io::Error::other)?;
+        table.flush()
+    })?;
+    publish_text(&folder.join("learning.svg"), &curves::learning(epochs)?)
+}

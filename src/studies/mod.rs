@@ -1,0 +1,6 @@
+//! Studies: what looks at models and micrographs, but is no stage of the pipeline.
+
+pub mod ablation;
+pub mod maps;
+pub mod packing;
+pub mod radius;
