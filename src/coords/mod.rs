@@ -3,20 +3,25 @@
 //! Everything inside this program is in micrograph px, x = column, y = file row, the index of a
 //! pixel being its centre. Formats that store box corners are converted on reading and writing.
 
-pub mod boxes;
+mod boxes;
+mod cbox;
 pub mod csv;
+mod format;
+mod json;
 pub mod matching;
 pub mod star;
 pub mod topaz;
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
+pub use format::Format;
 pub use matching::{Matched, match_to};
+
+use format::{Content, supported};
 
 /// One particle or pick.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -38,77 +43,6 @@ pub struct Coordinates {
     pub points: Vec<Coordinate>,
 }
 
-/// A file format for coordinates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// RELION STAR.
-    Star,
-    /// Comma-separated values with a header.
-    Csv,
-    /// EMAN `.box`: x, y, width, height of each box, from its corner.
-    Box,
-    /// EMAN2 JSON.
-    Json,
-    /// crYOLO `.cbox`.
-    Cbox,
-    /// Topaz text.
-    Topaz,
-}
-
-/// What a file holds.
-#[derive(Debug)]
-struct Content {
-    coordinates: Vec<Coordinates>,
-    /// Whether the file itself names the micrographs.
-    named: bool,
-}
-
-const SUPPORTED: &str =
-    "coordinates are read from STAR, CSV, EMAN box and JSON, crYOLO cbox and Topaz text";
-
-impl Format {
-    /// The format of a file, by its extension.
-    pub fn of_name(path: &Path) -> Option<Format> {
-        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
-            "star" => Some(Format::Star),
-            "csv" => Some(Format::Csv),
-            "box" => Some(Format::Box),
-            "json" => Some(Format::Json),
-            "cbox" => Some(Format::Cbox),
-            "txt" | "tsv" => Some(Format::Topaz),
-            _ => None,
-        }
-    }
-
-    /// The extension it is written with.
-    pub fn extension(self) -> &'static str {
-        match self {
-            Format::Star => "star",
-            Format::Csv => "csv",
-            Format::Box => "box",
-            Format::Json => "json",
-            Format::Cbox => "cbox",
-            Format::Topaz => "txt",
-        }
-    }
-}
-
-impl FromStr for Format {
-    type Err = String;
-
-    fn from_str(name: &str) -> std::result::Result<Format, String> {
-        match name {
-            "star" => Ok(Format::Star),
-            "csv" => Ok(Format::Csv),
-            "box" => Ok(Format::Box),
-            "json" => Ok(Format::Json),
-            "cbox" => Ok(Format::Cbox),
-            "topaz" => Ok(Format::Topaz),
-            _ => Err("use star, csv, box, json, cbox or topaz".into()),
-        }
-    }
-}
-
 /// Reads one file of any format; a file for one micrograph is named after it.
 pub fn read(path: &Path) -> Result<Vec<Coordinates>> {
     read_content(path).map(|content| content.coordinates)
@@ -116,26 +50,9 @@ pub fn read(path: &Path) -> Result<Vec<Coordinates>> {
 
 fn read_content(path: &Path) -> Result<Content> {
     std::fs::metadata(path).map_err(Error::io("read", path))?;
-    if let Some(suffix) = star::suffix_of(path) {
-        return star::read_suffixed(path, suffix);
-    }
     let format = Format::of_name(path)
-        .ok_or_else(|| Error::unusable(path, "not a coordinate file by its name", SUPPORTED))?;
-    match format {
-        Format::Star => star::read(path),
-        Format::Csv => csv::read(path),
-        Format::Box => boxes::read_box(path).map(|points| Content::of_one(path, points)),
-        Format::Json => boxes::read_json(path).map(|points| Content::of_one(path, points)),
-        Format::Cbox => boxes::read_cbox(path).map(|points| Content::of_one(path, points)),
-        Format::Topaz => topaz::read(path).map(|coordinates| Content { coordinates, named: true }),
-    }
-}
-
-impl Content {
-    fn of_one(path: &Path, points: Vec<Coordinate>) -> Content {
-        let micrograph = micrograph_of(path).to_string_lossy().into_owned();
-        Content { coordinates: vec![Coordinates { micrograph, points }], named: false }
-    }
+        .ok_or_else(|| Error::unusable(path, "not a coordinate file by its name", supported()))?;
+    format.read(path)
 }
 
 /// Reads files and folders (with sub-folders).
@@ -163,7 +80,7 @@ pub fn read_all(paths: &[PathBuf]) -> Result<Vec<Coordinates>> {
                 "no coordinates in {}",
                 paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
             ),
-            SUPPORTED,
+            supported(),
         ));
     }
     Ok(all)
@@ -191,14 +108,13 @@ fn read_folder(folder: &Path) -> Result<Vec<Coordinates>> {
         let name = entry.file_name().to_string_lossy();
         let skipped =
             name.starts_with('.') || name.contains(".part.") || name.starts_with("coords_suffix_");
-        if !entry.file_type().is_file()
-            || skipped
-            || Format::of_name(path).is_none()
-            || star::is_list(path)
-        {
+        if !entry.file_type().is_file() || skipped {
             continue;
         }
-        let mut content = match read_content(path) {
+        let Some(format) = Format::of_name(path).filter(|format| !format.is_list(path)) else {
+            continue;
+        };
+        let mut content = match format.read(path) {
             // Job folders hold other tables and logs; a damaged coordinate file is another matter.
             Err(Error::Unusable { what, .. }) => {
                 tracing::debug!("{} is passed over: {what}", path.display());
@@ -256,34 +172,6 @@ fn whole(value: f64) -> i64 {
     value.round() as i64
 }
 
-/// Writes the coordinates of one micrograph, in a format that has one file a micrograph.
-///
-/// `box_size_px` is the side of the boxes, for formats that store them.
-pub fn write_one(
-    format: Format,
-    path: &Path,
-    coordinates: &Coordinates,
-    box_size_px: Option<u32>,
-) -> Result<()> {
-    let boxed = || {
-        box_size_px.ok_or_else(|| {
-            Error::missing(
-                "this format stores boxes, but no box size is given",
-                "add --box-size PX (even)",
-            )
-        })
-    };
-    let points = &coordinates.points;
-    match format {
-        Format::Star => star::write(path, points),
-        Format::Csv => csv::write(path, std::slice::from_ref(coordinates)),
-        Format::Box => boxes::write_box(path, points, boxed()?),
-        Format::Json => boxes::write_json(path, points),
-        Format::Cbox => boxes::write_cbox(path, points, boxed()?),
-        Format::Topaz => topaz::write(path, std::slice::from_ref(coordinates)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -333,12 +221,10 @@ mod tests {
             points: vec![at(100.999, 59.6, 0.5), at(300.2, 200.0, 0.9)],
         };
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("data-fixtures");
-        for format in
-            [Format::Star, Format::Csv, Format::Box, Format::Json, Format::Cbox, Format::Topaz]
-        {
+        for format in Format::all() {
             let name = format!("m.{}", format.extension());
             let path = dir.path().join(&name);
-            write_one(format, &path, &own, Some(64)).unwrap();
+            format.write_one(&path, &own, Some(64)).unwrap();
             let written = std::fs::read_to_string(&path).unwrap();
             let golden = std::fs::read_to_string(fixtures.join(&name)).unwrap();
             assert_eq!(written, golden, "{name}");
@@ -391,16 +277,17 @@ mod tests {
         #[test]
         fn what_is_written_is_read_back(points in any_points()) {
             let dir = folder();
-            for format in [Format::Star, Format::Csv, Format::Box, Format::Json, Format::Cbox, Format::Topaz] {
+            for format in Format::all() {
                 let path = dir.path().join("m").with_extension(format.extension());
                 let written = Coordinates { micrograph: "m".into(), points: points.clone() };
-                write_one(format, &path, &written, Some(64)).unwrap();
+                format.write_one(&path, &written, Some(64)).unwrap();
                 let read = read(&path).unwrap();
                 let found: Vec<Coordinate> = read.iter().flat_map(|c| c.points.clone()).collect();
                 prop_assert_eq!(found.len(), points.len(), "{:?}", format);
                 for (a, b) in found.iter().zip(&points) {
                     prop_assert_eq!((a.x_mic_px, a.y_mic_px), (b.x_mic_px, b.y_mic_px), "{:?}", format);
-                    if format != Format::Json {
+                    // EMAN2 JSON has no scores.
+                    if format.name() != "json" {
                         prop_assert!((a.score.unwrap() - b.score.unwrap()).abs() < 1e-5, "{:?}", format);
                     }
                 }
@@ -410,8 +297,8 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let dir = folder();
-            for extension in ["star", "csv", "box", "json", "cbox", "txt"] {
-                let path = dir.path().join("m").with_extension(extension);
+            for format in Format::all() {
+                let path = dir.path().join("m").with_extension(format.extension());
                 std::fs::write(&path, &bytes).unwrap();
                 let _ = read(&path);
             }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Content, Coordinate, Coordinates, micrograph_of, number, score, whole};
+use super::format::{Content, CoordinateFormat, TableWriter};
+use super::{Coordinate, Coordinates, micrograph_of, number, score, whole};
 use crate::error::{Error, Result};
 use crate::publish::publish_text;
 use crate::star::{self, Block, quoted, table};
@@ -17,8 +18,49 @@ const LABELS: [&str; 5] = [
 ];
 const LIST_BLOCK: &str = "coordinate_files";
 
+/// RELION STAR.
+pub(super) struct Star;
+
+impl CoordinateFormat for Star {
+    fn name(&self) -> &'static str {
+        "star"
+    }
+
+    fn title(&self) -> &'static str {
+        "RELION STAR"
+    }
+
+    fn extensions(&self) -> &'static [&'static str] {
+        &["star"]
+    }
+
+    fn claims(&self, path: &Path) -> bool {
+        suffix_of(path).is_some()
+            || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("star"))
+    }
+
+    fn is_list(&self, path: &Path) -> bool {
+        is_list(path)
+    }
+
+    fn read(&self, path: &Path) -> Result<Content> {
+        match suffix_of(path) {
+            Some(suffix) => read_suffixed(path, suffix),
+            None => read(path),
+        }
+    }
+
+    fn write(&self, path: &Path, own: &Coordinates, _box_size_px: Option<u32>) -> Result<()> {
+        write(path, &own.points)
+    }
+
+    fn table_writer(&self) -> Option<TableWriter> {
+        Some(write_particles)
+    }
+}
+
 /// Reads picks of one micrograph, a particle table of many, or a list of coordinate files.
-pub(super) fn read(path: &Path) -> Result<Content> {
+fn read(path: &Path) -> Result<Content> {
     let blocks = star::read(path)?;
     if let Some(list) = blocks.iter().find(|block| block.name == LIST_BLOCK) {
         return read_listed(path, list);
@@ -122,7 +164,7 @@ fn locate(list: &Path, listed: &Path) -> PathBuf {
 
 /// Follows the marker of RELION 3.1, `coords_suffix_NAME.star`: every `*_NAME.star` below its
 /// folder (or whatever its extension is).
-pub(super) fn read_suffixed(marker: &Path, suffix: &str) -> Result<Content> {
+fn read_suffixed(marker: &Path, suffix: &str) -> Result<Content> {
     let folder = match marker.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
@@ -147,12 +189,12 @@ pub(super) fn read_suffixed(marker: &Path, suffix: &str) -> Result<Content> {
 }
 
 /// The suffix that a marker's name tells: `_autopick.star` of `coords_suffix_autopick.star`.
-pub(super) fn suffix_of(path: &Path) -> Option<&str> {
+fn suffix_of(path: &Path) -> Option<&str> {
     path.file_name()?.to_str()?.strip_prefix("coords_suffix").filter(|s| s.starts_with('_'))
 }
 
 /// Whether a STAR file is a list of coordinate files.
-pub(super) fn is_list(path: &Path) -> bool {
+fn is_list(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "star")
         && std::fs::read_to_string(path)
             .is_ok_and(|text| text.lines().any(|line| line.trim() == format!("data_{LIST_BLOCK}")))
