@@ -5,6 +5,7 @@
 //! something else than what is written (a comment between rows, rows after a blank line,
 //! `_label#1`), and where the meaning is not certain (ragged rows, a label twice).
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -50,7 +51,13 @@ pub fn read(path: &Path) -> Result<Vec<Block>> {
 
 /// Reads all blocks of a text; `path` only names it in messages.
 pub fn parse(path: &Path, text: &str) -> Result<Vec<Block>> {
-    let mut parser = Parser { path, blocks: Vec::new(), part: Part::Before, gap: Gap::None };
+    let mut parser = Parser {
+        path,
+        blocks: Vec::new(),
+        labels: HashSet::new(),
+        part: Part::Before,
+        gap: Gap::None,
+    };
     for (index, line) in text.strip_prefix('\u{feff}').unwrap_or(text).lines().enumerate() {
         parser.line(index + 1, line)?;
     }
@@ -77,6 +84,8 @@ enum Gap {
 struct Parser<'a> {
     path: &'a Path,
     blocks: Vec<Block>,
+    /// Those of the last block.
+    labels: HashSet<String>,
     part: Part,
     gap: Gap,
 }
@@ -98,7 +107,7 @@ impl Parser<'_> {
         let alone = tokens.len() == 1 && !quoted;
         if let Some(name) = first.strip_prefix("data_").filter(|name| alone && !self.is_file(name))
         {
-            self.blocks.push(Block { name: name.to_owned(), ..Block::default() });
+            self.begin(name.to_owned());
             self.part = Part::Pairs;
         } else if self.part == Part::Before {
             return Err(self.malformed(
@@ -109,8 +118,7 @@ impl Parser<'_> {
         } else if first == "loop_" && alone {
             // A second table under one data_ line is a block of its own, of the same name.
             if let Some(last) = self.blocks.last().filter(|block| !block.labels.is_empty()) {
-                let block = Block { name: last.name.clone(), ..Block::default() };
-                self.blocks.push(block);
+                self.begin(last.name.clone());
             }
             self.part = Part::Labels;
         } else if is_label && self.part == Part::Labels {
@@ -122,6 +130,11 @@ impl Parser<'_> {
         }
         self.gap = Gap::None;
         Ok(())
+    }
+
+    fn begin(&mut self, name: String) {
+        self.blocks.push(Block { name, ..Block::default() });
+        self.labels.clear();
     }
 
     /// In a table of one column, `data_1.mrc` is a micrograph's name rather than a block's.
@@ -161,10 +174,10 @@ impl Parser<'_> {
     }
 
     fn add_label(&mut self, number: usize, name: &str) -> Result<()> {
-        let again = self.blocks.last().is_some_and(|block| block.column(name).is_some());
+        let again = !self.labels.insert(name.to_owned());
         if name.is_empty() || again {
             let what = if again {
-                format!("the label \"_{name}\" stands here twice")
+                format!("the label \"_{}\" stands here twice", shorten(name))
             } else {
                 "a label without a name".to_owned()
             };
@@ -191,7 +204,7 @@ impl Parser<'_> {
         if self.part == Part::Rows {
             // Pairs after a table, under the same data_ line.
             let name = self.blocks.last().map(|block| block.name.clone()).unwrap_or_default();
-            self.blocks.push(Block { name, ..Block::default() });
+            self.begin(name);
             self.part = Part::Pairs;
         }
         self.add_label(number, &label[1..])?;
@@ -273,8 +286,8 @@ impl Parser<'_> {
     }
 }
 
-/// A foreign token, short enough for a message.
-fn shorten(token: &str) -> String {
+/// A foreign token for a message: cut short, control characters escaped.
+pub(crate) fn shorten(token: &str) -> String {
     const MOST: usize = 40;
     let mut short: String = token.chars().take(MOST).flat_map(char::escape_default).collect();
     if token.chars().nth(MOST).is_some() {
