@@ -82,10 +82,11 @@ fn centre(corner: f64, side: f64) -> f64 {
 /// itself stores a constant flag there.
 fn read(path: &Path) -> Result<Vec<Coordinate>> {
     let rows = read_rows(path, &read_text(path)?)?;
-    let fifth: Vec<Option<f32>> =
-        rows.iter().map(|(_, v)| v.get(4).and_then(|v| score(v))).collect();
-    let is_end = |v: &Option<f32>| matches!(v, Some(v) if *v == -1.0 || *v == -2.0);
-    if fifth.iter().any(is_end) {
+    // Written as whole numbers, which scores never are.
+    let is_end = |(_, values): &(Coordinate, Vec<String>)| {
+        values.get(4).is_some_and(|v| matches!(v.parse::<i64>(), Ok(-2 | -1)))
+    };
+    if rows.iter().any(is_end) {
         return Err(Error::unusable(
             path,
             "its fifth column marks the ends of filaments (-1, -2), not particles",
@@ -97,11 +98,11 @@ fn read(path: &Path) -> Result<Vec<Coordinate>> {
         values.get(4) == rows[0].1.get(4) && values.get(4).is_none_or(|v| v.parse::<i64>().is_ok())
     };
     let constant = rows.iter().all(is_flag);
-    let points = rows
-        .into_iter()
-        .zip(fifth)
-        .map(|((point, _), score)| Coordinate { score: score.filter(|_| !constant), ..point });
-    Ok(points.collect())
+    let scored = |(point, values): (Coordinate, Vec<String>)| {
+        let fifth = values.get(4).filter(|_| !constant);
+        Coordinate { score: fifth.and_then(|value| score(value)), ..point }
+    };
+    Ok(rows.into_iter().map(scored).collect())
 }
 
 fn write(path: &Path, points: &[Coordinate], box_size_px: u32) -> Result<()> {
@@ -124,7 +125,7 @@ impl std::fmt::Display for Fraction {
 
 fn corner(point: &Coordinate, box_size_px: u32) -> (i64, i64) {
     let half = i64::from(box_size_px / 2);
-    (whole(point.x_mic_px) - half, whole(point.y_mic_px) - half)
+    [point.x_mic_px, point.y_mic_px].map(|centre| whole(centre).saturating_sub(half)).into()
 }
 
 #[cfg(test)]

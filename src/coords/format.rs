@@ -4,7 +4,9 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use super::{Coordinate, Coordinates, boxes, cbox, csv, json, micrograph_of, star, topaz};
+use super::{
+    Coordinate, Coordinates, boxes, cbox, csv, is_position, json, micrograph_of, star, topaz,
+};
 use crate::error::{Error, Result};
 
 /// What a file holds.
@@ -108,7 +110,18 @@ impl Format {
     }
 
     pub(super) fn read(self, path: &Path) -> Result<Content> {
-        self.0.read(path)
+        let content = self.0.read(path)?;
+        // Not every format reads numbers line by line, where the line could be named.
+        let mut points = content.coordinates.iter().flat_map(|own| &own.points);
+        match points.find(|point| !is_position(point)) {
+            None => Ok(content),
+            Some(Coordinate { x_mic_px, y_mic_px, .. }) => Err(Error::malformed(
+                path,
+                None,
+                format!("({x_mic_px:e}, {y_mic_px:e}) is not a position: it is too large"),
+                "correct or remove it",
+            )),
+        }
     }
 
     /// Writes the particles of one micrograph; `box_size_px` is the side of the boxes, for formats

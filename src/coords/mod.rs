@@ -9,6 +9,7 @@ pub mod csv;
 mod format;
 mod json;
 pub mod matching;
+pub mod nearest;
 pub mod star;
 pub mod topaz;
 
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::star::shorten;
 
 pub use format::Format;
 pub use matching::{Matched, match_to};
@@ -94,7 +96,7 @@ fn globbed(pattern: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn read_folder(folder: &Path) -> Result<Vec<Coordinates>> {
-    let (mut own, mut tables) = (Vec::new(), Vec::new());
+    let (mut own, mut tables) = (Vec::<Coordinates>::new(), Vec::new());
     // All peaks of a run down to the floor are no picks.
     let all_peaks =
         |entry: &walkdir::DirEntry| entry.depth() > 0 && entry.file_name() == "picks.all";
@@ -133,11 +135,8 @@ fn read_folder(folder: &Path) -> Result<Vec<Coordinates>> {
         }
         own.extend(content.coordinates);
     }
-    let has_own = |c: &Coordinates| {
-        own.iter().any(|o: &Coordinates| matching::may_be_same(&o.micrograph, &c.micrograph))
-    };
-    let others: Vec<Coordinates> = tables.into_iter().filter(|c| !has_own(c)).collect();
-    own.extend(others);
+    let names = matching::Names::of(own.iter().map(|own| own.micrograph.as_str()));
+    own.extend(tables.into_iter().filter(|other| !names.may_hold(&other.micrograph)));
     Ok(own)
 }
 
@@ -150,16 +149,27 @@ fn micrograph_of(path: &Path) -> PathBuf {
     PathBuf::from(bare.filter(|bare| !bare.is_empty()).unwrap_or(&stem))
 }
 
+/// Coordinates beyond this are damage: no micrograph has so many px, and arithmetic on them could
+/// overflow.
+pub const FARTHEST_PX: f64 = 1e9;
+
+/// Whether a position can lie in, or near, a micrograph.
+pub fn is_position(point: &Coordinate) -> bool {
+    // Not a number is not smaller.
+    point.x_mic_px.abs() <= FARTHEST_PX && point.y_mic_px.abs() <= FARTHEST_PX
+}
+
 /// A number of a coordinate file; the error names file and line.
 fn number(path: &Path, line: usize, text: &str) -> Result<f64> {
-    text.trim().parse::<f64>().ok().filter(|value| value.is_finite()).ok_or_else(|| {
-        Error::malformed(
-            path,
-            line,
-            format!("`{text}` is not a number"),
-            "correct or remove the line",
-        )
-    })
+    let malformed = |what: &str| {
+        let what = format!("`{}` {what}", shorten(text.trim()));
+        Error::malformed(path, line, what, "correct or remove the line")
+    };
+    match text.trim().parse::<f64>() {
+        Ok(value) if value.abs() <= FARTHEST_PX => Ok(value),
+        Ok(value) if value.is_finite() => Err(malformed("is not a position: it is too large")),
+        _ => Err(malformed("is not a number")),
+    }
 }
 
 /// A score, where the text is one; pickers write dummies of -999 for "none".
