@@ -9,7 +9,7 @@ use clap::Args;
 use super::{Exit, Global};
 use crate::coords;
 use crate::error::Error;
-use crate::eval::{Evaluation, Scores};
+use crate::eval::{Evaluation, FEWEST_FOR_INTERVAL, Scores};
 use crate::micrograph;
 use crate::pipeline::evaluation::Joined;
 
@@ -105,13 +105,22 @@ pub(super) fn print_table(
     }
     print_scores(out, "micro", &evaluation.micro)?;
     writeln!(out, "average precision: {:.3}", evaluation.average_precision)?;
-    let (low, high) = evaluation.f1_interval;
-    writeln!(out, "95% interval of F1 over micrographs: {low:.3} to {high:.3}")?;
+    match evaluation.f1_interval {
+        Some((low, high)) => {
+            writeln!(out, "95% interval of F1 over micrographs: {low:.3} to {high:.3}")?;
+        }
+        None => writeln!(
+            out,
+            "95% interval of F1 over micrographs: none, it needs at least {FEWEST_FOR_INTERVAL}"
+        )?,
+    }
     let oracle = &evaluation.oracle;
+    let threshold =
+        oracle.threshold.map_or_else(|| "all picks".to_string(), |least| format!("{least:.3}"));
     writeln!(
         out,
-        "oracle (the threshold best for these very micrographs, {:.3}): f1={:.3}",
-        oracle.threshold, oracle.macro_.f1
+        "oracle (the threshold best for these very micrographs, {threshold}): f1={:.3}",
+        oracle.macro_.f1
     )?;
     for (names, what) in [
         (&joined.truth_without_picks, "micrographs without a file of picks"),
