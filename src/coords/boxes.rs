@@ -159,4 +159,17 @@ mod tests {
         let (_dir, path) = file("m.box", "24 40 0 0\n36 62 0 0\n78 51 0\n");
         assert!(read(&path).unwrap_err().to_string().contains("line 3"));
     }
+
+    #[test]
+    fn flags_at_the_ends_of_filaments_are_refused_and_scores_of_the_same_value_are_read_back() {
+        let (dir, path) = file("m.box", "10 20 30 30 -1\n15 25 30 30 -2\n");
+        assert!(read(&path).unwrap_err().to_string().contains("filaments"));
+        let at = |score| Coordinate { x_mic_px: 7.0, y_mic_px: 9.0, score: Some(score) };
+        for scores in [vec![-1.0], vec![-2.0, -1.0], vec![-1.0, -0.5], vec![0.0, 1.0], vec![2.0]] {
+            let points: Vec<Coordinate> = scores.into_iter().map(at).collect();
+            let path = dir.path().join("written.box");
+            write(&path, &points, 10).unwrap();
+            assert_eq!(read(&path).unwrap(), points);
+        }
+    }
 }

@@ -266,6 +266,56 @@ mod tests {
         }
     }
 
+    #[test]
+    fn positions_that_no_micrograph_has_are_refused_in_every_format() {
+        let dir = folder();
+        for (name, text) in [
+            ("m.star", "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\nHUGE 1\n"),
+            ("m.csv", "micrograph,x,y\nm,1,HUGE\n"),
+            ("m.box", "HUGE 1 10 10\n"),
+            ("w.box", "1 1 10 HUGE\n"),
+            ("m.json", "{\"boxes\": [[1, HUGE, \"manual\"]]}"),
+            ("m.cbox", "1 HUGE 10 10 0.5\n"),
+            (
+                "n.cbox",
+                "data_cryolo\nloop_\n_CoordinateX\n_CoordinateY\n_Width\n_Height\n1 1 HUGE 1\n",
+            ),
+            ("m.txt", "image_name\tx_coord\ty_coord\nm\t1\tHUGE\n"),
+        ] {
+            let path = dir.path().join(name);
+            for huge in ["1e300", "-1.7e308", "-2e9", "9223372036854775807"] {
+                std::fs::write(&path, text.replace("HUGE", huge)).unwrap();
+                let error = read(&path).unwrap_err();
+                assert!(error.to_string().contains(name), "{error}");
+                assert!(error.hint().is_some());
+            }
+            std::fs::write(&path, text.replace("HUGE", "1e5")).unwrap();
+            read(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_format_writes_positions_of_any_size_without_a_panic() {
+        let dir = folder();
+        for value in [f64::MAX, f64::MIN, 1e300, f64::INFINITY, f64::NAN, -9.3e18, 9.3e18] {
+            let point = Coordinate { x_mic_px: value, y_mic_px: -value, score: Some(f32::NAN) };
+            let own = Coordinates { micrograph: "m".into(), points: vec![point] };
+            for format in Format::all() {
+                let _ = format.write_one(&dir.path().join("m"), &own, Some(u32::MAX - 1));
+                let _ = format.write_many(&dir.path().join("m"), std::slice::from_ref(&own));
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_of_any_length_is_cut_short_in_messages() {
+        let dir = folder();
+        let path = dir.path().join("m.csv");
+        std::fs::write(&path, format!("x,y\n1,\u{1b}[31m{}\n", "z".repeat(100_000))).unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.contains("line 2") && error.len() < 300 && !error.contains('\u{1b}'));
+    }
+
     fn any_points() -> impl Strategy<Value = Vec<Coordinate>> {
         prop::collection::vec((0..5000i32, 0..5000i32, 0..=1000u16), 0..20).prop_map(|points| {
             let mut points: Vec<Coordinate> = points

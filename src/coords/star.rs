@@ -226,7 +226,10 @@ fn text(points: &[Coordinate]) -> String {
 ///
 /// `files` are micrographs, named exactly as in that list, with their coordinate files.
 pub fn write_lists(folder: &Path, files: &[(String, PathBuf)], micrographs: &Path) -> Result<()> {
-    let rows = files.iter().map(|(name, path)| vec![quoted(name), quoted(&path.to_string_lossy())]);
+    let row = |(name, path): &(String, PathBuf)| {
+        Ok(vec![quoted(name)?, quoted(&path.to_string_lossy())?])
+    };
+    let rows = files.iter().map(row).collect::<Result<Vec<_>>>()?;
     let list = table(LIST_BLOCK, &["rlnMicrographName", "rlnMicrographCoordinates"], rows);
     publish_text(&folder.join("autopick.star"), &list)?;
     let suffix = format!("{}\n", micrographs.display());
@@ -236,7 +239,7 @@ pub fn write_lists(folder: &Path, files: &[(String, PathBuf)], micrographs: &Pat
 /// Writes one table of all micrographs' particles, as cryoSPARC imports it.
 pub fn write_particles(path: &Path, all: &[Coordinates]) -> Result<()> {
     let rows = all.iter().map(|own| particles_rows(&own.micrograph, &own.points));
-    publish_text(path, &format!("{}{} \n", particles_head(), rows.collect::<String>()))
+    publish_text(path, &format!("{}{} \n", particles_head(), rows.collect::<Result<String>>()?))
 }
 
 /// The head of one table for all micrographs, as cryoSPARC imports it.
@@ -246,18 +249,21 @@ pub fn particles_head() -> String {
 }
 
 /// Rows of that table: base names, since cryoSPARC keeps micrographs under other folders.
-pub fn particles_rows(micrograph: &str, points: &[Coordinate]) -> String {
-    let base = Path::new(micrograph).file_name().unwrap_or_default().to_string_lossy();
+///
+/// # Errors
+/// `Setting` when STAR cannot hold the name ([`crate::star::can_be_written`]).
+pub fn particles_rows(micrograph: &str, points: &[Coordinate]) -> Result<String> {
+    let base = quoted(&Path::new(micrograph).file_name().unwrap_or_default().to_string_lossy())?;
     let row = |point: &Coordinate| {
         format!(
             "{} {:12.6} {:12.6} {:12.6} \n",
-            quoted(&base),
+            base,
             whole(point.x_mic_px) as f64,
             whole(point.y_mic_px) as f64,
             point.score.unwrap_or(0.0)
         )
     };
-    points.iter().map(row).collect()
+    Ok(points.iter().map(row).collect())
 }
 
 #[cfg(test)]
