@@ -7,11 +7,16 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use rayon::ThreadPoolBuilder;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use super::{Exit, Global};
 use crate::coords::{self, Coordinate, Coordinates, Format};
 use crate::error::Error;
 use crate::micrograph;
+
+/// Files that are written at the same time.
+const WRITERS: usize = 8;
 
 /// Converts coordinates between formats, with explicit scale, flip and box size
 ///
@@ -71,6 +76,14 @@ pub(super) fn run(args: &ConvertArgs, _global: &Global) -> Result<Exit> {
         let Coordinate { x_mic_px, y_mic_px, .. } = point;
         (*x_mic_px, *y_mic_px) = (*x_mic_px * args.scale, *y_mic_px * args.scale);
     }
+    if !all.iter().flat_map(|own| &own.points).all(coords::is_position) {
+        return Err(Error::setting(
+            "--scale",
+            format!("{} moves coordinates to where no micrograph can be", args.scale),
+            "2 doubles coordinates",
+        )
+        .into());
+    }
     let format = args.to;
     match Format::of_name(&args.out) {
         Some(named) if named == format => match all.as_slice() {
@@ -118,9 +131,11 @@ fn write_each(args: &ConvertArgs, all: &[Coordinates]) -> Result<()> {
             .into());
         }
     }
-    for (path, own) in files {
-        args.to.write_one(&path, own, args.box_size)?;
-    }
+    // Each file waits for the disk; many at once wait together.
+    let writers = ThreadPoolBuilder::new().num_threads(WRITERS).build()?;
+    let files: Vec<(PathBuf, &Coordinates)> = files.into_iter().collect();
+    let write = |(path, own): &(PathBuf, &Coordinates)| args.to.write_one(path, own, args.box_size);
+    writers.install(|| files.par_iter().try_for_each(write))?;
     Ok(())
 }
 
