@@ -103,6 +103,23 @@ pub struct Point {
     pub micro: Scores,
 }
 
+/// Figures of several micrographs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Overall {
+    /// Mean over the micrographs.
+    #[serde(rename = "macro")]
+    pub macro_: Scores,
+    /// Of the summed counts.
+    pub micro: Scores,
+}
+
+impl Overall {
+    /// The figures of these counts, one for each micrograph.
+    pub fn of(counts: &[Counts]) -> Overall {
+        Overall { macro_: mean(counts), micro: sum(counts).scores() }
+    }
+}
+
 /// All that can be said of a set of picks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Evaluation {
@@ -161,7 +178,8 @@ impl Prepared<'_> {
 
 fn at(prepared: &[Prepared], threshold: Option<f32>) -> Point {
     let counts: Vec<Counts> = prepared.iter().map(|one| one.counts(threshold)).collect();
-    Point { threshold, macro_: mean(&counts), micro: sum(&counts).scores() }
+    let Overall { macro_, micro } = Overall::of(&counts);
+    Point { threshold, macro_, micro }
 }
 
 fn mean(counts: &[Counts]) -> Scores {
@@ -226,7 +244,7 @@ pub fn evaluate(pairs: &[Pair], max_distance_px: f64, threshold: Option<f32>) ->
         reached = point.micro.recall.max(reached);
     }
     let oracle = curve.iter().copied().max_by(|a, b| a.macro_.f1.total_cmp(&b.macro_.f1));
-    let (macro_, micro) = (mean(&per_micrograph), sum(&per_micrograph).scores());
+    let Overall { macro_, micro } = Overall::of(&per_micrograph);
     Evaluation {
         max_distance_px,
         f1_interval: bootstrap(&per_micrograph),

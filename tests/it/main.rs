@@ -5,6 +5,7 @@ mod ablate;
 mod architecture;
 mod bad_input;
 mod default_model;
+mod evaluate;
 mod maps;
 mod micrographs;
 mod networks;
