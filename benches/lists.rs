@@ -28,7 +28,8 @@ fn points(rng: &mut ChaCha8Rng, count: usize, side: f64) -> Vec<Coordinate> {
 /// Lists of 12 points of micrographs with these names.
 fn lists(count: usize, name: impl Fn(usize) -> String) -> Vec<Coordinates> {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let list = |index| Coordinates { micrograph: name(index), points: points(&mut rng, 12, 4096.0) };
+    let list =
+        |index| Coordinates { micrograph: name(index), points: points(&mut rng, 12, 4096.0) };
     (0..count).map(list).collect()
 }
 
@@ -55,9 +56,13 @@ fn reading(c: &mut Criterion) {
         fs::write(at("stem/table.csv"), &rows).unwrap();
         fs::write(at("table.csv"), &rows).unwrap();
         for name in ["files", "stem", "table.csv"] {
-            group.bench_with_input(BenchmarkId::new(name, count), &at(name), |b, path: &PathBuf| {
-                b.iter(|| coords::read_all(std::slice::from_ref(black_box(path))).unwrap());
-            });
+            group.bench_with_input(
+                BenchmarkId::new(name, count),
+                &at(name),
+                |b, path: &PathBuf| {
+                    b.iter(|| coords::read_all(std::slice::from_ref(black_box(path))).unwrap());
+                },
+            );
         }
     }
 }

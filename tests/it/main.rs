@@ -6,6 +6,7 @@ mod architecture;
 mod bad_input;
 mod default_model;
 mod evaluate;
+mod foreign;
 mod maps;
 mod micrographs;
 mod networks;
