@@ -9,6 +9,7 @@ mod evaluate;
 mod foreign;
 mod maps;
 mod micrographs;
+mod mutated;
 mod networks;
 mod external_job;
 mod pipeline;
