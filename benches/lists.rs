@@ -113,9 +113,12 @@ fn writing(c: &mut Criterion) {
         for format in Format::all() {
             let path = folder.path().join(Path::new("m").with_extension(format.extension()));
             group.bench_function(BenchmarkId::new(format.name(), count), |b| {
-                b.iter(|| match format.holds_many() {
-                    true => format.write_many(&path, black_box(&lists)).unwrap(),
-                    false => format.write_one(&path, black_box(&one), Some(64)).unwrap(),
+                b.iter(|| {
+                    if format.holds_many() {
+                        format.write_many(&path, black_box(&lists)).unwrap();
+                    } else {
+                        format.write_one(&path, black_box(&one), Some(64)).unwrap();
+                    }
                 });
             });
         }

@@ -161,7 +161,7 @@ impl Tree {
 #[derive(Debug)]
 pub struct Free<'a> {
     tree: &'a Tree,
-    free: Vec<bool>,
+    open: Vec<bool>,
     /// The least free index of each node.
     first: Vec<u32>,
     /// The leaf of each point.
@@ -171,7 +171,7 @@ pub struct Free<'a> {
 impl<'a> Free<'a> {
     /// Those for which `counts` holds.
     pub fn of(tree: &'a Tree, counts: impl Fn(usize) -> bool) -> Free<'a> {
-        let free: Vec<bool> = (0..tree.len()).map(counts).collect();
+        let open: Vec<bool> = (0..tree.len()).map(counts).collect();
         let mut leaf = vec![0; tree.len()];
         let mut first = vec![NONE; tree.nodes.len()];
         // Children stand behind their parents.
@@ -182,22 +182,22 @@ impl<'a> Free<'a> {
             }
             for &index in &tree.order[node.start..node.end] {
                 leaf[index as usize] = at as u32;
-                if free[index as usize] {
+                if open[index as usize] {
                     first[at] = first[at].min(index);
                 }
             }
         }
-        Free { tree, free, first, leaf }
+        Free { tree, open, first, leaf }
     }
 
     /// Whether nobody has taken a point.
     pub fn is_free(&self, index: usize) -> bool {
-        self.free[index]
+        self.open[index]
     }
 
     /// Takes a point.
     pub fn take(&mut self, index: usize) {
-        self.free[index] = false;
+        self.open[index] = false;
         let mut at = self.leaf[index] as usize;
         loop {
             let node = &self.tree.nodes[at];
@@ -205,7 +205,7 @@ impl<'a> Free<'a> {
                 Some(left) => self.first[left].min(self.first[left + 1]),
                 None => {
                     let own = self.tree.order[node.start..node.end].iter().copied();
-                    own.filter(|&index| self.free[index as usize]).min().unwrap_or(NONE)
+                    own.filter(|&index| self.open[index as usize]).min().unwrap_or(NONE)
                 }
             };
             if self.first[at] == own {
@@ -232,7 +232,7 @@ impl<'a> Free<'a> {
         let Some(left) = node.left else {
             for &index in &self.tree.order[node.start..node.end] {
                 let own = (squared_between(at, self.tree.points[index as usize]), index);
-                if self.free[index as usize] && is_better(own, *best) {
+                if self.open[index as usize] && is_better(own, *best) {
                     *best = own;
                 }
             }

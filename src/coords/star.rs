@@ -135,7 +135,7 @@ fn read_listed(list: &Path, block: &Block) -> Result<Content> {
     let mut coordinates = Vec::new();
     for row in &block.rows {
         let path = locate(list, Path::new(&row.values[file]));
-        if is_list(&path) {
+        if is_list(&path) || suffix_of(&path).is_some() {
             return Err(Error::malformed(
                 list,
                 row.line,
@@ -176,7 +176,8 @@ fn read_suffixed(marker: &Path, suffix: &str) -> Result<Content> {
             Error::io("read", path)(e.into())
         })?;
         let name = entry.file_name().to_string_lossy();
-        let Some(stem) = name.strip_suffix(suffix).filter(|_| entry.path() != marker) else {
+        let is_marker = suffix_of(entry.path()).is_some();
+        let Some(stem) = name.strip_suffix(suffix).filter(|_| !is_marker) else {
             continue;
         };
         let tree = entry.path().strip_prefix(folder).ok().and_then(Path::parent);
@@ -383,5 +384,25 @@ mod tests {
         std::fs::write(&path, "data_\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n1 2\nnan 4\n")
             .unwrap();
         assert!(super::super::read(&path).unwrap_err().to_string().contains("line 6"));
+    }
+
+    #[test]
+    fn lists_and_markers_that_lead_to_each_other_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let marker = dir.path().join("coords_suffix_autopick.star");
+        std::fs::write(&marker, "mics.star\n").unwrap();
+        let files = [("m.mrc".to_string(), marker.clone())];
+        write_lists(dir.path(), &files, Path::new("mics.star")).unwrap();
+        let list = dir.path().join("autopick.star");
+        assert!(super::super::read(&list).unwrap_err().to_string().contains("lists a list"));
+        std::fs::copy(&list, dir.path().join("m_autopick.star")).unwrap();
+        assert!(super::super::read(&marker).unwrap_err().to_string().contains("lists a list"));
+        std::fs::remove_file(dir.path().join("m_autopick.star")).unwrap();
+        // A marker in a folder below is no coordinate file of a micrograph.
+        write(&dir.path().join("S/m_autopick.star"), &[]).unwrap();
+        std::fs::write(dir.path().join("S/coords_suffix_autopick.star"), "mics.star\n").unwrap();
+        let names: Vec<String> =
+            super::super::read(&marker).unwrap().into_iter().map(|own| own.micrograph).collect();
+        assert_eq!(names, ["S/m"]);
     }
 }

@@ -174,7 +174,7 @@ mod tests {
             max in 0.0..9.0f64,
             every in 1..4usize,
         ) {
-            let counts = |pick: usize| pick % every == 0;
+            let counts = |pick: usize| pick.is_multiple_of(every);
             let expected = by_definition(&picks, &truth, max, counts);
             let listed = Near::with_at_most(usize::MAX, &picks, &truth, max);
             prop_assert_eq!(listed.matched(counts), expected.clone());

@@ -132,10 +132,11 @@ fn lists_of_very_many_equal_points_and_of_huge_ones_end_in_figures_or_in_an_erro
         .assert()
         .success()
         .stdout(contains("macro: precision=1.000 recall=1.000 f1=1.000"));
-    let huge: String = (0..60)
-        .map(|y| format!("a.mrc,{}1.7e+308,{y}\n", if y % 2 == 0 { "-" } else { "" }))
-        .collect();
-    fs::write(folder.join("h.csv"), format!("micrograph,x,y\n{huge}")).unwrap();
+    let mut rows = String::from("micrograph,x,y\n");
+    for y in 0..60 {
+        writeln!(rows, "a.mrc,{}1.7e+308,{y}", if y % 2 == 0 { "-" } else { "" }).unwrap();
+    }
+    fs::write(folder.join("h.csv"), rows).unwrap();
     for args in [
         &["evaluate", "--picks", "h.csv", "--truth", "h.csv", "--particle-radius", "5"][..],
         &["convert", "h.csv", "--to", "box", "--box-size", "100", "--out", "h.box"],

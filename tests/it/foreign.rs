@@ -17,14 +17,15 @@ fn images_of_mrcfile_relion_tifffile_and_pillow_hold_their_pixels() {
     for entry in std::fs::read_dir(folder()).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_string();
-        if ![".mrc", ".gz", ".tif", ".png", ".jpg"].iter().any(|end| name.ends_with(end)) {
+        let extension = path.extension().unwrap().to_str().unwrap();
+        if !["mrc", "gz", "tif", "png", "jpg"].contains(&extension) {
             continue;
         }
         let image = micrograph::read(&path).unwrap();
         assert_eq!(image.pixels.dim(), (24, 32), "{name}");
         let factor = if name.starts_with("relion") { 2.0 } else { 1.0 };
         // TIFF is read from its last row, as RELION does.
-        let is_tiff = name.ends_with(".tif");
+        let is_tiff = extension == "tif";
         for ((row, column), value) in image.pixels.indexed_iter() {
             let row = if is_tiff { 23 - row } else { row };
             let expected = factor * (2 * row + column) as f32;
@@ -42,6 +43,8 @@ fn images_of_mrcfile_relion_tifffile_and_pillow_hold_their_pixels() {
 }
 
 type Point = (f64, f64, Option<f32>);
+/// Micrographs with their points.
+type Listed = Vec<(&'static str, Vec<Point>)>;
 
 fn points(own: &Coordinates) -> Vec<Point> {
     own.points.iter().map(|p| (p.x_mic_px, p.y_mic_px, p.score)).collect()
@@ -58,7 +61,7 @@ fn lists_of_relion_starfile_topaz_and_boxmanager_hold_their_points() {
     let first = vec![(100.0, 20.0, Some(1.5)), (300.0, 40.0, Some(-2.25))];
     let second = vec![(7.0, 9.0, Some(-1.0))];
     let without = |points: &[Point]| points.iter().map(|(x, y, _)| (*x, *y, None)).collect();
-    let files: Vec<(&str, Vec<(&str, Vec<Point>)>)> = vec![
+    let files: Vec<(&str, Listed)> = vec![
         ("relion_autopick.star", vec![("relion", relion.clone())]),
         ("relion_particles.star", vec![("Mics/grid_1.mrc", relion)]),
         (

@@ -6,7 +6,7 @@
 //! `PICKER_MUTATIONS` sets the number of mutations of each file.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write};
+use std::io::{Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -24,6 +24,8 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// Most memory that this process may come to hold, the libraries and other tests included.
 const MOST_MEMORY_KB: u64 = 3_000_000;
 
+type Reader = fn(&Path);
+
 /// One kind of file: a valid one, how its mutated content is wrapped, and what reads it.
 struct Kind {
     /// The file name; its extension matters.
@@ -33,7 +35,7 @@ struct Kind {
     text: bool,
     /// Puts mutated content into the form in which it passes checksums.
     wrap: fn(Vec<u8>) -> Vec<u8>,
-    read: fn(&Path),
+    read: Reader,
     /// One of so many mutations is tried, since reading takes long.
     every: usize,
 }
@@ -77,9 +79,10 @@ fn as_it_is(bytes: Vec<u8>) -> Vec<u8> {
 }
 
 fn gzipped(bytes: Vec<u8>) -> Vec<u8> {
-    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    out.write_all(&bytes).unwrap();
-    out.finish().unwrap()
+    let mut out = Vec::new();
+    let mut encoder = flate2::read::GzEncoder::new(Cursor::new(bytes), flate2::Compression::fast());
+    encoder.read_to_end(&mut out).unwrap();
+    out
 }
 
 /// Corrects the checksums of PNG chunks.
@@ -108,7 +111,7 @@ fn with_weights(header: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-fn kind(name: &str, seed: Vec<u8>, text: bool, read: fn(&Path)) -> Kind {
+fn kind(name: &str, seed: Vec<u8>, text: bool, read: Reader) -> Kind {
     Kind { name: name.into(), seed, text, wrap: as_it_is, read, every: 1 }
 }
 
@@ -124,7 +127,7 @@ fn kinds() -> Vec<Kind> {
             let seed = std::fs::read(path).unwrap();
             if Format::of_name(path).is_some() {
                 kinds.push(kind(name, seed, true, read_points));
-            } else if !name.ends_with(".md") && !name.ends_with(".py") {
+            } else if path.extension().is_none_or(|end| end != "md" && end != "py") {
                 kinds.push(kind(name, seed, false, read_image));
             }
         }
@@ -138,7 +141,7 @@ fn kinds() -> Vec<Kind> {
         let wrapped = kind(&format!("sums_{name}"), seed, false, read_image);
         kinds.push(Kind { wrap: with_png_checksums, ..wrapped });
     }
-    let texts: [(&str, &str, fn(&Path)); 8] = [
+    let texts: [(&str, &str, Reader); 8] = [
         (
             "quoted.star",
             "data_particles\n\nloop_ \n_rlnMicrographName #1 \n_rlnCoordinateX #2 \n_rlnCoordinateY #3 \n\"a b/m 1.mrc\" 5 6.5\n'it\"s.mrc' 7 8e1\n\"\" 1 2\n",
@@ -173,9 +176,8 @@ fn kinds() -> Vec<Kind> {
         let seed = std::fs::read(root.join("configs").join(name)).unwrap();
         // Keys and values alone: most of these files are comments.
         let seed = String::from_utf8(seed).unwrap();
-        let bare: String =
-            seed.lines().map(|l| format!("{}\n", l.split('#').next().unwrap())).collect();
-        kinds.push(kind(name, bare.into_bytes(), true, read_settings));
+        let bare: Vec<&str> = seed.lines().map(|l| l.split('#').next().unwrap()).collect();
+        kinds.push(kind(name, bare.join("\n").into_bytes(), true, read_settings));
     }
     let model = Origin::Default.bytes().unwrap();
     let length = u64::from_le_bytes(model[..8].try_into().unwrap()) as usize;
