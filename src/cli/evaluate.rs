@@ -17,6 +17,8 @@ use crate::stages::evaluate::Joined;
 ///
 /// A pick matches a particle at most one radius away, one-to-one, nearest pairs first, each
 /// micrograph by itself. Reads every coordinate format, so it judges any picker's output.
+/// Micrographs with known particles and without picks are named and left out; a second set of
+/// figures counts them as missed.
 #[derive(Debug, Args)]
 pub(super) struct EvaluateArgs {
     /// Picks: files or folders of any format
@@ -44,6 +46,14 @@ pub(super) struct EvaluateArgs {
 }
 
 pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
+    if args.threshold.is_some_and(|threshold| !threshold.is_finite()) {
+        return Err(Error::setting(
+            "--threshold",
+            "not a finite number",
+            "give a score, such as 0.5",
+        )
+        .into());
+    }
     if !(args.particle_radius > 0.0 && args.particle_radius.is_finite()) {
         return Err(Error::setting(
             "--particle-radius",

@@ -293,7 +293,7 @@ fn write_tables(run: &RunDir, list: &List) -> Result<(Vec<Output>, Vec<usize>)> 
             cut(&mut peaks, list.threshold);
             let mut csv = Vec::new();
             coords::csv::write_rows(&mut csv, &entry.micrograph, &peaks).ok()?;
-            Some((csv, coords::star::particles_rows(&entry.micrograph, &peaks)))
+            Some((csv, coords::star::particles_rows(&entry.micrograph, &peaks).ok()?))
         });
         (*place, rows)
     };
