@@ -184,11 +184,14 @@ fn enlarged(map: &Tensor, size: [i64; 2]) -> Result<Vec<Vec<f32>>, TchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Bottleneck, Device, EncoderAttention, Network, Precision};
+    use crate::model::{Bottleneck, Device, EncoderAttention, Machine, Network, Precision};
     use rand::{Rng, SeedableRng};
 
     fn network_of(architecture: Architecture) -> Inference {
-        Network::new(architecture, 2, Device::Cpu, Precision::F32).unwrap().for_inference().unwrap()
+        Network::new(architecture, 2, Device::Cpu, Precision::F32)
+            .unwrap()
+            .for_inference(&Machine::cpu(1))
+            .unwrap()
     }
 
     fn network() -> Inference {

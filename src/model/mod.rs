@@ -10,10 +10,12 @@ mod bottleneck;
 pub mod checkpoint;
 pub mod device;
 pub mod export;
+pub(crate) mod file;
 mod grow;
 mod layers;
 mod logits;
 mod origin;
+mod part;
 mod unet;
 #[cfg(test)]
 mod variants;
@@ -31,8 +33,11 @@ pub use architecture::{
 pub use checkpoint::{Card, Model};
 pub use device::{Device, Machine};
 use layers::Fold;
+pub(crate) use layers::Mode;
 pub(crate) use logits::Logits;
 pub use origin::Origin;
+pub(crate) use origin::hash_of;
+pub(crate) use part::{Part, is_attention};
 use unet::UNet;
 
 use crate::error::{Error, Result};
@@ -145,7 +150,8 @@ impl Inference {
     ) -> Result<Tensor> {
         channels_last(images, self.kind)
             .and_then(|images| {
-                let logits = self.layers.forward(&images, false, &mut Vec::new(), show)?;
+                let logits =
+                    self.layers.forward(&images, Mode::Inference, &mut Vec::new(), show)?;
                 logits.f_to_kind(Kind::Float)
             })
             .map_err(torch("running the network"))
@@ -206,7 +212,7 @@ impl Network {
 
     /// Whether training leaves a parameter or statistic as it is.
     pub(crate) fn is_frozen(&self, name: &str) -> bool {
-        (0..self.layers.frozen).any(|stage| name.starts_with(&format!("encoder{stage}.")))
+        matches!(Part::of(name), Some((Part::Encoder(level), _)) if level < self.layers.frozen)
     }
 
     /// Its shape.
@@ -219,12 +225,12 @@ impl Network {
         self.variables.trainable_variables().iter().map(Tensor::numel).sum()
     }
 
-    /// The network as it is now, for scoring.
-    pub fn for_inference(&self) -> Result<Inference> {
+    /// The network as it is now, for scoring within what a machine has for it.
+    pub fn for_inference(&self, machine: &Machine) -> Result<Inference> {
         let _no_gradients = tch::no_grad_guard();
         let device = self.device();
         let layers = self.layers.folded(self.kind, device).map_err(torch("folding the network"))?;
-        let memory = Machine::cpu(1).maps();
+        let memory = machine.maps();
         Ok(Inference { layers, architecture: self.architecture, kind: self.kind, device, memory })
     }
 
@@ -238,14 +244,13 @@ impl Network {
         self.variables.device()
     }
 
-    /// Images `[n, 1, h, w]` → logits in f32; with `train`, batch statistics are used and updated,
-    /// and auxiliary heads answer.
-    pub(crate) fn forward(&self, images: &Tensor, train: bool) -> Result<Logits> {
+    /// Images `[n, 1, h, w]` → logits in f32; auxiliary heads answer in training alone.
+    pub(crate) fn forward(&self, images: &Tensor, mode: Mode) -> Result<Logits> {
         channels_last(images, self.kind)
             .and_then(|images| {
                 let (mut scales, mut attention) = (Vec::new(), Vec::new());
                 let mut show = |map: &Tensor| attention.push(map.shallow_clone());
-                let full = self.layers.forward(&images, train, &mut scales, &mut show)?;
+                let full = self.layers.forward(&images, mode, &mut scales, &mut show)?;
                 Logits::new(&full, &scales, attention)
             })
             .map_err(torch("running the network"))
