@@ -5,6 +5,7 @@
 
 mod architecture;
 mod attention;
+mod bf16;
 mod blocks;
 mod bottleneck;
 pub mod checkpoint;
@@ -30,6 +31,7 @@ pub(crate) use architecture::Tiling;
 pub use architecture::{
     Architecture, Bottleneck, EncoderAttention, EncoderBlock, Normalisation, Preset, SkipAttention,
 };
+pub use bf16::Bf16;
 pub use checkpoint::{Card, Model};
 pub use device::{Device, Machine};
 use layers::Fold;
@@ -46,7 +48,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// bf16 where the device multiplies it faster than f32 and comes to the same, else f32.
+    /// bf16 where it is accurate and not slower ([`Bf16`]), else f32.
     #[default]
     Auto,
     /// 32-bit floating point.
@@ -64,7 +66,7 @@ impl Precision {
 
     fn kind(self, device: Device) -> Kind {
         match self {
-            Precision::Auto if device::prefers_bf16(device) => Kind::BFloat16,
+            Precision::Auto if Bf16::of(device).is_used() => Kind::BFloat16,
             Precision::Bf16 => Kind::BFloat16,
             Precision::Auto | Precision::F32 => Kind::Float,
         }
@@ -134,6 +136,14 @@ impl Inference {
 
     pub(crate) fn device(&self) -> tch::Device {
         self.device
+    }
+
+    /// The GPU that it runs on, if it does.
+    pub(crate) fn card(&self) -> Option<Device> {
+        match self.device {
+            tch::Device::Cuda(index) => Some(Device::Cuda(index)),
+            _ => None,
+        }
     }
 
     /// Images `[n, 1, h, w]` → logits in f32.

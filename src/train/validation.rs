@@ -1,6 +1,8 @@
 //! Validation: network + labelled micrographs → picking quality, the threshold, and which epoch is
 //! kept.
 
+use ndarray::Array2;
+
 use super::Epoch;
 use crate::coords::Coordinate;
 use crate::error::Result;
@@ -40,7 +42,20 @@ impl Validation {
         self.truth.iter().filter(|particle| self.covers(particle))
     }
 
-    /// The picks that are judged, of those of the whole micrograph.
+    /// The picks that are judged, from the score map of the whole micrograph.
+    fn picks(&self, map: &Array2<f32>, card: &Card, radius_mic_px: f64) -> Vec<Coordinate> {
+        let picks = pick::pick(
+            map,
+            self.prepared.valid,
+            &self.prepared.frame,
+            card.preprocess.radius_work_px(radius_mic_px),
+            card.unlabelled_margin_radii,
+            &card.pick,
+        );
+        self.judged(picks, radius_mic_px)
+    }
+
+    /// Leaves the picks that are judged.
     ///
     /// A pick that hits a particle is where the particle is, so that no hit at the border becomes
     /// a miss on one side or a false pick on the other.
@@ -71,21 +86,12 @@ pub struct Judged {
 /// Picks the validation micrographs as `card` says, and finds the threshold to use.
 pub fn judge(network: &Inference, card: &Card, validation: &[Validation]) -> Result<Judged> {
     let radius_mic_px = card.radius_px()?;
-    let radius_work_px = card.preprocess.radius_work_px(radius_mic_px);
     let mut judged = Vec::with_capacity(validation.len());
     for micrograph in validation {
-        let prepared = &micrograph.prepared;
-        let map = score(network, &prepared.image)?;
-        let picks = pick::pick(
-            &map,
-            prepared.valid,
-            &prepared.frame,
-            radius_work_px,
-            card.unlabelled_margin_radii,
-            &card.pick,
-        );
+        let map = score(network, &micrograph.prepared.image)?;
+        let picks = micrograph.picks(&map, card, radius_mic_px);
         let particles: Vec<Coordinate> = micrograph.particles().copied().collect();
-        judged.push((micrograph.judged(picks, radius_mic_px), particles));
+        judged.push((picks, particles));
     }
     let pairs: Vec<eval::Pair> =
         judged.iter().map(|(picks, truth)| eval::Pair { picks, truth }).collect();
@@ -132,9 +138,9 @@ pub(super) fn exhausted(epochs: &[Epoch], tolerance: f64, patience: usize) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Origin;
     use crate::preprocess::Repairs;
     use crate::units::{Frame, Shape};
-    use ndarray::Array2;
 
     fn at(x: f64, y: f64) -> Coordinate {
         Coordinate { x_mic_px: x, y_mic_px: y, score: Some(0.5) }
@@ -167,5 +173,28 @@ mod tests {
         let whole = Validation { part: None, ..part };
         assert_eq!(whole.judged(picks.to_vec(), 10.0), picks);
         assert!(whole.particles().eq(&truth));
+    }
+
+    #[test]
+    fn a_cut_is_no_edge_of_the_image() {
+        // Particles of radius 10 right above and below the cut, and one at the lower edge.
+        let truth = [at(30.0, 144.0), at(90.0, 150.0), at(150.0, 156.0), at(90.0, 192.0)];
+        let part = lower_quarter(&truth);
+        let map = Array2::from_shape_fn((100, 100), |(y, x)| {
+            let (x, y) = (2.0 * x as f64, 2.0 * y as f64);
+            let near = truth.iter().map(|t| (t.x_mic_px - x).powi(2) + (t.y_mic_px - y).powi(2));
+            (0.9 * (-near.fold(f64::INFINITY, f64::min) / 50.0).exp()) as f32
+        });
+        let mut card = Card { particle_radius_px: Some(10.0), ..Origin::Default.card().unwrap() };
+        card.preprocess.working_radius_px = 5.0;
+        card.pick.edge_margin_radii = Some(1.0);
+        let places = |validation: &Validation| -> Vec<(f64, f64)> {
+            let mut picks = validation.picks(&map, &card, 10.0);
+            picks.sort_by(|a, b| a.y_mic_px.total_cmp(&b.y_mic_px));
+            picks.iter().map(|pick| (pick.x_mic_px.round(), pick.y_mic_px.round())).collect()
+        };
+        // The margin leaves picks out at the edge of the micrograph alone.
+        assert_eq!(places(&part), [(90.0, 150.0), (150.0, 156.0)]);
+        assert_eq!(places(&Validation { part: None, ..part }).len(), 3);
     }
 }
