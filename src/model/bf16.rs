@@ -174,7 +174,7 @@ mod tests {
         // GPUs since 2020, before, and without it.
         assert!(used(None, Some(0.01), Some(0.5)));
         assert!(!used(None, Some(0.01), Some(4.0)));
-        assert!(!used(None, None, None));
+        assert!(!used(None, None, None) && !used(None, Some(0.01), None));
         assert!(!used(None, Some(0.2), Some(0.5)));
         // Small differences in time decide nothing.
         assert!(used(None, Some(0.01), Some(1.3)));

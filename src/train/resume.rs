@@ -15,7 +15,7 @@ use crate::model::checkpoint::{Card, ValidationScores};
 use crate::model::{Origin, file, hash_of};
 
 /// What a checkpoint says beside its tensors.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct State {
     pub(super) fingerprint: String,
     pub(super) seed: u64,

@@ -154,6 +154,28 @@ fn a_plateau_that_began_before_a_stop_halves_the_rate_at_the_same_epoch_after_it
     assert!(model(stopped.path()) == model(whole.path()));
 }
 
+#[test]
+fn epochs_before_and_after_a_stop_wait_for_a_better_one_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = checkpoint_path(dir.path());
+    let settings = small(Settings { epochs: 1, ..Settings::default() });
+    trained(dir.path(), &settings, usize::MAX).unwrap();
+    let (mut state, _) = file::read::<State>(&Origin::File(path.clone())).unwrap();
+    let epoch = state.epochs.remove(0);
+    // F1 of so many hits among so many particles, in six epochs alike: the last digit decides.
+    for (hits, of) in (50..60).flat_map(|of| (1..of).map(move |hits| (hits, of))) {
+        let f1 = f64::from(hits) / f64::from(of);
+        let same = |number| Epoch { epoch: number, criterion: f1, ..epoch.clone() };
+        let before = State { epochs: (1..6).map(same).collect(), ..state.clone() };
+        file::write(&path, &before, &BTreeMap::new()).unwrap();
+        let (after, _) = file::read::<State>(&Origin::File(path.clone())).unwrap();
+        let mut history: Vec<f64> = after.epochs.iter().map(|epoch| epoch.criterion).collect();
+        history.push(f1);
+        let progress = Progress { step: 6, steps: 9, warm_up: 0.0, history: &history };
+        assert_eq!(Schedule::Plateau.rate(1.0, progress), 0.5, "{hits} of {of}");
+    }
+}
+
 /// All files with their content.
 fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files: Vec<_> = std::fs::read_dir(folder)
