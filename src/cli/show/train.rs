@@ -31,6 +31,9 @@ pub(super) fn show(progress: &mut Progress, settings: &Settings, event: &Event) 
             progress.say(&format!("going on after epoch {}", epochs.len()));
             progress.at((epochs.len() * steps) as u64);
         }
+        Event::Train(train::Event::Restarted { why }) => {
+            progress.warn(&format!("{why}; training starts from the beginning"));
+        }
         Event::Train(train::Event::Step { epoch, step, loss }) => {
             progress.at(((epoch - 1) * steps + step) as u64);
             progress.note(&format!("epoch {epoch}/{total} loss {loss:.3}"));
@@ -48,7 +51,7 @@ fn start(settings: &Settings, started_from: Option<&str>) -> String {
     match (started_from, &settings.train.start) {
         (Some(hash), Start::Model(path)) => format!("{} ({})", path.display(), short(hash)),
         (Some(hash), _) => format!("the default model ({})", short(hash)),
-        (None, Start::Default) if settings.train.grows() => "nothing (the network grows)".into(),
+        (None, Start::Default) if settings.train.grows(&settings.model) => "nothing (the network grows)".into(),
         (None, Start::Default) => "nothing (the default model has another architecture)".into(),
         (None, _) => "nothing".into(),
     }

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::budget::{Budget, frame_of, of_micrograph};
+use super::budget::{Budget, frame_of};
 use super::load::{load, load_anew};
 use super::workers::in_order;
 use super::{Context, Counts, Ended, Event as StageEvent, Finished, Stage, Step};
@@ -31,7 +31,6 @@ use crate::run::{
     Cancel, Failure, Item, Outcome, Picked, RunDir, Scored, StageName, State, fingerprint,
 };
 use crate::scale::Scale;
-use crate::score::memory_for;
 use crate::units::Radius;
 use lists::Listing;
 pub use lists::{check_floor, read_peaks, recut};
@@ -268,7 +267,7 @@ fn pick_into(
         retry_failed: job.retry_failed,
         run: job.run,
         fingerprint: &fingerprint,
-        budget: Budget::of(job.model.machine.memory()),
+        budget: Budget::of(&job.model.machine),
     };
     let known: Vec<Option<Picked>> =
         sources.iter().map(|own| listing.picked(own).cloned()).collect();
@@ -297,7 +296,7 @@ fn pick_into(
         }
     };
     let equip = |worker: usize| job.model.network_for(worker);
-    in_order(sources, equip, work, take, cancel)
+    in_order(sources, job.model.machine.devices().len(), equip, work, take, cancel)
 }
 
 /// How a micrograph ended, unless an error says so.
@@ -406,8 +405,8 @@ impl Desk<'_> {
     fn peaks(&self, network: &Inference, source: &Source) -> Result<(Scored, Vec<Coordinate>)> {
         let started = Instant::now();
         let Desk { card, settings, scale, run, .. } = self;
-        let bytes = self.memory_for(network, source);
-        let _share = self.budget.take(&source.path, bytes)?;
+        let frame = frame_of(source, scale, &card.preprocess).ok();
+        let _share = self.budget.take(&source.path, frame.as_ref(), network)?;
         let loaded = load(run, source, scale, &card.preprocess)?;
         let detector = Detector::new(network, card).picking_as(settings);
         let peaks = detector.peaks(&loaded.prepared, loaded.radius_mic_px)?;
@@ -420,14 +419,6 @@ impl Desk<'_> {
             seconds: started.elapsed().as_secs_f64(),
         };
         Ok((scored, peaks))
-    }
-
-    /// Bytes that picking a micrograph takes; none if its header is unreadable, since reading it
-    /// will say why.
-    fn memory_for(&self, network: &Inference, source: &Source) -> u64 {
-        frame_of(source, &self.scale, &self.card.preprocess).map_or(0, |frame| {
-            of_micrograph(&frame, memory_for(network, (frame.work.height, frame.work.width)))
-        })
     }
 }
 

@@ -109,7 +109,8 @@ impl Judgement {
 pub(super) fn judge_base(base: &Model, ground: &mut Ground) -> Result<Judgement> {
     if ground.gate != Gate::Labels {
         for micrograph in &mut ground.validation {
-            let picks = picks(base, &ground.card, &micrograph.prepared, base.card.threshold)?.1;
+            let mut picks = picks(base, &ground.card, &micrograph.prepared, base.card.threshold)?.1;
+            picks.retain(|pick| micrograph.covers(pick));
             if ground.gate == Gate::Unsupervised {
                 micrograph.truth.clone_from(&picks);
             }
@@ -165,6 +166,7 @@ fn steadiness(model: &Model, threshold: f32, ground: &Ground) -> Result<Steadine
         let (picks, others): (Vec<_>, Vec<_>) = detector
             .peaks(prepared, radius)?
             .into_iter()
+            .filter(|peak| micrograph.covers(peak))
             .partition(|peak| peak.score.is_some_and(|score| score >= threshold));
         let scores = |peaks: &[Coordinate]| {
             peaks.iter().filter_map(|p| p.score).map(f64::from).collect::<Vec<_>>()
@@ -177,6 +179,7 @@ fn steadiness(model: &Model, threshold: f32, ground: &Ground) -> Result<Steadine
         let map = detector.scores(&over)?.t().as_standard_layout().to_owned();
         let mut picks = detector.peaks_in(&map, prepared, radius);
         cut(&mut picks, threshold);
+        picks.retain(|pick| micrograph.covers(pick));
         turned.push(picks);
     }
     let mean = |scores: &[f64]| scores.iter().sum::<f64>() / scores.len().max(1) as f64;

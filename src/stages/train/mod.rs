@@ -72,9 +72,9 @@ pub(crate) fn base(settings: &Settings) -> Result<Option<Origin>> {
     let base = match &settings.train.start {
         Start::Scratch => None,
         // None of a network that grows is there yet.
-        Start::Default if settings.train.grows() => None,
+        Start::Default if settings.train.grows(&settings.model) => None,
         Start::Default => (default.card()?.architecture == settings.model).then_some(default),
-        Start::Model(path) if settings.train.grows() => {
+        Start::Model(path) if settings.train.grows(&settings.model) => {
             return Err(Error::setting(
                 "train.start",
                 format!("{} cannot be where a network that grows begins", path.display()),
