@@ -157,8 +157,8 @@ impl Error {
     pub fn no_radius() -> Error {
         Error::missing(
             "the particle radius is not given",
-            "add --particle-radius PX (px of the full micrograph) or --particle-radius-a Å; in a \
-             job of RELION, particle_diameter",
+            "give data.particle_radius_px (px of the full micrograph) or data.particle_radius_a (Å); \
+             in a job of RELION, particle_diameter",
         )
     }
 

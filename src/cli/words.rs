@@ -7,7 +7,9 @@ use std::io::Write;
 use serde::de::DeserializeOwned;
 
 /// Keys with a flag of their own, the longer ones first.
-const FLAGS: [(&str, &str); 16] = [
+const FLAGS: [(&str, &str); 19] = [
+    ("pseudo_labels.positive_threshold", "--positive-threshold"),
+    ("pseudo_labels.negative_threshold", "--negative-threshold"),
     ("data.particle_radius_px", "--particle-radius"),
     ("data.particle_radius_a", "--particle-radius-a"),
     ("data.trust_coordinates", "--trust-coordinates"),
@@ -19,6 +21,7 @@ const FLAGS: [(&str, &str); 16] = [
     ("labels.completeness", "--labels"),
     ("model.base_features", "--base-features"),
     ("machine.threads", "--threads"),
+    ("box_size_px", "--box-size"),
     ("machine.memory", "--memory"),
     ("machine.device", "--device"),
     ("retry_failed", "--retry-failed"),

@@ -192,7 +192,7 @@ pub(super) fn required(box_size_px: Option<u32>) -> Result<u32> {
     box_size_px.ok_or_else(|| {
         Error::missing(
             "this format stores boxes, but no box size is given",
-            "add --box-size PX (even)",
+            "give the side of the boxes in px (even): box_size_px",
         )
     })
 }

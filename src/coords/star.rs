@@ -402,7 +402,8 @@ mod tests {
         let marker = dir.path().join("coords_suffix_autopick.star");
         std::fs::write(&marker, "mics.star\n").unwrap();
         let files = [("m.mrc".to_string(), marker.clone())];
-        write_lists(dir.path(), &files, Path::new("mics.star")).unwrap();
+        write_list(dir.path(), &files).unwrap();
+        write_marker(dir.path(), Path::new("mics.star")).unwrap();
         let list = dir.path().join("autopick.star");
         assert!(super::super::read(&list).unwrap_err().to_string().contains("lists a list"));
         std::fs::copy(&list, dir.path().join("m_autopick.star")).unwrap();

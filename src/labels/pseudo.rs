@@ -68,11 +68,11 @@ impl Settings {
         };
         if !(0.5..1.0).contains(&self.positive_threshold) {
             let what = format!("{} is not between 0.5 and 1", self.positive_threshold);
-            return fail("--positive-threshold", what);
+            return fail("pseudo_labels.positive_threshold", what);
         }
         if !(self.negative_threshold > 0.0 && self.negative_threshold <= 0.5) {
             let what = format!("{} is not between 0 and 0.5", self.negative_threshold);
-            return fail("--negative-threshold", what);
+            return fail("pseudo_labels.negative_threshold", what);
         }
         for (name, value, least, most) in [
             ("relax_step", self.relax_step, 0.0, 0.5),

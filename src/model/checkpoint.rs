@@ -291,6 +291,7 @@ mod tests {
     use super::*;
     use crate::model::file::Description;
     use crate::model::{Architecture, Device, Network, Precision};
+    use crate::pick::EdgeMargin;
     use proptest::prelude::*;
     use serde_json::{Value, json};
     use std::collections::BTreeMap;
@@ -333,7 +334,7 @@ mod tests {
                     smoothing_radii: x[5],
                     window_radii: 0.05 + x[6],
                     min_distance_radii: 0.1 + x[7],
-                    edge_margin_radii: Some(x[8]),
+                    edge_margin_radii: EdgeMargin::Radii(x[8]),
                     floor: 0.001 + 0.9 * x[9] as f32,
                 },
                 particle_radius_px: Some(1.0 + 500.0 * x[10]),

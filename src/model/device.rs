@@ -30,7 +30,7 @@ impl Device {
                     name.strip_prefix("cuda").map(|rest| rest.strip_prefix(':').unwrap_or("0"));
                 let Some(index) = index.and_then(|index| index.parse::<usize>().ok()) else {
                     return Err(Error::setting(
-                        "--device",
+                        "machine.device",
                         format!("{name} is not a device"),
                         "use auto, cpu, cuda:N or several GPUs: cuda:0,cuda:1",
                     ));
@@ -39,9 +39,9 @@ impl Device {
                     return Ok(Device::Cuda(index));
                 }
                 Err(Error::setting(
-                    "--device",
+                    "machine.device",
                     format!("{name} was asked for, but libtorch sees {gpus} CUDA devices"),
-                    "`picker doctor` shows what libtorch sees; --device cpu runs on the processor",
+                    "`picker doctor` shows what libtorch sees; cpu runs on the processor",
                 ))
             }
         }
@@ -85,7 +85,7 @@ impl Machine {
         let twice = devices.iter().enumerate().any(|(i, device)| devices[..i].contains(device));
         if devices.len() > 1 && (twice || devices.contains(&Device::Cpu)) {
             return Err(Error::setting(
-                "--device",
+                "machine.device",
                 format!("{names} cannot work together"),
                 "name one device, or several different GPUs",
             ));

@@ -62,7 +62,7 @@ fn keep_apart(origin: &Origin, to: &Path) -> Result<()> {
     match (from.canonicalize(), to.canonicalize()) {
         (Ok(from), Ok(to)) if from == to => {
             let what = format!("{} is the model itself", to.display());
-            Err(Error::setting("--out", what, "name another file"))
+            Err(Error::setting("out", what, "name another file"))
         }
         _ => Ok(()),
     }

@@ -156,11 +156,11 @@ pub fn prepare(
     let (height, width) = pixels.dim();
     if radius_mic_px * 4.0 > width.min(height) as f64 {
         return Err(Error::setting(
-            "--particle-radius",
+            "data.particle_radius_px",
             format!(
                 "a particle of radius {radius_mic_px} px does not fit a micrograph of {width}×{height} px"
             ),
-            "the radius is meant in px of the full micrograph; with --particle-radius-a in Å",
+            "the radius is meant in px of the full micrograph; in Å it is data.particle_radius_a",
         ));
     }
     let (valid_mic, repairs) = repair::mend(&mut pixels)?;

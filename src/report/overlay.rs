@@ -132,7 +132,7 @@ pub fn draw(
 ) -> Result<RgbImage> {
     if !(particle_radius_px.is_finite() && particle_radius_px > 0.0) {
         return Err(Error::setting(
-            "--particle-radius",
+            "data.particle_radius_px",
             format!("{particle_radius_px} is not a positive number"),
             "give the radius in px of the full micrograph",
         ));

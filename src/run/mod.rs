@@ -78,7 +78,7 @@ impl Failure {
     /// The same, found in the records of an earlier run.
     #[must_use]
     pub fn again(self) -> Failure {
-        let error = format!("{} (as before; --retry-failed tries it again)", self.error);
+        let error = format!("{} (as before; retry_failed tries it again)", self.error);
         Failure { error, ..self }
     }
 }

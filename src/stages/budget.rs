@@ -6,9 +6,9 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::micrograph::{self, Source};
+use crate::model::{Device, Inference, Machine};
 use crate::preprocess;
 use crate::scale::Scale;
-use crate::model::{Device, Inference, Machine};
 use crate::score;
 use crate::units::{Frame, Shape};
 
@@ -67,7 +67,7 @@ impl Budget {
                 gb(host),
                 gb(self.host.total)
             );
-            return Err(Error::unusable(path, what, "allow more with --memory GB"));
+            return Err(Error::unusable(path, what, "allow more: machine.memory"));
         }
         let card = self.cards.iter().find(|(own, _)| Some(*own) == card);
         Ok(Share { _host: self.host.take(host), _card: card.map(|(_, pool)| pool.take(maps)) })

@@ -233,7 +233,7 @@ fn failures(failed: &[Failure]) -> Section {
         heading: "Micrographs that failed".into(),
         text: format!(
             "{} could not be picked. Mended or replaced files are picked by the next run, others \
-             with --retry-failed.",
+             if retry_failed is set.",
             how_many(failed.len())
         ),
         table: Some(Table { head: texts(["micrograph", "error"]), rows: rows.collect() }),

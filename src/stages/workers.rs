@@ -43,7 +43,7 @@ pub(crate) fn in_order<T: Sync, W: Send, R: Send>(
             let (equipment, sender) = (equip(worker)?, sender.clone());
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
             let pool = pool.map_err(|error| {
-                Error::setting("--threads", error.to_string(), "use fewer threads")
+                Error::setting("machine.threads", error.to_string(), "use fewer threads")
             })?;
             scope.spawn(move || {
                 pool.install(move || {

@@ -104,7 +104,7 @@ fn map(
                 needed as f64 / 1e9,
                 network.memory() as f64 / 1e9
             ),
-            "allow more memory",
+            "allow more: machine.memory",
         ));
     }
     let explained = explain(network, &prepared.image)?;

@@ -34,7 +34,7 @@ impl Settings {
         if fit == 0 {
             let need = (fixed + bytes) as f64 / 1e9;
             return Err(Error::setting(
-                "--memory",
+                "machine.memory",
                 format!("training takes about {need:.1} GB with a single patch at once"),
                 "allow more, or make base_features or patch_px smaller",
             ));
@@ -63,7 +63,7 @@ mod tests {
         let few = fitted(800_000_000, 128).unwrap();
         assert!((2..16).contains(&few), "{few}");
         assert!(fitted(800_000_000, 256).unwrap() < few);
-        assert!(fitted(450_000_000, 128).unwrap_err().to_string().contains("--memory"));
+        assert!(fitted(450_000_000, 128).unwrap_err().to_string().contains("machine.memory"));
     }
 
     #[test]

@@ -1,18 +1,15 @@
 //! Validation: network + labelled micrographs → picking quality, the threshold, and which epoch is
 //! kept.
 
-use ndarray::Array2;
-
 use super::Epoch;
 use crate::coords::Coordinate;
+use crate::detect::Detector;
 use crate::error::Result;
 use crate::eval;
 use crate::labels::Completeness;
 use crate::model::Inference;
 use crate::model::checkpoint::{Card, ValidationScores};
-use crate::pick;
 use crate::preprocess::{Area, Prepared};
-use crate::score::score;
 
 /// Differences in F1 that decide nothing.
 const SAME_F1: f64 = 0.005;
@@ -40,19 +37,6 @@ impl Validation {
     /// The particles that picks are judged by.
     pub(crate) fn particles(&self) -> impl Iterator<Item = &Coordinate> {
         self.truth.iter().filter(|particle| self.covers(particle))
-    }
-
-    /// The picks that are judged, from the score map of the whole micrograph.
-    fn picks(&self, map: &Array2<f32>, card: &Card, radius_mic_px: f64) -> Vec<Coordinate> {
-        let picks = pick::pick(
-            map,
-            self.prepared.valid,
-            &self.prepared.frame,
-            card.preprocess.radius_work_px(radius_mic_px),
-            card.unlabelled_margin_radii,
-            &card.pick,
-        );
-        self.judged(picks, radius_mic_px)
     }
 
     /// Leaves the picks that are judged.
@@ -86,10 +70,11 @@ pub struct Judged {
 /// Picks the validation micrographs as `card` says, and finds the threshold to use.
 pub fn judge(network: &Inference, card: &Card, validation: &[Validation]) -> Result<Judged> {
     let radius_mic_px = card.radius_px()?;
+    let detector = Detector::new(network, card);
     let mut judged = Vec::with_capacity(validation.len());
     for micrograph in validation {
-        let map = score(network, &micrograph.prepared.image)?;
-        let picks = micrograph.picks(&map, card, radius_mic_px);
+        let picks = detector.peaks(&micrograph.prepared, radius_mic_px)?;
+        let picks = micrograph.judged(picks, radius_mic_px);
         let particles: Vec<Coordinate> = micrograph.particles().copied().collect();
         judged.push((picks, particles));
     }
@@ -138,9 +123,10 @@ pub(super) fn exhausted(epochs: &[Epoch], tolerance: f64, patience: usize) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Origin;
+    use crate::model::{Device, Network, Origin, Precision};
     use crate::preprocess::Repairs;
     use crate::units::{Frame, Shape};
+    use ndarray::Array2;
 
     fn at(x: f64, y: f64) -> Coordinate {
         Coordinate { x_mic_px: x, y_mic_px: y, score: Some(0.5) }
@@ -187,9 +173,13 @@ mod tests {
         });
         let mut card = Card { particle_radius_px: Some(10.0), ..Origin::Default.card().unwrap() };
         card.preprocess.working_radius_px = 5.0;
-        card.pick.edge_margin_radii = Some(1.0);
+        card.pick.edge_margin_radii = crate::pick::EdgeMargin::Radii(1.0);
+        let network = Network::new(card.architecture, 0, Device::Cpu, Precision::F32).unwrap();
+        let network = network.for_inference(&crate::model::Machine::cpu(1)).unwrap();
+        let detector = Detector::new(&network, &card);
         let places = |validation: &Validation| -> Vec<(f64, f64)> {
-            let mut picks = validation.picks(&map, &card, 10.0);
+            let peaks = detector.peaks_in(&map, &validation.prepared, 10.0);
+            let mut picks = validation.judged(peaks, 10.0);
             picks.sort_by(|a, b| a.y_mic_px.total_cmp(&b.y_mic_px));
             picks.iter().map(|pick| (pick.x_mic_px.round(), pick.y_mic_px.round())).collect()
         };

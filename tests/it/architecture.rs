@@ -1,18 +1,22 @@
-//! The house: which room may use which (layers from the bottom up), and who may use libtorch.
+//! The house: which room may use which (layers from the bottom up), and who may use libtorch, clap
+//! and the terminal. `docs/architecture.md` draws it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Modules by layer; those of a layer and of all before it may be used.
-const LAYERS: [&[&str]; 6] = [
+/// Modules by layer; those of layers before it may be used, and those of its own without a circle.
+const LAYERS: [&[&str]; 8] = [
     &["error", "publish", "units"],
     &["star", "micrograph", "coords"],
     &["preprocess", "labels", "pick", "eval", "radius", "simulate"],
-    &["model", "score", "train"],
-    &["config", "relion", "report", "pipeline"],
+    &["model", "score", "detect", "train", "scale"],
+    &["settings", "relion", "report"],
+    &["run"],
+    &["stages", "studies"],
     &["cli", "main"],
 ];
-/// Inside the layer of the network the order is strict.
+/// Who may use libtorch.
 const NETWORK: [&str; 3] = ["model", "score", "train"];
 
 fn layer(module: &str) -> usize {
@@ -22,74 +26,138 @@ fn layer(module: &str) -> usize {
         .unwrap_or_else(|| panic!("{module} has no layer: give it one in this test"))
 }
 
-/// The modules named as `crate::x` in a line, groups included.
-fn used(text: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for (at, _) in text.match_indices("crate::") {
-        let rest = &text[at + "crate::".len()..];
-        let names: Vec<&str> = match rest.strip_prefix('{') {
-            Some(group) => group
-                .split('}')
-                .next()
-                .unwrap_or_default()
-                .split(',')
-                .map(|part| part.trim().split("::").next().unwrap_or_default())
-                .collect(),
-            None => vec![rest],
+/// The paths that a file names below `crate::`, groups included.
+fn used(code: &str) -> BTreeSet<Vec<String>> {
+    let mut found = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        let end = |text: &str| {
+            text.find(|c: char| !c.is_alphanumeric() && c != '_' && c != ':').unwrap_or(text.len())
         };
-        for name in names {
-            let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
-            found.push(name[..end].to_string());
+        let path: Vec<String> =
+            rest[..end(rest)].split("::").filter(|p| !p.is_empty()).map(String::from).collect();
+        match rest[end(rest)..].strip_prefix('{') {
+            Some(group) => {
+                for part in group.split('}').next().unwrap_or_default().split(',') {
+                    let name = part.trim().split("::").next().unwrap_or_default();
+                    found.insert([path.clone(), vec![name.to_string()]].concat());
+                }
+            }
+            None => drop(found.insert(path)),
         }
     }
     found
 }
 
-#[test]
-fn no_file_reaches_above_its_layer() {
+/// Sources by module path (`stages::pick::lists`), without tests and comments.
+fn sources() -> BTreeMap<String, (PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut seen = 0;
+    let mut all = BTreeMap::new();
     for entry in walkdir::WalkDir::new(&root) {
-        let entry = entry.unwrap();
-        let relative = entry.path().strip_prefix(&root).unwrap();
-        let is_source = entry.path().extension().is_some_and(|e| e == "rs");
+        let path = entry.unwrap().into_path();
+        let relative = path.strip_prefix(&root).unwrap().to_path_buf();
+        let is_source = path.extension().is_some_and(|e| e == "rs");
         if !is_source || relative.ends_with("lib.rs") || relative.ends_with("build.rs") {
             continue;
         }
-        seen += 1;
-        let first = relative.components().next().unwrap().as_os_str().to_str().unwrap();
-        let module = first.trim_end_matches(".rs");
-        let text = fs::read_to_string(entry.path()).unwrap();
-        let code = text.split("#[cfg(test)]").next().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]\nmod").next().unwrap();
         let is_code = |line: &&str| !line.trim_start().starts_with("//");
         let code = code.lines().filter(is_code).collect::<Vec<_>>().join("\n");
-        for name in used(&code) {
-            if name.is_empty() || name == module {
-                continue;
-            }
-            assert!(
-                layer(&name) <= layer(module),
-                "{}: {module} must not use {name}",
-                relative.display()
-            );
-            let order = |m: &str| NETWORK.iter().position(|n| *n == m);
-            if let (Some(own), Some(other)) = (order(module), order(&name)) {
-                assert!(other < own, "{}: {module} must not use {name}", relative.display());
-            }
-        }
-        if !NETWORK.contains(&module) {
-            let uses_tch = code.lines().any(|l| l.contains("use tch") || l.contains("tch::"));
-            assert!(!uses_tch, "{} must not use tch", relative.display());
-        }
-        if module != "cli" {
-            for forbidden in ["println!", "std::process::exit", "thread_rng"] {
-                assert!(
-                    !code.contains(forbidden),
-                    "{} must not use {forbidden}",
-                    relative.display()
-                );
+        let parts = relative.with_extension("");
+        let parts = parts.iter().map(|part| part.to_str().unwrap());
+        let module = parts.filter(|part| *part != "mod").collect::<Vec<_>>().join("::");
+        all.insert(module, (relative, code));
+    }
+    assert!(all.len() > 100, "the sources were not found");
+    all
+}
+
+fn room(module: &str) -> &str {
+    module.split("::").next().unwrap()
+}
+
+#[test]
+fn no_file_reaches_above_its_layer_and_no_layer_has_a_circle() {
+    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (module, (file, code)) in sources() {
+        let own = room(&module);
+        for path in used(&code) {
+            let Some(other) = path.first().filter(|other| *other != own) else { continue };
+            assert!(layer(other) <= layer(own), "{}: {own} must not use {other}", file.display());
+            if layer(other) == layer(own) {
+                uses.entry(own.to_string()).or_default().insert(other.clone());
             }
         }
     }
-    assert!(seen > 30, "the sources were not found");
+    // What nothing left uses can be taken away; what stays then is a circle.
+    while let Some(free) = uses.keys().find(|own| !uses.values().any(|o| o.contains(*own))).cloned()
+    {
+        uses.remove(&free);
+    }
+    assert!(uses.is_empty(), "a circle: {uses:?}");
+}
+
+#[test]
+fn files_of_one_room_import_each_other_in_one_direction() {
+    let all = sources();
+    // A room's own file holds what its parts share, so only parts are looked at.
+    let parts: Vec<&String> =
+        all.keys().filter(|m| m.contains("::") && !m.starts_with("cli")).collect();
+    let mut uses: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for module in &parts {
+        let (_, code) = &all[*module];
+        let (parent, _) = module.rsplit_once("::").unwrap();
+        for sibling in parts.iter().filter(|other| *other != module) {
+            let Some(name) = sibling.strip_prefix(parent).and_then(|s| s.strip_prefix("::")) else {
+                continue;
+            };
+            let spelt = [format!("super::{name}::"), format!("crate::{sibling}::")];
+            if !name.contains("::") && spelt.iter().any(|path| code.contains(path.as_str())) {
+                uses.entry(module.as_str()).or_default().insert(sibling.as_str());
+            }
+        }
+    }
+    while let Some(free) = uses.keys().find(|own| !uses.values().any(|o| o.contains(*own))).copied()
+    {
+        uses.remove(free);
+    }
+    assert!(uses.is_empty(), "a circle: {uses:?}");
+}
+
+#[test]
+fn libtorch_stays_in_the_network_and_the_terminal_in_the_command_line() {
+    for (module, (file, code)) in sources() {
+        let (own, file) = (room(&module), file.display());
+        if !NETWORK.contains(&own) {
+            let uses_tch = code.lines().any(|l| l.contains("use tch") || l.contains("tch::"));
+            assert!(!uses_tch, "{file} must not use tch");
+        }
+        if own == "cli" || own == "main" {
+            continue;
+        }
+        for forbidden in ["println!", "std::process::exit", "thread_rng", "clap", "indicatif"] {
+            assert!(!code.contains(forbidden), "{file} must not use {forbidden}");
+        }
+        // The library names settings by their keys; `cli::words` knows the flags. The variables of a
+        // style sheet look alike.
+        for line in code.lines().filter(|line| !line.contains(": #")) {
+            let flag = line.match_indices("--").find(|(at, _)| {
+                let before = line[..*at].chars().next_back();
+                let after = line[at + 2..].chars().next();
+                matches!(before, Some(' ' | '`' | '"'))
+                    && after.is_some_and(|c| c.is_ascii_lowercase())
+            });
+            assert!(flag.is_none(), "{file} names a flag: {}", line.trim());
+        }
+    }
+}
+
+#[test]
+fn commands_are_short() {
+    let longest = sources().into_iter().filter(|(module, _)| module.starts_with("cli::"));
+    for (_, (file, code)) in longest {
+        let lines = code.lines().count();
+        assert!(lines <= 330, "{} has {lines} lines", file.display());
+    }
 }

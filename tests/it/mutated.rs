@@ -11,10 +11,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use picker::config::RunConfig;
 use picker::coords::{self, Format};
 use picker::micrograph;
 use picker::model::{Machine, Origin, Precision};
+use picker::settings::Given;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -64,7 +64,7 @@ fn read_micrograph_list(path: &Path) {
 }
 
 fn read_settings(path: &Path) {
-    let _ = RunConfig::read(path).and_then(|config| config.check());
+    let _ = Given::read(path).and_then(|given| given.resolve());
 }
 
 fn read_model(path: &Path) {

@@ -51,7 +51,9 @@ fn start(settings: &Settings, started_from: Option<&str>) -> String {
     match (started_from, &settings.train.start) {
         (Some(hash), Start::Model(path)) => format!("{} ({})", path.display(), short(hash)),
         (Some(hash), _) => format!("the default model ({})", short(hash)),
-        (None, Start::Default) if settings.train.grows(&settings.model) => "nothing (the network grows)".into(),
+        (None, Start::Default) if settings.train.grows(&settings.model) => {
+            "nothing (the network grows)".into()
+        }
         (None, Start::Default) => "nothing (the default model has another architecture)".into(),
         (None, _) => "nothing".into(),
     }
