@@ -89,8 +89,8 @@ fn own_radius(card: &Card, pixel_size: Option<PixelSize>) -> Result<f64> {
                     trained.0, here.0
                 ),
                 format!(
-                    "if both are right, set data.particle_radius_px to {radius:.1}; if not, give \
-                     the right data.pixel_size_a"
+                    "if both are right, give data.particle_radius_px {radius:.1}; if not, the right \
+                     data.pixel_size_a"
                 ),
             ))
         }

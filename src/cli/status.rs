@@ -42,7 +42,7 @@ pub(super) fn run(args: &StatusArgs, global: &Global) -> Result<Exit> {
     let (steps, failures) = (chain::plan(&context)?, run.failures()?);
     if args.json {
         let settings: Vec<_> = resolved
-            .chosen()
+            .chosen()?
             .into_iter()
             .map(|(key, value, from)| json!({ "key": key, "value": value, "from": from }))
             .collect();
@@ -73,8 +73,8 @@ fn write_steps(out: &mut impl Write, steps: &[Step]) -> io::Result<()> {
 }
 
 /// One line a setting that is not built in.
-fn print_settings(out: &mut impl Write, resolved: &Resolved) -> io::Result<()> {
-    for (key, value, from) in resolved.chosen() {
+fn print_settings(out: &mut impl Write, resolved: &Resolved) -> Result<()> {
+    for (key, value, from) in resolved.chosen()? {
         writeln!(out, "setting: {key} = {value} ({})", from.name())?;
     }
     Ok(())

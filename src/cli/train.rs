@@ -53,10 +53,10 @@ pub(super) struct TrainArgs {
 pub(super) fn run(args: &TrainArgs, global: &Global) -> Result<Exit> {
     let mut given = args.given()?;
     let settings = given.resolve()?.settings;
-    let radius = settings.data.radius().ok_or_else(Error::no_radius)?;
     let session = Session::start(global)?;
     global.fit_training(&mut given, &settings, &session.machine)?;
     let resolved = given.resolve()?;
+    let radius = resolved.settings.data.radius().ok_or_else(Error::no_radius)?;
     let run = args.run.out.open()?;
     let seed = session.seed(&run)?;
     let context = Context {
@@ -74,6 +74,8 @@ impl TrainArgs {
         self.scale.give(&mut given)?;
         self.labels.give(&mut given)?;
         self.architecture.give(&mut given)?;
+        // Asked for first: it has to be looked up, a folder is only to be named.
+        given.resolve()?.settings.data.radius().ok_or_else(Error::no_radius)?;
         give_or_folder(&mut given, "data.micrographs", &self.micrographs, "micrographs")?;
         give_or_folder(&mut given, "data.coordinates", &[], "coordinates")?;
         given.set("train.epochs", self.epochs)?;

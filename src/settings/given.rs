@@ -228,35 +228,42 @@ impl Resolved {
     /// As a settings file, with the source of each value that is not built in.
     pub fn to_toml(&self) -> Result<String> {
         let text = toml::to_string_pretty(&self.settings).map_err(|error| unwritable(&error))?;
-        let (mut annotated, mut section) = (String::new(), String::new());
-        for line in text.lines() {
-            if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-                section = name.to_string();
-            }
-            let key = line.split_once(" = ").map(|(key, _)| format!("{section}.{key}"));
-            let table = self.provenance.get(&section);
-            match key.and_then(|key| self.provenance.get(&key)).or(table) {
-                Some(source) if *source != Provenance::BuiltIn => {
-                    annotated += &format!("# {}:\n{line}\n", source.name());
-                }
-                _ => annotated += &format!("{line}\n"),
-            }
-        }
-        Ok(annotated)
+        let annotated = self.lines(&text).map(|(line, key)| match key {
+            Some((_, source)) => format!("# {}:\n{line}\n", source.name()),
+            None => format!("{line}\n"),
+        });
+        Ok(annotated.collect())
     }
 
     /// What is not built in: `section.key`, the value, its source.
-    pub fn chosen(&self) -> Vec<(String, String, Provenance)> {
-        let whole = toml::Table::try_from(&self.settings).unwrap_or_default();
-        let value = |key: &str| {
-            let (section, key) = key.split_once('.')?;
-            Some(whole.get(section)?.as_table()?.get(key)?.to_string())
-        };
-        self.provenance
-            .iter()
-            .filter(|(_, source)| **source != Provenance::BuiltIn)
-            .filter_map(|(key, source)| Some((key.clone(), value(key)?, *source)))
-            .collect()
+    pub fn chosen(&self) -> Result<Vec<(String, String, Provenance)>> {
+        let text = toml::to_string(&self.settings).map_err(|error| unwritable(&error))?;
+        let chosen = self.lines(&text).filter_map(|(line, key)| {
+            let (key, source) = key?;
+            let value = line.split_once(" = ")?.1.to_string();
+            Some((key, value, source))
+        });
+        Ok(chosen.collect())
+    }
+
+    /// Lines of a settings file, with the key and the source of a value that is not built in.
+    fn lines<'a>(
+        &'a self,
+        text: &'a str,
+    ) -> impl Iterator<Item = (&'a str, Option<(String, Provenance)>)> {
+        let mut section = "";
+        text.lines().map(move |line| {
+            if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+                section = name;
+            }
+            let key = line.split_once(" = ").map(|(key, _)| format!("{section}.{key}"));
+            let named = key.and_then(|key| {
+                // A value that is a table of its own has its name in the heading.
+                let source = self.provenance.get(&key).or(self.provenance.get(section))?;
+                (*source != Provenance::BuiltIn).then_some((key, *source))
+            });
+            (line, named)
+        })
     }
 }
 
@@ -341,7 +348,7 @@ mod tests {
         assert!(text.contains("# command line:\nparticle_radius_px = 42.0\n"), "{text}");
         assert!(text.contains("# settings file:\nfloor = 0.01\n"), "{text}");
         assert_eq!(read(&text).unwrap().resolve().unwrap().settings, resolved.settings);
-        let chosen = resolved.chosen();
+        let chosen = resolved.chosen().unwrap();
         assert!(chosen.contains(&("pick.floor".into(), "0.01".into(), Provenance::File)));
         assert!(!chosen.iter().any(|(key, ..)| key == "train.epochs"));
     }

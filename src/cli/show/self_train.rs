@@ -3,8 +3,7 @@
 use super::gathering;
 use crate::cli::progress::Progress;
 use crate::settings::Settings;
-use crate::stages::self_train::gate::Gate;
-use crate::stages::self_train::{Event, Outcome, Round};
+use crate::stages::self_train::{Event, Gate, Outcome, Round};
 use crate::train;
 
 /// Shows what is reported while rounds go on.

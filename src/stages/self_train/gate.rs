@@ -3,6 +3,7 @@
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
+use super::Gate;
 use super::ground::Ground;
 use crate::coords::Coordinate;
 use crate::detect::{Detector, cut};
@@ -23,21 +24,6 @@ const LEAST_SHARE: f64 = 0.4;
 const CHANCE: f64 = 0.02;
 /// Least agreement of a round's picks with the base's when there are no labels to judge by.
 const LEAST_AGREEMENT: f64 = 0.6;
-
-/// What decides whether a round is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Gate {
-    /// Picks of validation micrographs that are labelled completely by hand.
-    Labels,
-    /// Labels are partial, and too few to tell a better model from a lucky one: steadiness decides,
-    /// unless the labels speak against it.
-    PartialLabels,
-    /// Each labelled micrograph in turn is left out and judged on.
-    CrossValidation,
-    /// Nothing is labelled: steadiness decides.
-    Unsupervised,
-}
 
 /// How good a model is.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

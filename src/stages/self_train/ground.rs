@@ -8,8 +8,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use super::gate::Gate;
-use super::{Event, Job};
+use super::{Event, Gate, Job};
 use crate::coords::Coordinate;
 use crate::error::{Error, Result};
 use crate::labels::pseudo::Lengths;

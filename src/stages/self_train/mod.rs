@@ -32,12 +32,27 @@ use crate::settings::Settings;
 use crate::settings::self_training::Restart;
 use crate::train;
 
-use gate::{Gate, Judgement};
+use gate::Judgement;
 use ground::Ground;
 
 /// The threshold in general of rounds on partial labels: lower than their base's, whose scores are
 /// no probabilities. From EMPIAR-10017 and 10146 with a tenth of their labels.
 const PARTIAL_THRESHOLD: f32 = 0.4;
+
+/// What decides whether a round is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Gate {
+    /// Picks of validation micrographs that are labelled completely by hand.
+    Labels,
+    /// Labels are partial, and too few to tell a better model from a lucky one: steadiness decides,
+    /// unless the labels speak against it.
+    PartialLabels,
+    /// Each labelled micrograph in turn is left out and judged on.
+    CrossValidation,
+    /// Nothing is labelled: steadiness decides.
+    Unsupervised,
+}
 
 /// The stage that improves a model with micrographs that nobody labelled.
 #[derive(Debug)]
