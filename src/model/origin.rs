@@ -67,7 +67,7 @@ impl Origin {
         found.map(Origin::File).ok_or_else(|| {
             Error::missing(
                 format!("there is no trained model at {}", path.display()),
-                "train one with `picker train`, or name another model; `default` is the one inside \
+                "train one with `picker train`, or name another; model = default is the one inside \
                  picker",
             )
         })

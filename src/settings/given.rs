@@ -108,9 +108,10 @@ impl Given {
         self.0.remove(key);
     }
 
-    /// Whether a key is given.
+    /// Whether a key is given; a list without entries is not.
     pub fn has(&self, key: &str) -> bool {
-        self.0.contains_key(key)
+        let empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
+        self.0.get(key).is_some_and(|(value, _)| !empty(value))
     }
 
     /// Makes relative paths relative to a folder.

@@ -126,7 +126,7 @@ fn without_particles_it_does_not_make_up_a_radius() {
         .args(["pick", "--particle-radius", "auto"])
         .assert()
         .code(2)
-        .stderr(contains("cannot be told").and(contains("--particle-radius PX")));
+        .stderr(contains("cannot be told").and(contains("--particle-radius (px")));
     assert!(!folder.join("picker_run/picks").join("picks.csv").exists());
     picker(folder)
         .args(["train", "--particle-radius", "auto"])
@@ -186,7 +186,7 @@ fn without_a_radius_or_below_eight_px_it_refuses_and_says_what_to_do() {
             .args(command)
             .assert()
             .code(2)
-            .stderr(contains("--particle-radius PX").and(contains("--particle-radius-a")));
+            .stderr(contains("--particle-radius (px").and(contains("--particle-radius-a")));
     }
     assert!(!folder.join("picker_run/model").exists());
     picker(folder)

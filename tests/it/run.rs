@@ -213,8 +213,16 @@ fn prepared_micrographs_are_taken_while_they_fit_and_make_no_difference() {
 
     // What is stored is what is taken, until the micrograph changes.
     let image = |name: &str| folder.join(format!("stored/prepared/{name}.mrc"));
+    let record = |name: &str| folder.join(format!("stored/prepared/{name}.json"));
+    let read = |name: &str| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(record(name)).unwrap()).unwrap()
+    };
+    let mut other = read("sim_0001");
+    other["stored"][0]["content"] = read("sim_0002")["stored"][0]["content"].clone();
     fs::copy(image("sim_0002"), image("sim_0001")).unwrap();
-    fs::write(image("sim_0003"), "cut short").unwrap();
+    fs::write(record("sim_0001"), other.to_string()).unwrap();
+    // What is not as it was stored is prepared anew.
+    fs::copy(image("sim_0001"), image("sim_0003")).unwrap();
     fs::remove_dir_all(folder.join("stored/items")).unwrap();
     pick("stored").assert().success();
     let points = |out: &str, name: &str| {

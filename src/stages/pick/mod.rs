@@ -166,8 +166,14 @@ impl Stage for Pick {
         let pending = before.iter().find(|step| !step.is_settled());
         let list = context.run.list()?;
         if let Some(pending) = pending {
+            let mut counts = Counts::default();
+            for source in context.sources {
+                let known = context.run.item(source).is_some();
+                counts.add(if known { State::Outdated } else { State::New });
+            }
             let state = if list.is_some() { State::Outdated } else { State::New };
-            return Ok(Step::new(self.name(), state, format!("follows {}", pending.stage.name())));
+            let why = format!("follows {}; {counts}", pending.stage.name());
+            return Ok(Step::new(self.name(), state, why));
         }
         let (job, threshold) = Pick::about(context)?;
         let mut counts = Counts::default();
