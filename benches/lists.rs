@@ -15,6 +15,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 const SIZES: [usize; 2] = [500, 5000];
+const STAR: &str =
+    "data_\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n_rlnAutopickFigureOfMerit #3\n";
 
 fn points(rng: &mut ChaCha8Rng, count: usize, side: f64) -> Vec<Coordinate> {
     let point = |_| Coordinate {
@@ -46,9 +48,15 @@ fn reading(c: &mut Criterion) {
         let at = |name: &str| folder.path().join(name);
         let mut rows = String::from("micrograph,x,y,score\n");
         for (index, own) in lists(count, |i| format!("m{i}.mrc")).iter().enumerate() {
-            coords::star::write(&at("files").join(format!("m{index}.star")), &own.points).unwrap();
-            let stem = at("stem").join(format!("d{index}/m.star"));
-            coords::star::write(&stem, &own.points).unwrap();
+            let mut text = STAR.to_string();
+            for point in &own.points {
+                writeln!(text, "{:12.6} {:12.6} 0.5", point.x_mic_px, point.y_mic_px).unwrap();
+            }
+            fs::create_dir_all(at("files")).unwrap();
+            fs::write(at("files").join(format!("m{index}.star")), &text).unwrap();
+            let folder = at("stem").join(format!("d{index}"));
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("m.star"), &text).unwrap();
             for point in &own.points {
                 writeln!(rows, "d{index}/m.mrc,{},{},0.5", point.x_mic_px, point.y_mic_px).unwrap();
             }
