@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Compares rules that choose a threshold on validation micrographs, from picks that thresholds.sh stored.
+"""Compares rules that choose a threshold on validation micrographs, from the picks that thresholds.sh stored.
 
 usage: thresholds.py MODEL_DIR...     (what thresholds.sh wrote; nothing to install)
 
 Regret: the best F1 on the test micrographs that any threshold gives, less F1 at the threshold that the rule
-chooses on the validation micrographs. Every micrograph that a model was not trained on is the validation
-micrograph in turn, and every pair of them, the others are the test. The first column is the mean over sets of
-the mean over models; "worst" is the worst of all splits.
+chooses on validation. Every micrograph that a model was not trained on is the validation micrograph in turn
+("one"), every pair of them ("two"), and the lower quarter of each ("quarter"); the others are the test.
+"Lone": the lower quarter of the only micrograph that the model was trained on, which training leaves out.
+Figures are means over sets of means over models; "worst" is the worst of all splits.
 """
 import csv
 import itertools
@@ -149,51 +150,59 @@ RULES = {
 
 
 def splits(folder):
-    """(validation tables, test tables) of one model."""
+    """(kind, validation tables, test tables) of one model."""
     info = json.loads((folder / "model.json").read_text())
-    tables = {}
+    border = 0.75 * info["height"]
+    whole, quarter = {}, {}
     for micrograph in info["micrographs"]:
         path = pathlib.Path(micrograph)
         truth = star(pathlib.Path(info["coordinates"]) / (path.stem + ".star"))
         stored = list((folder / "picked" / "picks.all").rglob(path.stem + ".csv"))
         rows = csv.DictReader(stored[0].open()) if stored else []
         picks = [[float(row["x"]), float(row["y"]), float(row["score"])] for row in rows]
-        if micrograph in info["trained"]:
-            if not info["lone"]:
-                continue
-            # What a lone micrograph is validated on: its lower quarter.
-            border = 0.75 * info["height"]
-            picks, truth = [[p for p in points if p[1] >= border] for points in (picks, truth)]
-        tables[micrograph] = counts(picks, truth, info["radius"])
-    quarter = [tables.pop(micrograph) for micrograph in info["trained"] if micrograph in tables]
-    result = [(quarter, list(tables.values()))] if quarter else []
-    for number in [] if quarter else [1, 2]:
-        for chosen in itertools.combinations(tables, number):
-            test = [tables[name] for name in tables if name not in chosen]
+        whole[micrograph] = counts(picks, truth, info["radius"])
+        lower = [[p for p in points if p[1] >= border] for points in (picks, truth)]
+        quarter[micrograph] = counts(*lower, info["radius"])
+    unseen = [micrograph for micrograph in whole if micrograph not in info["trained"]]
+    if info["lone"]:
+        return [("lone", [quarter[info["trained"][0]]], [whole[name] for name in unseen])]
+    result = []
+    for kind, number in [("one", 1), ("two", 2)]:
+        for chosen in itertools.combinations(unseen, number):
+            test = [whole[name] for name in unseen if name not in chosen]
             if len(test) >= 2:
-                result.append(([tables[name] for name in chosen], test))
+                result.append((kind, [whole[name] for name in chosen], test))
+                if number == 1:
+                    result.append(("quarter", [quarter[chosen[0]]], test))
     return result
 
 
+def mean_of_means(models):
+    """Over sets, of models, of splits."""
+    return statistics.mean(statistics.mean(statistics.mean(splits) for splits in one.values()) for one in models)
+
+
 def main():
-    regrets = {}  # set, model, split, rule
+    regrets = {}  # kind, rule, set, model: a list
     for folder in map(pathlib.Path, sys.argv[1:]):
-        info = json.loads((folder / "model.json").read_text())
-        for number, (validation, test) in enumerate(splits(folder)):
+        name = json.loads((folder / "model.json").read_text())["set"]
+        for kind, validation, test in splits(folder):
             values = curve(test)
-            for name, rule in RULES.items():
-                lost = max(values) - values[rule(validation)]
-                regrets.setdefault(info["set"], {}).setdefault(folder.name, {}).setdefault(number, {})[name] = lost
-    names = sorted(regrets)
-    print("| rule | all | worst |", " | ".join(names), "|\n|---|---|---|", "---|" * len(names))
+            for rule, choose in RULES.items():
+                lost = max(values) - values[choose(validation)]
+                of_rule = regrets.setdefault(kind, {}).setdefault(rule, {})
+                of_rule.setdefault(name, {}).setdefault(str(folder), []).append(lost)
+    kinds = [kind for kind in ["one", "two", "quarter", "lone"] if kind in regrets]
+    names = sorted({name for of_rules in regrets.values() for name in next(iter(of_rules.values()))})
+    print("| rule |", " | ".join(kinds), "| worst |", " | ".join(names), "|")
+    print("|---|" + "---|" * (len(kinds) + 1 + len(names)))
     for rule in RULES:
-        of_sets, worst = [], 0.0
-        for models in regrets.values():
-            means = [statistics.mean(split[rule] for split in model.values()) for model in models.values()]
-            worst = max([worst] + [split[rule] for model in models.values() for split in model.values()])
-            of_sets.append(statistics.mean(means))
-        by_name = dict(zip(regrets, of_sets))
-        cells = [f"{statistics.mean(of_sets):.4f}", f"{worst:.3f}"] + [f"{by_name[name]:.4f}" for name in names]
+        cells = [f"{mean_of_means(regrets[kind][rule].values()):.4f}" for kind in kinds]
+        lists = [x for kind in kinds for models in regrets[kind][rule].values() for x in models.values()]
+        cells.append(f"{max(map(max, lists)):.3f}")
+        for name in names:
+            of_kinds = [regrets[kind][rule][name] for kind in kinds if name in regrets[kind][rule]]
+            cells.append(f"{mean_of_means(of_kinds):.4f}")
         print(f"| {rule} |", " | ".join(cells), "|")
 
 
