@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use ndarray::Array2;
 use serde::Serialize;
 
+use super::reading::{AS_GIVEN, FACTORS, Reading, TURNS};
 use crate::coords::Coordinate;
 use crate::preprocess::Prepared;
 use crate::units::Shape;
@@ -48,26 +49,6 @@ pub struct Finding {
     pub hint: String,
 }
 
-/// What may have been done to the axes of coordinates.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Turn {
-    None,
-    FlipY,
-    FlipX,
-    HalfTurn,
-    Transpose,
-}
-
-/// A way in which coordinates may have been meant: multiplied by `factor`, then turned.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Reading {
-    turn: Turn,
-    factor: f64,
-}
-
-const AS_GIVEN: Reading = Reading { turn: Turn::None, factor: 1.0 };
-const TURNS: [Turn; 5] = [Turn::None, Turn::FlipY, Turn::FlipX, Turn::HalfTurn, Turn::Transpose];
-const FACTORS: [f64; 11] = [1.0, 0.125, 0.25, 1.0 / 3.0, 0.5, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0];
 /// A reading must be this many standard errors from chance to be believed,
 const BELIEVED: f64 = 8.0;
 /// or this many where all coordinates lie in the first quadrant and it spreads them out,
@@ -83,50 +64,6 @@ const ENOUGH: usize = 20;
 /// Fewer coordinates than this decide nothing: so many lie in one quadrant by accident in one case
 /// of 65,000.
 const FEW: usize = 8;
-
-impl Reading {
-    fn apply(self, point: &Coordinate, mic: Shape) -> (f64, f64) {
-        let (x, y) = (point.x_mic_px * self.factor, point.y_mic_px * self.factor);
-        let (right, bottom) = (mic.width as f64 - 1.0, mic.height as f64 - 1.0);
-        match self.turn {
-            Turn::None => (x, y),
-            Turn::FlipY => (x, bottom - y),
-            Turn::FlipX => (right - x, y),
-            Turn::HalfTurn => (right - x, bottom - y),
-            Turn::Transpose => (y, x),
-        }
-    }
-
-    /// What is wrong if it holds, and what to do about it.
-    fn meaning(self) -> (String, String) {
-        let (turned, turn_hint) = match self.turn {
-            Turn::None => (None, None),
-            Turn::FlipY => (Some("upside down"), Some("`picker convert` can flip y")),
-            Turn::FlipX => (
-                Some("mirrored left to right"),
-                Some("mirror x in the program that wrote the coordinates"),
-            ),
-            Turn::HalfTurn => {
-                (Some("turned by 180°"), Some("export them again for the micrographs as they are"))
-            }
-            Turn::Transpose => {
-                (Some("with x and y exchanged"), Some("exchange both columns in the file"))
-            }
-        };
-        let scaled = (self.factor != 1.0).then(|| {
-            let factor = (self.factor * 1e6).round() / 1e6;
-            (
-                format!("off by the factor of a binning, {factor}"),
-                format!("`picker convert` can multiply coordinates by {factor}"),
-            )
-        });
-        let (scaled, scale_hint) = scaled.unzip();
-        let join = |a: Option<&str>, b: Option<String>| {
-            a.map(String::from).into_iter().chain(b).collect::<Vec<_>>().join(" and ")
-        };
-        (join(turned, scaled), join(turn_hint, scale_hint))
-    }
-}
 
 /// Looks at all micrographs together; no finding means that nothing speaks against the coordinates.
 ///
@@ -466,6 +403,31 @@ mod tests {
             assert!(found.what.contains("seem to be upside down:"), "{found:?}");
             assert_eq!(found.severity, Severity::Impossible);
         }
+    }
+
+    #[test]
+    fn mirrored_turned_and_exchanged_coordinates_are_named_each_by_its_own_name() {
+        for (change, name) in [
+            ((|x, y| (719.0 - x, y)) as fn(f64, f64) -> (f64, f64), "mirrored left to right:"),
+            (|x, y| (719.0 - x, 599.0 - y), "turned by 180°:"),
+            (|x, y| (y, x), "with x and y exchanged:"),
+        ] {
+            let found = of_fields(3, CLEAR, |x, y| Some(change(x, y)));
+            let found = found.iter().find(|finding| finding.what.contains(name)).unwrap();
+            let z: f64 = found.what.split("particles (").nth(1).unwrap()[..2].parse().unwrap();
+            assert!(z >= 30.0, "exactly so they lie on particles: {found:?}");
+        }
+    }
+
+    #[test]
+    fn where_all_lie_in_one_quadrant_a_binning_needs_less_evidence_than_a_flip() {
+        const FAINT: f32 = 0.1;
+        let binned = only(of_fields(3, FAINT, |x, y| Some((x / 2.0, y / 2.0))));
+        assert_eq!(binned.severity, Severity::Impossible);
+        assert!(binned.hint.ends_with("by 2"), "{binned:?}");
+        let flipped = only(of_fields(3, FAINT, |x, y| Some((x, 599.0 - y))));
+        assert_eq!(flipped.severity, Severity::Doubtful, "{flipped:?}");
+        assert!(flipped.what.contains("no better than chance"), "{flipped:?}");
     }
 
     #[test]
