@@ -104,7 +104,7 @@ impl JobFolder {
                 "MicrographCoordsGroup.star.relion.autopick",
             ),
         };
-        let node = quoted(&self.path.join(list).to_string_lossy());
+        let node = quoted(&self.path.join(list).to_string_lossy())?;
         let row = vec![node, kind.to_string()];
         let nodes = table("output_nodes", &["rlnPipeLineNodeName", label], [row]);
         publish_text(&self.path.join(NODES), &nodes)

@@ -5,11 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use kdtree::KdTree;
-use kdtree::distance::squared_euclidean;
 use serde::Serialize;
 
 use super::{Exit, Global};
+use crate::coords::nearest::Tree;
 use crate::coords::{self, Coordinate};
 use crate::error::Error;
 use crate::labels::fit::{self, Finding, Labelled, Severity};
@@ -138,18 +137,15 @@ fn describe(micrograph: String, points: &[Coordinate], mic: Shape, radius: f64) 
     let (width, height) = (mic.width as f64, mic.height as f64);
     let mut row =
         Row { micrograph, coordinates: points.len(), outside: 0, duplicates: 0, quadrants: [0; 4] };
-    let mut tree = KdTree::new(2);
-    for point in points {
+    let tree = Tree::of(points);
+    for (index, point) in points.iter().enumerate() {
         let (x, y) = (point.x_mic_px, point.y_mic_px);
         if x < 0.0 || y < 0.0 || x > width - 1.0 || y > height - 1.0 {
             row.outside += 1;
         } else {
             row.quadrants[usize::from(y >= height / 2.0) * 2 + usize::from(x >= width / 2.0)] += 1;
         }
-        let near = tree.within(&[x, y], radius * radius, &squared_euclidean).unwrap_or_default();
-        row.duplicates += usize::from(!near.is_empty());
-        // Coordinates are finite: readers refuse others.
-        let _ = tree.add([x, y], ());
+        row.duplicates += usize::from(tree.has_earlier(index, radius * radius));
     }
     row
 }

@@ -6,25 +6,31 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use rayon::ThreadPoolBuilder;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use super::{Exit, Global};
 use crate::coords::{self, Coordinate, Coordinates, Format};
 use crate::error::Error;
 use crate::micrograph;
 
+/// Files that are written at the same time.
+const WRITERS: usize = 8;
+
 /// Converts coordinates between formats, with explicit scale, flip and box size
 ///
-/// Writes one file a micrograph into OUT; tables of all micrographs when OUT ends in .csv, .txt
-/// (Topaz) or .star (with base names, as cryoSPARC imports particles).
+/// Writes one file a micrograph into the folder OUT, or one table of all micrographs when OUT is a
+/// file of a format that has such tables (STAR: with base names, as cryoSPARC imports particles).
 #[derive(Debug, Args)]
 pub(super) struct ConvertArgs {
     /// Coordinates: files or folders of any format
     #[arg(required = true, value_name = "PATH")]
     input: Vec<PathBuf>,
-    /// Format to write: star, csv, box, json, cbox or topaz
-    #[arg(long, value_name = "FORMAT")]
+    /// Format to write
+    #[arg(long, value_name = "FORMAT", value_parser = formats())]
     to: Format,
-    /// Folder, or a .csv, .txt or .star file for one table
+    /// Folder, or a file for one table, of the format's own extension
     #[arg(long, value_name = "DIR|FILE")]
     out: PathBuf,
     /// Multiply coordinates by this, after the flip
@@ -39,9 +45,22 @@ pub(super) struct ConvertArgs {
     /// The micrographs, which tell the heights for --flip-y
     #[arg(long, num_args = 1.., value_name = "PATH", conflicts_with = "height")]
     micrographs: Vec<PathBuf>,
-    /// Side of the boxes to write, an even number of px (box and cbox)
+    /// Side of the boxes to write, an even number of px, for formats that store boxes
     #[arg(long, value_name = "PX")]
     box_size: Option<u32>,
+}
+
+/// The formats by name, with a line of help each.
+fn formats() -> impl TypedValueParser<Value = Format> {
+    let value = |format: Format| {
+        let table = if format.holds_many() { "; one table can hold many micrographs" } else { "" };
+        PossibleValue::new(format.name()).help(format!(
+            "{} (.{}){table}",
+            format.title(),
+            format.extension()
+        ))
+    };
+    PossibleValuesParser::new(Format::all().map(value)).try_map(|name| name.parse::<Format>())
 }
 
 pub(super) fn run(args: &ConvertArgs, _global: &Global) -> Result<Exit> {
@@ -57,24 +76,33 @@ pub(super) fn run(args: &ConvertArgs, _global: &Global) -> Result<Exit> {
         let Coordinate { x_mic_px, y_mic_px, .. } = point;
         (*x_mic_px, *y_mic_px) = (*x_mic_px * args.scale, *y_mic_px * args.scale);
     }
+    if !all.iter().flat_map(|own| &own.points).all(coords::is_position) {
+        return Err(Error::setting(
+            "--scale",
+            format!("{} moves coordinates to where no micrograph can be", args.scale),
+            "2 doubles coordinates",
+        )
+        .into());
+    }
     let format = args.to;
-    match coords::Format::of_name(&args.out) {
-        Some(Format::Csv) if format == Format::Csv => coords::csv::write(&args.out, &all)?,
-        Some(Format::Topaz) if format == Format::Topaz => coords::topaz::write(&args.out, &all)?,
-        Some(Format::Star) if format == Format::Star && all.len() > 1 => {
-            coords::star::write_particles(&args.out, &all)?;
-        }
-        Some(named) => match all.as_slice() {
-            [only] if named == format => coords::write_one(format, &args.out, only, args.box_size)?,
-            _ => {
-                return Err(Error::setting(
-                    "--out",
-                    format!("{} cannot hold this", args.out.display()),
-                    "name a folder: this format has one file a micrograph",
-                )
-                .into());
-            }
+    match Format::of_name(&args.out) {
+        Some(named) if named == format => match all.as_slice() {
+            [only] => format.write_one(&args.out, only, args.box_size)?,
+            many => format.write_many(&args.out, many)?,
         },
+        Some(named) => {
+            return Err(Error::setting(
+                "--out",
+                format!(
+                    "{} is a file of {}, and --to asks for {}",
+                    args.out.display(),
+                    named.title(),
+                    format.title()
+                ),
+                format!("name a folder, or a .{} file", format.extension()),
+            )
+            .into());
+        }
         None => write_each(args, &all)?,
     }
     let points: usize = all.iter().map(|own| own.points.len()).sum();
@@ -103,9 +131,11 @@ fn write_each(args: &ConvertArgs, all: &[Coordinates]) -> Result<()> {
             .into());
         }
     }
-    for (path, own) in files {
-        coords::write_one(args.to, &path, own, args.box_size)?;
-    }
+    // Each file waits for the disk; many at once wait together.
+    let writers = ThreadPoolBuilder::new().num_threads(WRITERS).build()?;
+    let files: Vec<(PathBuf, &Coordinates)> = files.into_iter().collect();
+    let write = |(path, own): &(PathBuf, &Coordinates)| args.to.write_one(path, own, args.box_size);
+    writers.install(|| files.par_iter().try_for_each(write))?;
     Ok(())
 }
 

@@ -9,14 +9,16 @@ use clap::Args;
 use super::{Exit, Global};
 use crate::coords;
 use crate::error::Error;
-use crate::eval::{Evaluation, Scores};
+use crate::eval::{Evaluation, FEWEST_FOR_INTERVAL, Scores};
 use crate::micrograph;
-use crate::pipeline::evaluation::Joined;
+use crate::pipeline::evaluation::{Joined, WithMissed};
 
 /// Judges picks against known particles: precision, recall, F1, average precision
 ///
 /// A pick matches a particle at most one radius away, one-to-one, nearest pairs first, each
 /// micrograph by itself. Reads every coordinate format, so it judges any picker's output.
+/// Micrographs with known particles and without picks are named and left out; a second set of
+/// figures counts them as missed.
 #[derive(Debug, Args)]
 pub(super) struct EvaluateArgs {
     /// Picks: files or folders of any format
@@ -44,6 +46,14 @@ pub(super) struct EvaluateArgs {
 }
 
 pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
+    if args.threshold.is_some_and(|threshold| !threshold.is_finite()) {
+        return Err(Error::setting(
+            "--threshold",
+            "not a finite number",
+            "give a score, such as 0.5",
+        )
+        .into());
+    }
     if !(args.particle_radius > 0.0 && args.particle_radius.is_finite()) {
         return Err(Error::setting(
             "--particle-radius",
@@ -105,23 +115,56 @@ pub(super) fn print_table(
     }
     print_scores(out, "micro", &evaluation.micro)?;
     writeln!(out, "average precision: {:.3}", evaluation.average_precision)?;
-    let (low, high) = evaluation.f1_interval;
-    writeln!(out, "95% interval of F1 over micrographs: {low:.3} to {high:.3}")?;
+    match evaluation.f1_interval {
+        Some((low, high)) => {
+            writeln!(out, "95% interval of F1 over micrographs: {low:.3} to {high:.3}")?;
+        }
+        None => writeln!(
+            out,
+            "95% interval of F1 over micrographs: none, it needs at least {FEWEST_FOR_INTERVAL}"
+        )?,
+    }
     let oracle = &evaluation.oracle;
+    let threshold =
+        oracle.threshold.map_or_else(|| "all picks".to_string(), |least| format!("{least:.3}"));
     writeln!(
         out,
-        "oracle (the threshold best for these very micrographs, {:.3}): f1={:.3}",
-        oracle.threshold, oracle.macro_.f1
+        "oracle (the threshold best for these very micrographs, {threshold}): f1={:.3}",
+        oracle.macro_.f1
     )?;
+    let left_out = joined.with_missed(evaluation);
+    let unpicked = if left_out.is_some() {
+        "left out, since they have no picks"
+    } else {
+        "without picks, counted as missed"
+    };
     for (names, what) in [
-        (&joined.truth_without_picks, "micrographs without a file of picks"),
         (&joined.picks_without_truth, "picks of micrographs that are not judged"),
+        (&joined.micrographs_without_truth, "not judged, since they have no known particles"),
+        (&joined.truth_without_picks, unpicked),
     ] {
-        if !names.is_empty() {
-            eprintln!("{what}: {}", names.join(", "));
-        }
+        print_names(out, what, names)?;
+    }
+    if let Some(WithMissed { micrographs, overall }) = left_out {
+        writeln!(out, "if those without picks count as missed, over {micrographs} micrographs:")?;
+        print_scores(out, "  micro", &overall.micro)?;
+        print_scores(out, "  macro", &overall.macro_)?;
     }
     print_scores(out, "macro", &evaluation.macro_)
+}
+
+/// The first names of a list that may be very long; the JSON object has them all.
+fn print_names(out: &mut impl Write, what: &str, names: &[String]) -> io::Result<()> {
+    const MOST: usize = 20;
+    if names.is_empty() {
+        return Ok(());
+    }
+    let rest = match names.len().saturating_sub(MOST) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let first: Vec<&str> = names.iter().take(MOST).map(String::as_str).collect();
+    writeln!(out, "{what} ({}): {}{rest}", names.len(), first.join(", "))
 }
 
 fn print_scores(out: &mut impl Write, label: &str, scores: &Scores) -> io::Result<()> {

@@ -7,11 +7,41 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::{Content, Coordinate, Coordinates, micrograph_of, number, score};
+use super::format::{Content, CoordinateFormat, TableWriter};
+use super::{Coordinate, Coordinates, micrograph_of, number, score};
 use crate::error::{Error, Result};
 use crate::publish::publish;
 
-pub(super) fn read(path: &Path) -> Result<Content> {
+/// Comma-separated values with a header.
+pub(super) struct Csv;
+
+impl CoordinateFormat for Csv {
+    fn name(&self) -> &'static str {
+        "csv"
+    }
+
+    fn title(&self) -> &'static str {
+        "CSV"
+    }
+
+    fn extensions(&self) -> &'static [&'static str] {
+        &["csv"]
+    }
+
+    fn read(&self, path: &Path) -> Result<Content> {
+        read(path)
+    }
+
+    fn write(&self, path: &Path, own: &Coordinates, _box_size_px: Option<u32>) -> Result<()> {
+        write(path, std::slice::from_ref(own))
+    }
+
+    fn table_writer(&self) -> Option<TableWriter> {
+        Some(write)
+    }
+}
+
+fn read(path: &Path) -> Result<Content> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes.as_slice());
     let broken = |error: &csv::Error| {

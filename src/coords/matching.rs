@@ -1,7 +1,6 @@
 //! Matching: coordinates ⇄ micrographs, by path, then by stem.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use super::{Coordinate, Coordinates};
 use crate::error::{Error, Result};
@@ -18,18 +17,77 @@ pub struct Matched {
     pub coordinates_without: Vec<String>,
 }
 
-/// Folders and stem of a name, from the end: what two spellings of one micrograph share.
-fn parts(name: &str) -> Vec<String> {
-    let path = Path::new(name);
-    let mut parts: Vec<String> = path
-        .components()
-        .rev()
-        .map(|part| part.as_os_str().to_string_lossy().into_owned())
-        .collect();
-    if let Some(first) = parts.first_mut() {
-        *first = base_stem(name);
+/// The parts of a name from the end, the extension left out, each closed by a slash: `a/two/M/` for
+/// `M/two/a.mrc`. What two spellings of one micrograph share is a prefix of whole parts, so sorted
+/// keys are searched instead of compared one by one.
+fn key(name: &str) -> String {
+    let mut key = base_stem(name) + "/";
+    for part in Path::new(name).components().rev().skip(1) {
+        if part != Component::RootDir {
+            key += &part.as_os_str().to_string_lossy();
+        }
+        key.push('/');
     }
-    parts
+    key
+}
+
+/// Bytes of the whole parts that two keys share.
+fn shared(a: &str, b: &str) -> usize {
+    let same = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
+    a.as_bytes()[..same].iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1)
+}
+
+/// Names of micrographs, to be asked whether another name can mean one of them.
+pub(super) struct Names(Vec<String>);
+
+impl Names {
+    pub(super) fn of<'a>(names: impl Iterator<Item = &'a str>) -> Names {
+        let mut keys: Vec<String> = names.map(key).collect();
+        keys.sort_unstable();
+        Names(keys)
+    }
+
+    /// Whether a name can mean one of these: what both say of its folders agrees.
+    pub(super) fn may_hold(&self, name: &str) -> bool {
+        let key = key(name);
+        let at = self.0.partition_point(|own| *own < key);
+        let with_more_folders = self.0.get(at).is_some_and(|own| own.starts_with(&key));
+        let known = |part: &str| self.0.binary_search_by(|own| own.as_str().cmp(part)).is_ok();
+        with_more_folders || key.match_indices('/').any(|(slash, _)| known(&key[..=slash]))
+    }
+}
+
+/// The spellings of micrographs in the order of their keys, each with the index of its micrograph.
+struct Spellings(Vec<(String, usize)>);
+
+impl Spellings {
+    fn of(sources: &[Source]) -> Spellings {
+        let mut keys = Vec::with_capacity(sources.len());
+        for (index, source) in sources.iter().enumerate() {
+            let (name, path) = (key(&source.name), key(&source.path.to_string_lossy()));
+            if path != name && shared(&path, &name) > 0 {
+                keys.push((path, index));
+            }
+            keys.push((name, index));
+        }
+        keys.sort_unstable();
+        Spellings(keys)
+    }
+
+    /// Those that share the most parts with a name, at least the stem.
+    fn nearest(&self, name: &str) -> &[(String, usize)] {
+        let key = key(name);
+        let at = self.0.partition_point(|(own, _)| *own < key);
+        let beside = self.0[at.saturating_sub(1)..].iter().take(2);
+        let most = beside.map(|(own, _)| shared(own, &key)).max().unwrap_or(0);
+        if most == 0 {
+            return &[];
+        }
+        let common = &key[..most];
+        let from = self.0.partition_point(|(own, _)| own.as_str() < common);
+        let count = self.0[from..].partition_point(|(own, _)| own.starts_with(common));
+        &self.0[from..from + count]
+    }
 }
 
 /// The file name without folders and without the extension of a micrograph.
@@ -41,16 +99,6 @@ pub(super) fn base_stem(name: &str) -> String {
     let cut =
         EXTENSIONS.iter().filter(|extension| lower.ends_with(*extension)).map(|e| e.len()).max();
     base[..base.len() - cut.unwrap_or(0)].to_string()
-}
-
-/// Whether two spellings can mean one micrograph: what both say of its folders agrees.
-pub(super) fn may_be_same(a: &str, b: &str) -> bool {
-    let (a, b) = (parts(a), parts(b));
-    shared(&a, &b) == a.len().min(b.len())
-}
-
-fn shared(a: &[String], b: &[String]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 /// Where files of a micrograph stand below a folder: as RELION looks for them, without `Job/jobNNN/`
@@ -65,32 +113,22 @@ pub fn stem_of(name: &str) -> String {
 ///
 /// Where two micrographs agree equally far (equal names in two folders), nothing is guessed.
 pub fn owners(sources: &[Source], coordinates: &[Coordinates]) -> Result<Vec<Option<usize>>> {
-    let mut by_stem: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (index, source) in sources.iter().enumerate() {
-        by_stem.entry(base_stem(&source.name)).or_default().push(index);
-    }
+    let spellings = Spellings::of(sources);
     let owner = |own: &Coordinates| {
-        let name = parts(&own.micrograph);
-        let agreement = |source: &Source| {
-            let spellings = [&source.name, &source.path.to_string_lossy().into_owned()];
-            spellings.map(|spelling| shared(&name, &parts(spelling))).into_iter().max().unwrap_or(0)
-        };
-        let candidates = by_stem.get(&base_stem(&own.micrograph)).map_or(&[][..], Vec::as_slice);
-        let agreements: Vec<(usize, usize)> =
-            candidates.iter().map(|&index| (agreement(&sources[index]), index)).collect();
-        let Some(&(best, owner)) = agreements.iter().max_by_key(|(agreement, _)| *agreement) else {
+        let nearest = spellings.nearest(&own.micrograph).iter().map(|(_, index)| *index);
+        let Some((first, last)) = nearest.clone().min().zip(nearest.max()) else {
             return Ok(None);
         };
-        match agreements.iter().find(|(agreement, index)| *agreement == best && *index != owner) {
-            None => Ok(Some(owner)),
-            Some(&(_, other)) => Err(Error::missing(
-                format!(
-                    "coordinates of `{}` could belong to {} or to {}",
-                    own.micrograph, sources[other].name, sources[owner].name
-                ),
-                "name the micrograph with its folder in the coordinate file, or keep the same tree for both",
-            )),
+        if first == last {
+            return Ok(Some(first));
         }
+        Err(Error::missing(
+            format!(
+                "coordinates of `{}` could belong to {} or to {}",
+                own.micrograph, sources[first].name, sources[last].name
+            ),
+            "name the micrograph with its folder in the coordinate file, or keep the same tree for both",
+        ))
     };
     coordinates.iter().map(owner).collect()
 }
@@ -123,6 +161,8 @@ pub fn match_to(sources: &[Source], coordinates: Vec<Coordinates>) -> Result<Mat
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn sources(names: &[&str]) -> Vec<Source> {
@@ -166,5 +206,55 @@ mod tests {
     #[test]
     fn two_claims_on_one_micrograph_are_refused() {
         assert!(match_to(&sources(&["a.mrc"]), named(&["a", "x/a.mrc"])).is_err());
+    }
+
+    /// The definition: folders and stem from the end, compared one by one.
+    fn parts(name: &str) -> Vec<String> {
+        let mut parts: Vec<String> = Path::new(name)
+            .components()
+            .rev()
+            .map(|part| part.as_os_str().to_string_lossy().into_owned())
+            .collect();
+        if let Some(first) = parts.first_mut() {
+            *first = base_stem(name);
+        }
+        parts
+    }
+
+    fn agreement(a: &str, b: &str) -> usize {
+        parts(a).iter().zip(parts(b)).take_while(|(a, b)| *a == b).count()
+    }
+
+    fn owners_by_definition(sources: &[Source], name: &str) -> Vec<usize> {
+        let of =
+            |s: &Source| agreement(name, &s.name).max(agreement(name, s.path.to_str().unwrap()));
+        let best = sources.iter().map(of).max().filter(|best| *best > 0);
+        (0..sources.len()).filter(|&index| Some(of(&sources[index])) == best).collect()
+    }
+
+    const NAME: &str = "(/|\\.\\./)?([ab]{1,2}/){0,3}[ab/]?[ab](\\.mrc|\\.tif|\\.b)?";
+
+    proptest! {
+        #[test]
+        fn sorted_keys_find_what_comparing_every_pair_finds(
+            micrographs in prop::collection::vec((NAME, prop::option::of("(/|x/)")), 0..9),
+            names in prop::collection::vec(NAME, 0..9),
+        ) {
+            let mut known = sources(&micrographs.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>());
+            for (source, (name, above)) in known.iter_mut().zip(&micrographs) {
+                source.path = format!("{}{name}", above.as_deref().unwrap_or_default()).into();
+            }
+            let held = Names::of(micrographs.iter().map(|(name, _)| name.as_str()));
+            for name in &names {
+                let expected = owners_by_definition(&known, name);
+                match owners(&known, &named(&[name])) {
+                    Ok(found) => prop_assert_eq!(Vec::from_iter(found[0]), expected, "{}", name),
+                    Err(_) => prop_assert!(expected.len() > 1, "{}", name),
+                }
+                let least = |other: &str| parts(name).len().min(parts(other).len());
+                let may = micrographs.iter().any(|(n, _)| agreement(name, n) == least(n));
+                prop_assert_eq!(held.may_hold(name), may, "{}", name);
+            }
+        }
     }
 }

@@ -3,20 +3,27 @@
 //! Everything inside this program is in micrograph px, x = column, y = file row, the index of a
 //! pixel being its centre. Formats that store box corners are converted on reading and writing.
 
-pub mod boxes;
+mod boxes;
+mod cbox;
 pub mod csv;
+mod format;
+mod json;
 pub mod matching;
+pub mod nearest;
 pub mod star;
 pub mod topaz;
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::star::shorten;
 
+pub use format::Format;
 pub use matching::{Matched, match_to};
+
+use format::{Content, supported};
 
 /// One particle or pick.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -38,77 +45,6 @@ pub struct Coordinates {
     pub points: Vec<Coordinate>,
 }
 
-/// A file format for coordinates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// RELION STAR.
-    Star,
-    /// Comma-separated values with a header.
-    Csv,
-    /// EMAN `.box`: x, y, width, height of each box, from its corner.
-    Box,
-    /// EMAN2 JSON.
-    Json,
-    /// crYOLO `.cbox`.
-    Cbox,
-    /// Topaz text.
-    Topaz,
-}
-
-/// What a file holds.
-#[derive(Debug)]
-struct Content {
-    coordinates: Vec<Coordinates>,
-    /// Whether the file itself names the micrographs.
-    named: bool,
-}
-
-const SUPPORTED: &str =
-    "coordinates are read from STAR, CSV, EMAN box and JSON, crYOLO cbox and Topaz text";
-
-impl Format {
-    /// The format of a file, by its extension.
-    pub fn of_name(path: &Path) -> Option<Format> {
-        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
-            "star" => Some(Format::Star),
-            "csv" => Some(Format::Csv),
-            "box" => Some(Format::Box),
-            "json" => Some(Format::Json),
-            "cbox" => Some(Format::Cbox),
-            "txt" | "tsv" => Some(Format::Topaz),
-            _ => None,
-        }
-    }
-
-    /// The extension it is written with.
-    pub fn extension(self) -> &'static str {
-        match self {
-            Format::Star => "star",
-            Format::Csv => "csv",
-            Format::Box => "box",
-            Format::Json => "json",
-            Format::Cbox => "cbox",
-            Format::Topaz => "txt",
-        }
-    }
-}
-
-impl FromStr for Format {
-    type Err = String;
-
-    fn from_str(name: &str) -> std::result::Result<Format, String> {
-        match name {
-            "star" => Ok(Format::Star),
-            "csv" => Ok(Format::Csv),
-            "box" => Ok(Format::Box),
-            "json" => Ok(Format::Json),
-            "cbox" => Ok(Format::Cbox),
-            "topaz" => Ok(Format::Topaz),
-            _ => Err("use star, csv, box, json, cbox or topaz".into()),
-        }
-    }
-}
-
 /// Reads one file of any format; a file for one micrograph is named after it.
 pub fn read(path: &Path) -> Result<Vec<Coordinates>> {
     read_content(path).map(|content| content.coordinates)
@@ -116,26 +52,9 @@ pub fn read(path: &Path) -> Result<Vec<Coordinates>> {
 
 fn read_content(path: &Path) -> Result<Content> {
     std::fs::metadata(path).map_err(Error::io("read", path))?;
-    if let Some(suffix) = star::suffix_of(path) {
-        return star::read_suffixed(path, suffix);
-    }
     let format = Format::of_name(path)
-        .ok_or_else(|| Error::unusable(path, "not a coordinate file by its name", SUPPORTED))?;
-    match format {
-        Format::Star => star::read(path),
-        Format::Csv => csv::read(path),
-        Format::Box => boxes::read_box(path).map(|points| Content::of_one(path, points)),
-        Format::Json => boxes::read_json(path).map(|points| Content::of_one(path, points)),
-        Format::Cbox => boxes::read_cbox(path).map(|points| Content::of_one(path, points)),
-        Format::Topaz => topaz::read(path).map(|coordinates| Content { coordinates, named: true }),
-    }
-}
-
-impl Content {
-    fn of_one(path: &Path, points: Vec<Coordinate>) -> Content {
-        let micrograph = micrograph_of(path).to_string_lossy().into_owned();
-        Content { coordinates: vec![Coordinates { micrograph, points }], named: false }
-    }
+        .ok_or_else(|| Error::unusable(path, "not a coordinate file by its name", supported()))?;
+    format.read(path)
 }
 
 /// Reads files and folders (with sub-folders).
@@ -163,7 +82,7 @@ pub fn read_all(paths: &[PathBuf]) -> Result<Vec<Coordinates>> {
                 "no coordinates in {}",
                 paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
             ),
-            SUPPORTED,
+            supported(),
         ));
     }
     Ok(all)
@@ -177,7 +96,7 @@ fn globbed(pattern: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn read_folder(folder: &Path) -> Result<Vec<Coordinates>> {
-    let (mut own, mut tables) = (Vec::new(), Vec::new());
+    let (mut own, mut tables) = (Vec::<Coordinates>::new(), Vec::new());
     // All peaks of a run down to the floor are no picks.
     let all_peaks =
         |entry: &walkdir::DirEntry| entry.depth() > 0 && entry.file_name() == "picks.all";
@@ -191,14 +110,13 @@ fn read_folder(folder: &Path) -> Result<Vec<Coordinates>> {
         let name = entry.file_name().to_string_lossy();
         let skipped =
             name.starts_with('.') || name.contains(".part.") || name.starts_with("coords_suffix_");
-        if !entry.file_type().is_file()
-            || skipped
-            || Format::of_name(path).is_none()
-            || star::is_list(path)
-        {
+        if !entry.file_type().is_file() || skipped {
             continue;
         }
-        let mut content = match read_content(path) {
+        let Some(format) = Format::of_name(path).filter(|format| !format.is_list(path)) else {
+            continue;
+        };
+        let mut content = match format.read(path) {
             // Job folders hold other tables and logs; a damaged coordinate file is another matter.
             Err(Error::Unusable { what, .. }) => {
                 tracing::debug!("{} is passed over: {what}", path.display());
@@ -217,11 +135,8 @@ fn read_folder(folder: &Path) -> Result<Vec<Coordinates>> {
         }
         own.extend(content.coordinates);
     }
-    let has_own = |c: &Coordinates| {
-        own.iter().any(|o: &Coordinates| matching::may_be_same(&o.micrograph, &c.micrograph))
-    };
-    let others: Vec<Coordinates> = tables.into_iter().filter(|c| !has_own(c)).collect();
-    own.extend(others);
+    let names = matching::Names::of(own.iter().map(|own| own.micrograph.as_str()));
+    own.extend(tables.into_iter().filter(|other| !names.may_hold(&other.micrograph)));
     Ok(own)
 }
 
@@ -234,16 +149,27 @@ fn micrograph_of(path: &Path) -> PathBuf {
     PathBuf::from(bare.filter(|bare| !bare.is_empty()).unwrap_or(&stem))
 }
 
+/// Coordinates beyond this are damage: no micrograph has so many px, and arithmetic on them could
+/// overflow.
+pub const FARTHEST_PX: f64 = 1e9;
+
+/// Whether a position can lie in, or near, a micrograph.
+pub fn is_position(point: &Coordinate) -> bool {
+    // Not a number is not smaller.
+    point.x_mic_px.abs() <= FARTHEST_PX && point.y_mic_px.abs() <= FARTHEST_PX
+}
+
 /// A number of a coordinate file; the error names file and line.
 fn number(path: &Path, line: usize, text: &str) -> Result<f64> {
-    text.trim().parse::<f64>().ok().filter(|value| value.is_finite()).ok_or_else(|| {
-        Error::malformed(
-            path,
-            line,
-            format!("`{text}` is not a number"),
-            "correct or remove the line",
-        )
-    })
+    let malformed = |what: &str| {
+        let what = format!("`{}` {what}", shorten(text.trim()));
+        Error::malformed(path, line, what, "correct or remove the line")
+    };
+    match text.trim().parse::<f64>() {
+        Ok(value) if value.abs() <= FARTHEST_PX => Ok(value),
+        Ok(value) if value.is_finite() => Err(malformed("is not a position: it is too large")),
+        _ => Err(malformed("is not a number")),
+    }
 }
 
 /// A score, where the text is one; pickers write dummies of -999 for "none".
@@ -254,34 +180,6 @@ fn score(text: &str) -> Option<f32> {
 /// Whole px, as every format with integers is written: RELION cuts off fractions.
 fn whole(value: f64) -> i64 {
     value.round() as i64
-}
-
-/// Writes the coordinates of one micrograph, in a format that has one file a micrograph.
-///
-/// `box_size_px` is the side of the boxes, for formats that store them.
-pub fn write_one(
-    format: Format,
-    path: &Path,
-    coordinates: &Coordinates,
-    box_size_px: Option<u32>,
-) -> Result<()> {
-    let boxed = || {
-        box_size_px.ok_or_else(|| {
-            Error::missing(
-                "this format stores boxes, but no box size is given",
-                "add --box-size PX (even)",
-            )
-        })
-    };
-    let points = &coordinates.points;
-    match format {
-        Format::Star => star::write(path, points),
-        Format::Csv => csv::write(path, std::slice::from_ref(coordinates)),
-        Format::Box => boxes::write_box(path, points, boxed()?),
-        Format::Json => boxes::write_json(path, points),
-        Format::Cbox => boxes::write_cbox(path, points, boxed()?),
-        Format::Topaz => topaz::write(path, std::slice::from_ref(coordinates)),
-    }
 }
 
 #[cfg(test)]
@@ -333,12 +231,10 @@ mod tests {
             points: vec![at(100.999, 59.6, 0.5), at(300.2, 200.0, 0.9)],
         };
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("data-fixtures");
-        for format in
-            [Format::Star, Format::Csv, Format::Box, Format::Json, Format::Cbox, Format::Topaz]
-        {
+        for format in Format::all() {
             let name = format!("m.{}", format.extension());
             let path = dir.path().join(&name);
-            write_one(format, &path, &own, Some(64)).unwrap();
+            format.write_one(&path, &own, Some(64)).unwrap();
             let written = std::fs::read_to_string(&path).unwrap();
             let golden = std::fs::read_to_string(fixtures.join(&name)).unwrap();
             assert_eq!(written, golden, "{name}");
@@ -370,6 +266,56 @@ mod tests {
         }
     }
 
+    #[test]
+    fn positions_that_no_micrograph_has_are_refused_in_every_format() {
+        let dir = folder();
+        for (name, text) in [
+            ("m.star", "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\nHUGE 1\n"),
+            ("m.csv", "micrograph,x,y\nm,1,HUGE\n"),
+            ("m.box", "HUGE 1 10 10\n"),
+            ("w.box", "1 1 10 HUGE\n"),
+            ("m.json", "{\"boxes\": [[1, HUGE, \"manual\"]]}"),
+            ("m.cbox", "1 HUGE 10 10 0.5\n"),
+            (
+                "n.cbox",
+                "data_cryolo\nloop_\n_CoordinateX\n_CoordinateY\n_Width\n_Height\n1 1 HUGE 1\n",
+            ),
+            ("m.txt", "image_name\tx_coord\ty_coord\nm\t1\tHUGE\n"),
+        ] {
+            let path = dir.path().join(name);
+            for huge in ["1e300", "-1.7e308", "-2e9", "9223372036854775807"] {
+                std::fs::write(&path, text.replace("HUGE", huge)).unwrap();
+                let error = read(&path).unwrap_err();
+                assert!(error.to_string().contains(name), "{error}");
+                assert!(error.hint().is_some());
+            }
+            std::fs::write(&path, text.replace("HUGE", "1e5")).unwrap();
+            read(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_format_writes_positions_of_any_size_without_a_panic() {
+        let dir = folder();
+        for value in [f64::MAX, f64::MIN, 1e300, f64::INFINITY, f64::NAN, -9.3e18, 9.3e18] {
+            let point = Coordinate { x_mic_px: value, y_mic_px: -value, score: Some(f32::NAN) };
+            let own = Coordinates { micrograph: "m".into(), points: vec![point] };
+            for format in Format::all() {
+                let _ = format.write_one(&dir.path().join("m"), &own, Some(u32::MAX - 1));
+                let _ = format.write_many(&dir.path().join("m"), std::slice::from_ref(&own));
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_of_any_length_is_cut_short_in_messages() {
+        let dir = folder();
+        let path = dir.path().join("m.csv");
+        std::fs::write(&path, format!("x,y\n1,\u{1b}[31m{}\n", "z".repeat(100_000))).unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        assert!(error.contains("line 2") && error.len() < 300 && !error.contains('\u{1b}'));
+    }
+
     fn any_points() -> impl Strategy<Value = Vec<Coordinate>> {
         prop::collection::vec((0..5000i32, 0..5000i32, 0..=1000u16), 0..20).prop_map(|points| {
             let mut points: Vec<Coordinate> = points
@@ -391,16 +337,17 @@ mod tests {
         #[test]
         fn what_is_written_is_read_back(points in any_points()) {
             let dir = folder();
-            for format in [Format::Star, Format::Csv, Format::Box, Format::Json, Format::Cbox, Format::Topaz] {
+            for format in Format::all() {
                 let path = dir.path().join("m").with_extension(format.extension());
                 let written = Coordinates { micrograph: "m".into(), points: points.clone() };
-                write_one(format, &path, &written, Some(64)).unwrap();
+                format.write_one(&path, &written, Some(64)).unwrap();
                 let read = read(&path).unwrap();
                 let found: Vec<Coordinate> = read.iter().flat_map(|c| c.points.clone()).collect();
                 prop_assert_eq!(found.len(), points.len(), "{:?}", format);
                 for (a, b) in found.iter().zip(&points) {
                     prop_assert_eq!((a.x_mic_px, a.y_mic_px), (b.x_mic_px, b.y_mic_px), "{:?}", format);
-                    if format != Format::Json {
+                    // EMAN2 JSON has no scores.
+                    if format.name() != "json" {
                         prop_assert!((a.score.unwrap() - b.score.unwrap()).abs() < 1e-5, "{:?}", format);
                     }
                 }
@@ -410,8 +357,8 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let dir = folder();
-            for extension in ["star", "csv", "box", "json", "cbox", "txt"] {
-                let path = dir.path().join("m").with_extension(extension);
+            for format in Format::all() {
+                let path = dir.path().join("m").with_extension(format.extension());
                 std::fs::write(&path, &bytes).unwrap();
                 let _ = read(&path);
             }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Content, Coordinate, Coordinates, micrograph_of, number, score, whole};
+use super::format::{Content, CoordinateFormat, TableWriter};
+use super::{Coordinate, Coordinates, micrograph_of, number, score, whole};
 use crate::error::{Error, Result};
 use crate::publish::publish_text;
 use crate::star::{self, Block, quoted, table};
@@ -17,8 +18,49 @@ const LABELS: [&str; 5] = [
 ];
 const LIST_BLOCK: &str = "coordinate_files";
 
+/// RELION STAR.
+pub(super) struct Star;
+
+impl CoordinateFormat for Star {
+    fn name(&self) -> &'static str {
+        "star"
+    }
+
+    fn title(&self) -> &'static str {
+        "RELION STAR"
+    }
+
+    fn extensions(&self) -> &'static [&'static str] {
+        &["star"]
+    }
+
+    fn claims(&self, path: &Path) -> bool {
+        suffix_of(path).is_some()
+            || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("star"))
+    }
+
+    fn is_list(&self, path: &Path) -> bool {
+        is_list(path)
+    }
+
+    fn read(&self, path: &Path) -> Result<Content> {
+        match suffix_of(path) {
+            Some(suffix) => read_suffixed(path, suffix),
+            None => read(path),
+        }
+    }
+
+    fn write(&self, path: &Path, own: &Coordinates, _box_size_px: Option<u32>) -> Result<()> {
+        write(path, &own.points)
+    }
+
+    fn table_writer(&self) -> Option<TableWriter> {
+        Some(write_particles)
+    }
+}
+
 /// Reads picks of one micrograph, a particle table of many, or a list of coordinate files.
-pub(super) fn read(path: &Path) -> Result<Content> {
+fn read(path: &Path) -> Result<Content> {
     let blocks = star::read(path)?;
     if let Some(list) = blocks.iter().find(|block| block.name == LIST_BLOCK) {
         return read_listed(path, list);
@@ -93,7 +135,7 @@ fn read_listed(list: &Path, block: &Block) -> Result<Content> {
     let mut coordinates = Vec::new();
     for row in &block.rows {
         let path = locate(list, Path::new(&row.values[file]));
-        if is_list(&path) {
+        if is_list(&path) || suffix_of(&path).is_some() {
             return Err(Error::malformed(
                 list,
                 row.line,
@@ -122,7 +164,7 @@ fn locate(list: &Path, listed: &Path) -> PathBuf {
 
 /// Follows the marker of RELION 3.1, `coords_suffix_NAME.star`: every `*_NAME.star` below its
 /// folder (or whatever its extension is).
-pub(super) fn read_suffixed(marker: &Path, suffix: &str) -> Result<Content> {
+fn read_suffixed(marker: &Path, suffix: &str) -> Result<Content> {
     let folder = match marker.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
@@ -134,7 +176,8 @@ pub(super) fn read_suffixed(marker: &Path, suffix: &str) -> Result<Content> {
             Error::io("read", path)(e.into())
         })?;
         let name = entry.file_name().to_string_lossy();
-        let Some(stem) = name.strip_suffix(suffix).filter(|_| entry.path() != marker) else {
+        let is_marker = suffix_of(entry.path()).is_some();
+        let Some(stem) = name.strip_suffix(suffix).filter(|_| !is_marker) else {
             continue;
         };
         let tree = entry.path().strip_prefix(folder).ok().and_then(Path::parent);
@@ -147,12 +190,12 @@ pub(super) fn read_suffixed(marker: &Path, suffix: &str) -> Result<Content> {
 }
 
 /// The suffix that a marker's name tells: `_autopick.star` of `coords_suffix_autopick.star`.
-pub(super) fn suffix_of(path: &Path) -> Option<&str> {
+fn suffix_of(path: &Path) -> Option<&str> {
     path.file_name()?.to_str()?.strip_prefix("coords_suffix").filter(|s| s.starts_with('_'))
 }
 
 /// Whether a STAR file is a list of coordinate files.
-pub(super) fn is_list(path: &Path) -> bool {
+fn is_list(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "star")
         && std::fs::read_to_string(path)
             .is_ok_and(|text| text.lines().any(|line| line.trim() == format!("data_{LIST_BLOCK}")))
@@ -184,7 +227,10 @@ fn text(points: &[Coordinate]) -> String {
 ///
 /// `files` are micrographs, named exactly as in that list, with their coordinate files.
 pub fn write_lists(folder: &Path, files: &[(String, PathBuf)], micrographs: &Path) -> Result<()> {
-    let rows = files.iter().map(|(name, path)| vec![quoted(name), quoted(&path.to_string_lossy())]);
+    let row = |(name, path): &(String, PathBuf)| {
+        Ok(vec![quoted(name)?, quoted(&path.to_string_lossy())?])
+    };
+    let rows = files.iter().map(row).collect::<Result<Vec<_>>>()?;
     let list = table(LIST_BLOCK, &["rlnMicrographName", "rlnMicrographCoordinates"], rows);
     publish_text(&folder.join("autopick.star"), &list)?;
     let suffix = format!("{}\n", micrographs.display());
@@ -194,7 +240,7 @@ pub fn write_lists(folder: &Path, files: &[(String, PathBuf)], micrographs: &Pat
 /// Writes one table of all micrographs' particles, as cryoSPARC imports it.
 pub fn write_particles(path: &Path, all: &[Coordinates]) -> Result<()> {
     let rows = all.iter().map(|own| particles_rows(&own.micrograph, &own.points));
-    publish_text(path, &format!("{}{} \n", particles_head(), rows.collect::<String>()))
+    publish_text(path, &format!("{}{} \n", particles_head(), rows.collect::<Result<String>>()?))
 }
 
 /// The head of one table for all micrographs, as cryoSPARC imports it.
@@ -204,18 +250,21 @@ pub fn particles_head() -> String {
 }
 
 /// Rows of that table: base names, since cryoSPARC keeps micrographs under other folders.
-pub fn particles_rows(micrograph: &str, points: &[Coordinate]) -> String {
-    let base = Path::new(micrograph).file_name().unwrap_or_default().to_string_lossy();
+///
+/// # Errors
+/// `Setting` when STAR cannot hold the name ([`crate::star::can_be_written`]).
+pub fn particles_rows(micrograph: &str, points: &[Coordinate]) -> Result<String> {
+    let base = quoted(&Path::new(micrograph).file_name().unwrap_or_default().to_string_lossy())?;
     let row = |point: &Coordinate| {
         format!(
             "{} {:12.6} {:12.6} {:12.6} \n",
-            quoted(&base),
+            base,
             whole(point.x_mic_px) as f64,
             whole(point.y_mic_px) as f64,
             point.score.unwrap_or(0.0)
         )
     };
-    points.iter().map(row).collect()
+    Ok(points.iter().map(row).collect())
 }
 
 #[cfg(test)]
@@ -335,5 +384,25 @@ mod tests {
         std::fs::write(&path, "data_\nloop_\n_rlnCoordinateX #1\n_rlnCoordinateY #2\n1 2\nnan 4\n")
             .unwrap();
         assert!(super::super::read(&path).unwrap_err().to_string().contains("line 6"));
+    }
+
+    #[test]
+    fn lists_and_markers_that_lead_to_each_other_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let marker = dir.path().join("coords_suffix_autopick.star");
+        std::fs::write(&marker, "mics.star\n").unwrap();
+        let files = [("m.mrc".to_string(), marker.clone())];
+        write_lists(dir.path(), &files, Path::new("mics.star")).unwrap();
+        let list = dir.path().join("autopick.star");
+        assert!(super::super::read(&list).unwrap_err().to_string().contains("lists a list"));
+        std::fs::copy(&list, dir.path().join("m_autopick.star")).unwrap();
+        assert!(super::super::read(&marker).unwrap_err().to_string().contains("lists a list"));
+        std::fs::remove_file(dir.path().join("m_autopick.star")).unwrap();
+        // A marker in a folder below is no coordinate file of a micrograph.
+        write(&dir.path().join("S/m_autopick.star"), &[]).unwrap();
+        std::fs::write(dir.path().join("S/coords_suffix_autopick.star"), "mics.star\n").unwrap();
+        let names: Vec<String> =
+            super::super::read(&marker).unwrap().into_iter().map(|own| own.micrograph).collect();
+        assert_eq!(names, ["S/m"]);
     }
 }

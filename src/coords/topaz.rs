@@ -5,12 +5,42 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
+use super::format::{Content, CoordinateFormat, TableWriter};
 use super::matching::base_stem;
 use super::{Coordinate, Coordinates, number, score, whole};
 use crate::error::{Error, Result};
 use crate::publish::publish_text;
 
-pub(super) fn read(path: &Path) -> Result<Vec<Coordinates>> {
+/// Topaz text.
+pub(super) struct Topaz;
+
+impl CoordinateFormat for Topaz {
+    fn name(&self) -> &'static str {
+        "topaz"
+    }
+
+    fn title(&self) -> &'static str {
+        "Topaz text"
+    }
+
+    fn extensions(&self) -> &'static [&'static str] {
+        &["txt", "tsv"]
+    }
+
+    fn read(&self, path: &Path) -> Result<Content> {
+        Ok(Content { coordinates: read(path)?, named: true })
+    }
+
+    fn write(&self, path: &Path, own: &Coordinates, _box_size_px: Option<u32>) -> Result<()> {
+        write(path, std::slice::from_ref(own))
+    }
+
+    fn table_writer(&self) -> Option<TableWriter> {
+        Some(write)
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<Coordinates>> {
     let text = std::fs::read(path).map_err(Error::io("read", path))?;
     let text = String::from_utf8_lossy(&text);
     let mut lines = text

@@ -10,7 +10,7 @@ use super::manifest::{RunDir, Status};
 use super::picking;
 use crate::coords::{self, Coordinate, Coordinates};
 use crate::error::{Error, Result};
-use crate::eval::{self, Counts, Evaluation, Pair, Scores};
+use crate::eval::{self, Counts, Evaluation, Overall, Pair, Scores};
 use crate::micrograph::Source;
 use crate::model::Card;
 use crate::publish::publish_text;
@@ -27,8 +27,25 @@ pub struct Joined {
     pub truth: Vec<Vec<Coordinate>>,
     /// Micrographs with truth and without picks.
     pub truth_without_picks: Vec<String>,
+    /// How many particles each of those has, if they are left out; empty if they are judged.
+    pub left_out: Vec<usize>,
     /// Micrographs with picks and without truth.
     pub picks_without_truth: Vec<String>,
+    /// Named micrographs without truth, which cannot be judged.
+    pub micrographs_without_truth: Vec<String>,
+}
+
+/// Figures that count micrographs without picks as missed, beside those that leave them out.
+///
+/// A table of picks has no rows for a micrograph on which nothing was found, and none for one that
+/// was never picked; only whoever made it knows which.
+#[derive(Debug, Serialize)]
+pub struct WithMissed {
+    /// Micrographs, those without picks included.
+    pub micrographs: usize,
+    /// Their figures.
+    #[serde(flatten)]
+    pub overall: Overall,
 }
 
 /// What `summary.json` holds.
@@ -39,6 +56,8 @@ pub struct Summary<'a> {
     threshold: Option<f32>,
     truth_without_picks: &'a [String],
     picks_without_truth: &'a [String],
+    micrographs_without_truth: &'a [String],
+    counting_left_out_as_missed: Option<WithMissed>,
     #[serde(flatten)]
     evaluation: &'a Evaluation,
 }
@@ -64,6 +83,7 @@ impl Joined {
         let mut joined = Joined {
             truth_without_picks: picks.micrographs_without,
             picks_without_truth: picks.coordinates_without,
+            micrographs_without_truth: named.map_or(Vec::new(), |_| truth.micrographs_without),
             ..Joined::default()
         };
         let mut picked = picks.pairs.into_iter().peekable();
@@ -73,6 +93,8 @@ impl Joined {
             // Named micrographs are all judged; otherwise those that somebody picked.
             if own.is_some() || named.is_some() {
                 joined.push(source.name, own.unwrap_or_default(), particles);
+            } else {
+                joined.left_out.push(particles.len());
             }
         }
         if joined.names.is_empty() {
@@ -137,6 +159,16 @@ impl Joined {
         eval::evaluate(&pairs, particle_radius_px, threshold)
     }
 
+    /// The figures if micrographs that are left out for want of picks count as missed; none if
+    /// nothing is left out.
+    pub fn with_missed(&self, evaluation: &Evaluation) -> Option<WithMissed> {
+        let mut counts = evaluation.per_micrograph.clone();
+        let missed = |&particles: &usize| Counts { misses: particles, ..Counts::default() };
+        counts.extend(self.left_out.iter().map(missed));
+        (!self.left_out.is_empty())
+            .then(|| WithMissed { micrographs: counts.len(), overall: Overall::of(&counts) })
+    }
+
     /// The figures with all that is needed to understand them.
     pub fn summary<'a>(
         &'a self,
@@ -149,6 +181,8 @@ impl Joined {
             threshold,
             truth_without_picks: &self.truth_without_picks,
             picks_without_truth: &self.picks_without_truth,
+            micrographs_without_truth: &self.micrographs_without_truth,
+            counting_left_out_as_missed: self.with_missed(evaluation),
             evaluation,
         }
     }

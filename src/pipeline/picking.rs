@@ -416,7 +416,8 @@ impl Lists {
         publish(&folder.join("picked_particles.star"), |file| {
             file.write_all(coords::star::particles_head().as_bytes())?;
             for (name, stem) in &self.0 {
-                file.write_all(coords::star::particles_rows(name, &picks(stem)?).as_bytes())?;
+                let rows = coords::star::particles_rows(name, &picks(stem)?);
+                file.write_all(rows.map_err(std::io::Error::other)?.as_bytes())?;
             }
             file.write_all(b" \n")
         })?;

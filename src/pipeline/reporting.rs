@@ -326,12 +326,14 @@ fn evaluation_section(judged: Option<&evaluation::Stored>) -> Result<Section> {
         ]
     };
     let all = judged.micrographs.iter().zip(&evaluation.per_micrograph);
-    let (low, high) = evaluation.f1_interval;
+    let interval = evaluation
+        .f1_interval
+        .map_or(String::new(), |(low, high)| format!(" (95 % interval {low:.3} to {high:.3})"));
     Ok(Section {
         heading: "Against known particles".into(),
         text: format!(
             "{} that the model has not seen. A pick is a hit within one particle radius, \
-             one-to-one. Mean F1 {:.3} (95 % interval {low:.3} to {high:.3}); the dot is the \
+             one-to-one. Mean F1 {:.3}{interval}; the dot is the \
              threshold that is used; the best one for these very micrographs would give {:.3}.",
             how_many(judged.micrographs.len()),
             evaluation.macro_.f1,

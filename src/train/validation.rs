@@ -59,12 +59,12 @@ pub fn judge(network: &Inference, card: &Card, validation: &[Validation]) -> Res
         .collect();
     let labels = card.labels.completeness;
     let general = card.general_threshold;
-    let best = eval::best_threshold(&pairs, radius_mic_px, labels, general);
-    let eval::Scores { precision, recall, f1 } = best.macro_;
+    let (threshold, scores) = eval::best_threshold(&pairs, radius_mic_px, labels, general);
+    let eval::Scores { precision, recall, f1 } = scores;
     Ok(Judged {
-        threshold: best.threshold,
+        threshold,
         scores: ValidationScores { precision, recall, f1 },
-        criterion: best.macro_.criterion(labels),
+        criterion: scores.criterion(labels),
     })
 }
 

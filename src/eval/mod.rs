@@ -5,14 +5,16 @@
 //! micrograph and averaged (*macro*), and from the summed counts (*micro*). Labels of real data
 //! lack particles, so absolute precision is a lower bound: compare pickers on the same labels.
 
-use kdtree::KdTree;
-use kdtree::distance::squared_euclidean;
+mod matching;
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::coords::Coordinate;
 use crate::labels::Completeness;
+
+use matching::Near;
 
 /// Most points of a precision–recall curve.
 const CURVE_POINTS: usize = 200;
@@ -22,6 +24,9 @@ const SAME: f64 = 0.03;
 /// Relative standard error of a recall of 0.9, for one particle: √(0.1 / 0.9).
 pub const RECALL_ERROR: f64 = 1.0 / 3.0;
 const BOOTSTRAP_ROUNDS: usize = 2000;
+/// An interval needs so many micrographs. With fewer, more than 2.5 % of resamplings hold nothing
+/// but the worst micrograph (of 3: 1 in 27), so the percentiles are the worst and the best one.
+pub const FEWEST_FOR_INTERVAL: usize = 4;
 
 /// Picks and particles of one micrograph.
 #[derive(Debug, Clone, Copy)]
@@ -89,13 +94,30 @@ impl Counts {
 /// The figures of a set of picks from one threshold up.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Point {
-    /// Picks with at least this score count.
-    pub threshold: f32,
+    /// Picks with at least this score count; all picks, with and without a score, if absent.
+    pub threshold: Option<f32>,
     /// Mean over the micrographs.
     #[serde(rename = "macro")]
     pub macro_: Scores,
     /// Of the summed counts.
     pub micro: Scores,
+}
+
+/// Figures of several micrographs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Overall {
+    /// Mean over the micrographs.
+    #[serde(rename = "macro")]
+    pub macro_: Scores,
+    /// Of the summed counts.
+    pub micro: Scores,
+}
+
+impl Overall {
+    /// The figures of these counts, one for each micrograph.
+    pub fn of(counts: &[Counts]) -> Overall {
+        Overall { macro_: mean(counts), micro: sum(counts).scores() }
+    }
 }
 
 /// All that can be said of a set of picks.
@@ -110,11 +132,12 @@ pub struct Evaluation {
     pub macro_: Scores,
     /// Of the summed counts.
     pub micro: Scores,
-    /// Macro F1 in 95 % of resamplings of the micrographs (bootstrap, 2,000 rounds).
-    pub f1_interval: (f64, f64),
+    /// Macro F1 in 95 % of resamplings of the micrographs (bootstrap, 2,000 rounds); absent where
+    /// there are fewer than [`FEWEST_FOR_INTERVAL`] micrographs.
+    pub f1_interval: Option<(f64, f64)>,
     /// Area under the micro precision–recall curve, as Σ (Rᵢ − Rᵢ₋₁) Pᵢ over falling thresholds.
     pub average_precision: f64,
-    /// Precision and recall at up to 200 thresholds, highest first.
+    /// Precision and recall at up to 200 thresholds, highest first; the last is that of all picks.
     pub curve: Vec<Point>,
     /// The threshold that would have been best on these very micrographs: an oracle, not a result.
     pub oracle: Point,
@@ -126,79 +149,37 @@ pub fn match_one_to_one(
     truth: &[Coordinate],
     max_distance_px: f64,
 ) -> Vec<(usize, usize)> {
-    let near = near_pairs(picks, truth, max_distance_px);
-    take_nearest_first(&near, picks.len(), truth.len(), |_| true)
-}
-
-/// All (pick, particle) pairs within the distance, nearest first.
-fn near_pairs(
-    picks: &[Coordinate],
-    truth: &[Coordinate],
-    max_distance_px: f64,
-) -> Vec<(usize, usize)> {
-    let mut tree = KdTree::new(2);
-    for (index, particle) in truth.iter().enumerate() {
-        // Coordinates are finite: readers refuse others.
-        let _ = tree.add([particle.x_mic_px, particle.y_mic_px], index);
-    }
-    let mut near: Vec<(f64, usize, usize)> = Vec::new();
-    for (index, pick) in picks.iter().enumerate() {
-        let place = [pick.x_mic_px, pick.y_mic_px];
-        let within = tree.within(&place, max_distance_px * max_distance_px, &squared_euclidean);
-        near.extend(
-            within.unwrap_or_default().into_iter().map(|(d, particle)| (d, index, *particle)),
-        );
-    }
-    near.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-    near.into_iter().map(|(_, pick, particle)| (pick, particle)).collect()
-}
-
-fn take_nearest_first(
-    near: &[(usize, usize)],
-    picks: usize,
-    truth: usize,
-    counts: impl Fn(usize) -> bool,
-) -> Vec<(usize, usize)> {
-    let (mut pick_taken, mut truth_taken) = (vec![false; picks], vec![false; truth]);
-    let mut matched = Vec::new();
-    for &(pick, particle) in near {
-        if counts(pick) && !pick_taken[pick] && !truth_taken[particle] {
-            (pick_taken[pick], truth_taken[particle]) = (true, true);
-            matched.push((pick, particle));
-        }
-    }
-    matched
+    Near::of(picks, truth, max_distance_px).matched(|_| true)
 }
 
 /// One micrograph, ready to be counted at any threshold.
 struct Prepared<'a> {
     pair: Pair<'a>,
-    near: Vec<(usize, usize)>,
+    near: Near,
 }
 
 fn prepare<'a>(pairs: &[Pair<'a>], max_distance_px: f64) -> Vec<Prepared<'a>> {
-    let near = |pair: &Pair| near_pairs(pair.picks, pair.truth, max_distance_px);
+    let near = |pair: &Pair| Near::of(pair.picks, pair.truth, max_distance_px);
     pairs.iter().map(|pair| Prepared { pair: *pair, near: near(pair) }).collect()
 }
 
-/// The score of a pick; without one it ranks below all others.
-fn score(pick: &Coordinate) -> f32 {
-    pick.score.unwrap_or(f32::MIN)
-}
-
 impl Prepared<'_> {
-    fn counts(&self, threshold: f32) -> Counts {
+    /// Counts of the picks from a threshold up, or of all.
+    fn counts(&self, threshold: Option<f32>) -> Counts {
         let picks = self.pair.picks;
-        let is_in = |pick: usize| score(&picks[pick]) >= threshold;
-        let hits = take_nearest_first(&self.near, picks.len(), self.pair.truth.len(), is_in).len();
+        let is_in = |pick: usize| {
+            threshold.is_none_or(|least| picks[pick].score.is_some_and(|score| score >= least))
+        };
+        let hits = self.near.matched(is_in).len();
         let picked = (0..picks.len()).filter(|&pick| is_in(pick)).count();
         Counts { hits, false_picks: picked - hits, misses: self.pair.truth.len() - hits }
     }
 }
 
-fn at(prepared: &[Prepared], threshold: f32) -> Point {
+fn at(prepared: &[Prepared], threshold: Option<f32>) -> Point {
     let counts: Vec<Counts> = prepared.iter().map(|one| one.counts(threshold)).collect();
-    Point { threshold, macro_: mean(&counts), micro: sum(&counts).scores() }
+    let Overall { macro_, micro } = Overall::of(&counts);
+    Point { threshold, macro_, micro }
 }
 
 fn mean(counts: &[Counts]) -> Scores {
@@ -225,16 +206,19 @@ fn sum(counts: &[Counts]) -> Counts {
 /// of this kind in general (after Breiman et al. 1984).
 ///
 /// About as good is within one standard error, of F1 (at least three points) or, with partial labels,
-/// of the criterion. Hundredths are tried. The figures are those at that threshold.
+/// of the criterion. Hundredths are tried. The figures are macro figures at that threshold.
 pub fn best_threshold(
     pairs: &[Pair],
     max_distance_px: f64,
     labels: Completeness,
     general: f32,
-) -> Point {
+) -> (f32, Scores) {
     let prepared = prepare(pairs, max_distance_px);
-    let points: Vec<Point> = (1..100).map(|i| at(&prepared, i as f32 / 100.0)).collect();
-    let value = |point: &Point| point.macro_.criterion(labels);
+    let points: Vec<(f32, Scores)> = (1..100)
+        .map(|i| i as f32 / 100.0)
+        .map(|threshold| (threshold, at(&prepared, Some(threshold)).macro_))
+        .collect();
+    let value = |(_, scores): &(f32, Scores)| scores.criterion(labels);
     let highest = points.iter().map(value).fold(0.0, f64::max);
     let particles: usize = pairs.iter().map(|pair| pair.truth.len()).sum();
     let root = (particles.max(1) as f64).sqrt();
@@ -242,7 +226,7 @@ pub fn best_threshold(
         Completeness::Complete => highest - ((highest * (1.0 - highest)).sqrt() / root).max(SAME),
         Completeness::Partial => highest * (1.0 - RECALL_ERROR / root),
     };
-    let off = |point: &Point| (point.threshold - general).abs();
+    let off = |(threshold, _): &(f32, Scores)| (threshold - general).abs();
     let as_good = points.iter().filter(|point| value(point) >= least);
     // Without any pick every threshold is as good.
     as_good.min_by(|a, b| off(a).total_cmp(&off(b))).copied().unwrap_or(points[0])
@@ -251,7 +235,6 @@ pub fn best_threshold(
 /// Judges the picks from `threshold` up, or all, and what other thresholds would have given.
 pub fn evaluate(pairs: &[Pair], max_distance_px: f64, threshold: Option<f32>) -> Evaluation {
     let prepared = prepare(pairs, max_distance_px);
-    let threshold = threshold.unwrap_or(f32::MIN);
     let per_micrograph: Vec<Counts> = prepared.iter().map(|one| one.counts(threshold)).collect();
     let curve: Vec<Point> = thresholds(pairs).into_iter().map(|t| at(&prepared, t)).collect();
     let mut reached = 0.0;
@@ -261,21 +244,22 @@ pub fn evaluate(pairs: &[Pair], max_distance_px: f64, threshold: Option<f32>) ->
         reached = point.micro.recall.max(reached);
     }
     let oracle = curve.iter().copied().max_by(|a, b| a.macro_.f1.total_cmp(&b.macro_.f1));
-    let (macro_, micro) = (mean(&per_micrograph), sum(&per_micrograph).scores());
+    let Overall { macro_, micro } = Overall::of(&per_micrograph);
     Evaluation {
         max_distance_px,
         f1_interval: bootstrap(&per_micrograph),
         macro_,
         micro,
         average_precision,
-        oracle: oracle.unwrap_or(Point { threshold: 0.0, macro_, micro }),
+        oracle: oracle.unwrap_or(Point { threshold: None, macro_, micro }),
         per_micrograph,
         curve,
     }
 }
 
-/// Scores that occur, highest first, thinned out evenly where there are many.
-fn thresholds(pairs: &[Pair]) -> Vec<f32> {
+/// Scores that occur, highest first, thinned out evenly where there are many; then, if some picks
+/// have no score, none for all picks.
+fn thresholds(pairs: &[Pair]) -> Vec<Option<f32>> {
     let mut scores: Vec<f32> =
         pairs.iter().flat_map(|pair| pair.picks.iter().filter_map(|pick| pick.score)).collect();
     let unscored = pairs.iter().any(|pair| pair.picks.iter().any(|pick| pick.score.is_none()));
@@ -283,21 +267,21 @@ fn thresholds(pairs: &[Pair]) -> Vec<f32> {
     scores.dedup();
     let step = scores.len().div_ceil(CURVE_POINTS).max(1);
     let last = scores.last().copied();
-    let mut thinned: Vec<f32> = scores.into_iter().step_by(step).collect();
-    if thinned.last().copied() != last {
-        thinned.extend(last);
+    let mut thinned: Vec<Option<f32>> = scores.into_iter().step_by(step).map(Some).collect();
+    if thinned.last().is_some_and(|thinned| *thinned != last) {
+        thinned.push(last);
     }
     if unscored {
-        thinned.push(f32::MIN);
+        thinned.push(None);
     }
     thinned
 }
 
 /// The 2.5 and 97.5 percentiles of macro F1 over resamplings of the micrographs.
-fn bootstrap(counts: &[Counts]) -> (f64, f64) {
+fn bootstrap(counts: &[Counts]) -> Option<(f64, f64)> {
     let f1: Vec<f64> = counts.iter().map(|counts| counts.scores().f1).collect();
-    if f1.is_empty() {
-        return (0.0, 0.0);
+    if f1.len() < FEWEST_FOR_INTERVAL {
+        return None;
     }
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut means: Vec<f64> = (0..BOOTSTRAP_ROUNDS)
@@ -306,7 +290,7 @@ fn bootstrap(counts: &[Counts]) -> (f64, f64) {
         })
         .collect();
     means.sort_unstable_by(f64::total_cmp);
-    (means[BOOTSTRAP_ROUNDS / 40], means[BOOTSTRAP_ROUNDS - 1 - BOOTSTRAP_ROUNDS / 40])
+    Some((means[BOOTSTRAP_ROUNDS / 40], means[BOOTSTRAP_ROUNDS - 1 - BOOTSTRAP_ROUNDS / 40]))
 }
 
 #[cfg(test)]
@@ -335,7 +319,7 @@ mod tests {
         // 1/3 at P 1, 2/3 at P 1, 3/3 at P 3/4.
         assert!((result.average_precision - (2.0 / 3.0 + 0.25)).abs() < 1e-9);
         assert!((result.oracle.macro_.f1 - 6.0 / 7.0).abs() < 1e-9);
-        assert_eq!(result.oracle.threshold, 0.2);
+        assert_eq!(result.oracle.threshold, Some(0.2));
     }
 
     #[test]
@@ -366,16 +350,14 @@ mod tests {
             let pair = Pair { picks: &picks, truth: &truth };
             best_threshold(&[pair], 10.0, Completeness::Complete, general)
         };
-        let best = chosen(0.7);
-        assert!((best.threshold - 0.7).abs() < 1e-6, "{}", best.threshold);
-        assert!((chosen(0.2).threshold - 0.41).abs() < 1e-6, "false picks are not allowed");
-        assert!((chosen(0.9).threshold - 0.8).abs() < 1e-6, "nor the loss of particles");
+        let (threshold, scores) = chosen(0.7);
+        assert!((threshold - 0.7).abs() < 1e-6, "{threshold}");
+        assert!((chosen(0.2).0 - 0.41).abs() < 1e-6, "false picks are not allowed");
+        assert!((chosen(0.9).0 - 0.8).abs() < 1e-6, "nor the loss of particles");
         let kept: Vec<Coordinate> =
-            picks.iter().copied().filter(|p| p.score.unwrap() >= best.threshold).collect();
-        assert_eq!(
-            evaluate(&[Pair { picks: &kept, truth: &truth }], 10.0, None).macro_,
-            best.macro_
-        );
+            picks.iter().copied().filter(|p| p.score.unwrap() >= threshold).collect();
+        let judged = evaluate(&[Pair { picks: &kept, truth: &truth }], 10.0, None);
+        assert_eq!(judged.macro_, scores);
     }
 
     #[test]
@@ -383,7 +365,8 @@ mod tests {
         let truth = [at(0.0, 0.0), at(50.0, 0.0)];
         let picks = [at(0.0, 0.5), Coordinate { score: None, ..at(50.0, 0.0) }];
         let result = evaluate(&[Pair { picks: &picks, truth: &truth }], 5.0, None);
-        assert_eq!(result.curve.len(), 2);
+        let thresholds: Vec<Option<f32>> = result.curve.iter().map(|p| p.threshold).collect();
+        assert_eq!(thresholds, [Some(0.5), None]);
         assert_eq!((result.micro.recall, result.average_precision), (1.0, 1.0));
     }
 
@@ -402,10 +385,34 @@ mod tests {
             .collect();
         let truth: Vec<Coordinate> = (0..40).step_by(4).map(|i| pick(i, 0.0)).collect();
         let pairs = [Pair { picks: &picks, truth: &truth }];
-        let chosen =
-            |general| best_threshold(&pairs, 10.0, Completeness::Partial, general).threshold;
+        let chosen = |general| best_threshold(&pairs, 10.0, Completeness::Partial, general).0;
         assert!((chosen(0.62) - 0.62).abs() < 1e-6, "between the two kinds anything is as good");
         assert!(chosen(0.05) > 0.3, "the labels do not allow all the false picks");
         assert!(chosen(0.99) < 0.9, "nor the loss of most labels");
+    }
+
+    #[test]
+    fn figures_without_a_basis_are_absent_and_every_number_is_finite() {
+        let truth = [at(0.0, 0.0)];
+        let unscored = [Coordinate { score: None, ..at(0.0, 0.0) }];
+        let empty: [Coordinate; 0] = [];
+        for (picks, truth) in
+            [(&unscored[..], &truth[..]), (&empty, &truth), (&unscored, &empty), (&empty, &empty)]
+        {
+            for count in 0..6 {
+                let pairs = vec![Pair { picks, truth }; count];
+                let result = evaluate(&pairs, 5.0, None);
+                assert_eq!(result.f1_interval.is_some(), count >= FEWEST_FOR_INTERVAL);
+                assert_eq!(result.oracle.threshold, None);
+                let json = serde_json::to_value(&result).unwrap();
+                assert!(json["oracle"]["threshold"].is_null());
+                let point = json["curve"].as_array().unwrap().first().cloned();
+                assert!(point.is_none_or(|point| point["threshold"].is_null()));
+                let text = json.to_string();
+                assert!(!text.contains("e+3") && !text.contains("e38"), "{text}");
+                let back: Evaluation = serde_json::from_str(&text).unwrap();
+                assert_eq!(back.f1_interval, result.f1_interval);
+            }
+        }
     }
 }
