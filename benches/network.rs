@@ -171,7 +171,7 @@ fn forward(side: usize, times: usize) {
     let image = noise(side, 1);
     let network = |precision| {
         let network = Network::new(Architecture::default(), 1, Device::Cpu, precision).unwrap();
-        network.for_inference().unwrap()
+        network.for_inference(&Machine::cpu(1)).unwrap()
     };
     let (f32, auto) = (network(Precision::F32), network(Precision::Auto));
     let store = nn::VarStore::new(tch::Device::Cpu);
@@ -268,7 +268,7 @@ fn epochs(
         pool,
         loss,
         base: None,
-        validation: &[Validation { prepared, truth }],
+        validation: &[Validation { prepared, truth, part: None }],
         settings: &settings,
         patches,
         card: &card,
@@ -282,7 +282,7 @@ fn epochs(
 /// Ten images of the size of a prepared 4096² micrograph, two at a time on a processor each.
 fn forward_only(side: usize) {
     let network = Network::new(Architecture::default(), 1, Device::Cpu, Precision::Auto).unwrap();
-    let network = network.for_inference().unwrap();
+    let network = network.for_inference(&Machine::cpu(1)).unwrap();
     let image = noise(side, 1);
     std::thread::scope(|scope| {
         for _ in 0..2 {

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ndarray::Array2;
 use picker::micrograph;
-use picker::model::{Architecture, Device, Network, Precision};
+use picker::model::{Architecture, Device, Machine, Network, Precision};
 use picker::pick::{self, Peak};
 use picker::preprocess::{self, Area};
 use picker::score::score;
@@ -45,7 +45,7 @@ fn scoring(c: &mut Criterion) {
     let image = noise(721);
     for (name, precision) in [("f32", Precision::F32), ("auto", Precision::Auto)] {
         let network = Network::new(Architecture::default(), 1, Device::Cpu, precision).unwrap();
-        let network = network.for_inference().unwrap();
+        let network = network.for_inference(&Machine::cpu(1)).unwrap();
         c.bench_function(&format!("score 721² {name}"), |b| {
             b.iter(|| score(&network, black_box(&image)).unwrap());
         });

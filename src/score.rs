@@ -184,11 +184,14 @@ fn enlarged(map: &Tensor, size: [i64; 2]) -> Result<Vec<Vec<f32>>, TchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Bottleneck, Device, EncoderAttention, Network, Precision};
+    use crate::model::{Bottleneck, Device, EncoderAttention, Machine, Network, Precision};
     use rand::{Rng, SeedableRng};
 
     fn network_of(architecture: Architecture) -> Inference {
-        Network::new(architecture, 2, Device::Cpu, Precision::F32).unwrap().for_inference().unwrap()
+        Network::new(architecture, 2, Device::Cpu, Precision::F32)
+            .unwrap()
+            .for_inference(&Machine::cpu(1))
+            .unwrap()
     }
 
     fn network() -> Inference {
@@ -274,6 +277,35 @@ mod tests {
             assert_eq!((map.weights.dim(), map.head), ((50, 90), None));
             assert!(map.weights.iter().all(|weight| (0.0..=1.0).contains(weight)));
         }
+    }
+
+    #[test]
+    fn beyond_its_edges_an_image_is_mirrored_at_its_outermost_pixels() {
+        let image = Array2::from_shape_fn((17, 21), |(y, x)| (100 * y + x) as f32);
+        let whole = |size| Span::new(0, size, 16, size);
+        let window = window(&network(), &image, &whole(17), &whole(21)).unwrap();
+        assert_eq!(window.size(), [1, 1, 32, 32]);
+        let at = |y: i64, x: i64| window.double_value(&[0, 0, y, x]);
+        assert_eq!((at(0, 0), at(16, 20)), (0.0, 1620.0));
+        // The row of the edge is not repeated.
+        assert_eq!((at(17, 3), at(18, 3), at(31, 3)), (1503.0, 1403.0, 103.0));
+        assert_eq!((at(5, 21), at(5, 22), at(5, 31)), (519.0, 518.0, 509.0));
+        assert_eq!(at(17, 21), 1519.0);
+        // What is kept of a tile in the middle starts after its halo.
+        let span = Span::new(64, 32, 16, 100);
+        assert_eq!((span.start, span.end, span.keep(), span.len()), (48, 112, 64..96, 64));
+    }
+
+    #[test]
+    fn mirrored_pixels_are_what_scores_at_the_border_depend_on() {
+        // The same image with its mirrored border made explicit has the same scores.
+        let image = noise(50, 40);
+        let larger = Array2::from_shape_fn((64, 48), |(y, x)| {
+            image[[if y < 50 { y } else { 98 - y }, if x < 40 { x } else { 78 - x }]]
+        });
+        let (own, expected) = (score(&network(), &image), score(&network(), &larger));
+        let (own, expected) = (own.unwrap(), expected.unwrap());
+        assert_eq!(own, expected.slice(ndarray::s![..50, ..40]));
     }
 
     #[test]

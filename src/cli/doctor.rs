@@ -8,8 +8,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Exit, Global};
-use crate::model::device::Libtorch;
-use crate::model::{Architecture, Device, Origin, Precision};
+use crate::model::device::{Found, Libtorch};
+use crate::model::{Architecture, Origin, Precision};
 
 /// Shows what this program sees of the machine and of libtorch
 #[derive(Debug, Args)]
@@ -44,7 +44,7 @@ struct DefaultModel {
 pub(super) fn run(args: &DoctorArgs, _global: &Global) -> Result<Exit> {
     let (model, card) = (Origin::Default, Origin::Default.card()?);
     let report = Report {
-        schema: 1,
+        schema: 2,
         picker_version: env!("CARGO_PKG_VERSION"),
         libtorch: Libtorch::query(),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -77,7 +77,9 @@ pub(super) fn run(args: &DoctorArgs, _global: &Global) -> Result<Exit> {
     )?;
     writeln!(out, "threads    {}", report.threads)?;
     writeln!(out, "processor  {}", report.cpu_features.join(" "))?;
-    writeln!(out, "precision  {}", precision(&report.libtorch))?;
+    for found in &report.libtorch.devices {
+        writeln!(out, "precision  {}: {}", found.device, precision(found))?;
+    }
     writeln!(
         out,
         "memory     {}, {} free",
@@ -99,18 +101,22 @@ pub(super) fn run(args: &DoctorArgs, _global: &Global) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The number format in which the network computes on the processor, and why.
-fn precision(libtorch: &Libtorch) -> String {
-    let chosen = match Precision::Auto.on(Device::Cpu) {
-        Precision::Bf16 => "bf16",
-        _ => "f32",
+/// The number format in which the network computes on a device, and why.
+fn precision(found: &Found) -> String {
+    let chosen = if found.precision == Precision::Bf16 { "bf16" } else { "f32" };
+    let bf16 = &found.bf16;
+    let instructions = match bf16.instructions {
+        Some(true) => "it has instructions for bf16; ",
+        Some(false) => "it lacks instructions for bf16; ",
+        None => "",
     };
-    let instructions = if libtorch.bf16_instructions { "has" } else { "lacks" };
-    let check = match libtorch.bf16_error {
+    let error = match bf16.error {
         Some(error) => format!("a convolution in bf16 is within {:.1} % of f32", 100.0 * error),
         None => "libtorch has no convolution in bf16".to_string(),
     };
-    format!("{chosen} (the processor {instructions} instructions for bf16; {check})")
+    let slowdown =
+        bf16.slowdown.map_or(String::new(), |s| format!(" and takes {s:.2} times as long"));
+    format!("{chosen} ({instructions}{error}{slowdown})")
 }
 
 /// The instruction sets that matter to the network.

@@ -127,7 +127,7 @@ pub(super) fn train(
                             format!("{} ({})", path.display(), super::short(hash))
                         }
                         (Some(hash), _) => format!("the default model ({})", super::short(hash)),
-                        (None, Start::Default) if config.train.grows() => {
+                        (None, Start::Default) if config.train.grows(&config.model) => {
                             "nothing (the network grows)".to_string()
                         }
                         (None, Start::Default) => {
@@ -144,6 +144,9 @@ pub(super) fn train(
                 Event::Train(train::Event::Resumed(epochs)) => {
                     progress.say(&format!("going on after epoch {}", epochs.len()));
                     progress.at((epochs.len() * steps) as u64);
+                }
+                Event::Train(train::Event::Restarted { why }) => {
+                    progress.warn(&format!("{why}; training starts from the beginning"));
                 }
                 Event::Train(train::Event::Step { epoch, step, loss }) => {
                     progress.at(((epoch - 1) * steps + step) as u64);

@@ -5,7 +5,8 @@ use tch::nn::Path;
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::architecture::{Architecture, EncoderAttention, Normalisation, SkipAttention};
-use super::layers::{Conv, ConvNorm, Fold};
+use super::layers::{Conv, ConvNorm, Fold, Mode};
+use super::part::layer;
 
 /// Side of the kernel of spatial attention: the best in the paper.
 const SPATIAL_KERNEL: i64 = 7;
@@ -26,14 +27,15 @@ impl Skip {
     ) -> Result<Option<Skip>, TchError> {
         let Architecture { normalisation, reduction, heads, .. } = *architecture;
         let gate = |heads| {
-            AttentionGate::new(&(path / "gate"), features, heads, normalisation).map(Skip::Gate)
+            AttentionGate::new(&(path / layer::GATE), features, heads, normalisation)
+                .map(Skip::Gate)
         };
         match architecture.skip_attention {
             SkipAttention::None => Ok(None),
             SkipAttention::Gate => gate(1).map(Some),
             SkipAttention::MultiHeadGate => gate(heads).map(Some),
             SkipAttention::Cbam => {
-                let cbam = FeatureAttention::cbam(&(path / "attention"), features, reduction)?;
+                let cbam = FeatureAttention::cbam(&(path / layer::ATTENTION), features, reduction)?;
                 Ok(Some(Skip::Features(cbam)))
             }
         }
@@ -45,11 +47,11 @@ impl Skip {
         &self,
         skip: Tensor,
         below: &Tensor,
-        train: bool,
+        mode: Mode,
         show: &mut dyn FnMut(&Tensor),
     ) -> Result<Tensor, TchError> {
         match self {
-            Skip::Gate(gate) => gate.forward(&skip, below, train, show),
+            Skip::Gate(gate) => gate.forward(&skip, below, mode, show),
             Skip::Features(attention) => attention.forward_showing(skip, show),
         }
     }
@@ -94,20 +96,20 @@ impl AttentionGate {
     }
 
     /// `[n, heads, h, w]`, between 0 and 1.
-    fn weights(&self, skip: &Tensor, below: &Tensor, train: bool) -> Result<Tensor, TchError> {
-        let agreement = self.from_skip.forward(skip, train)?;
-        let agreement = agreement.f_add(&self.from_below.forward(below, train)?)?.f_relu_()?;
-        self.weigh.forward(&agreement, train)?.f_sigmoid()
+    fn weights(&self, skip: &Tensor, below: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
+        let agreement = self.from_skip.forward(skip, mode)?;
+        let agreement = agreement.f_add(&self.from_below.forward(below, mode)?)?.f_relu_()?;
+        self.weigh.forward(&agreement, mode)?.f_sigmoid()
     }
 
     fn forward(
         &self,
         skip: &Tensor,
         below: &Tensor,
-        train: bool,
+        mode: Mode,
         show: &mut dyn FnMut(&Tensor),
     ) -> Result<Tensor, TchError> {
-        let weights = self.weights(skip, below, train)?;
+        let weights = self.weights(skip, below, mode)?;
         show(&weights);
         if self.heads == 1 {
             return skip.f_mul(&weights);
@@ -224,7 +226,7 @@ impl ChannelAttention {
         let squeezed = (features / reduction).max(1);
         Ok(ChannelAttention {
             squeeze: Conv::new(&(path / "squeeze"), features, squeezed, 1)?,
-            excite: Conv::new(&(path / "excite"), squeezed, features, 1)?,
+            excite: Conv::new(&(path / layer::EXCITE), squeezed, features, 1)?,
             maxima,
         })
     }
@@ -313,12 +315,12 @@ mod tests {
             let half = n / 2;
             prop_assert_eq!(parameters(&store), 2 * (n * half + 3 * half) + half + 3 * heads);
             let (skip, below) = (features(n, height, width), features(n, height, width));
-            let weights = gate.weights(&skip, &below, false).unwrap();
+            let weights = gate.weights(&skip, &below, Mode::Inference).unwrap();
             prop_assert_eq!(weights.size(), vec![2, heads, height, width]);
             prop_assert!(weights.min().double_value(&[]) >= 0.0 && largest(&weights) <= 1.0);
             let mut shown = None;
             let mut show = |map: &Tensor| shown = Some(map.shallow_clone());
-            let gated = gate.forward(&skip, &below, false, &mut show).unwrap();
+            let gated = gate.forward(&skip, &below, Mode::Inference, &mut show).unwrap();
             prop_assert_eq!(shown.unwrap(), weights.shallow_clone());
             prop_assert_eq!(gated.size(), skip.size());
             // Every feature by the weight of its head.

@@ -5,7 +5,8 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use super::architecture::{Architecture, EncoderBlock, Normalisation};
 use super::attention::FeatureAttention;
-use super::layers::{ConvNorm, Fold};
+use super::layers::{ConvNorm, Fold, Mode};
+use super::part::layer;
 
 /// A stage of the encoder, or the bottom.
 #[derive(Debug)]
@@ -27,17 +28,17 @@ impl Block {
             }
             // As many 3 × 3 convolutions.
             EncoderBlock::SeResnext => Block::SeResnext(vec![
-                SeResnext::new(&(path / "first"), from, to, architecture)?,
-                SeResnext::new(&(path / "second"), to, to, architecture)?,
+                SeResnext::new(&(path / layer::FIRST), from, to, architecture)?,
+                SeResnext::new(&(path / layer::SECOND), to, to, architecture)?,
             ]),
         })
     }
 
-    pub(super) fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor, TchError> {
+    pub(super) fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
         match self {
-            Block::DoubleConv(block) => block.forward(x, train),
+            Block::DoubleConv(block) => block.forward(x, mode),
             Block::SeResnext(blocks) => {
-                blocks.iter().try_fold(x.shallow_clone(), |x, block| block.forward(&x, train))
+                blocks.iter().try_fold(x.shallow_clone(), |x, block| block.forward(&x, mode))
             }
         }
     }
@@ -67,14 +68,14 @@ impl DoubleConv {
         normalisation: Normalisation,
     ) -> Result<DoubleConv, TchError> {
         Ok(DoubleConv {
-            first: ConvNorm::new(&(path / "first"), from, to, 3, normalisation)?,
-            second: ConvNorm::new(&(path / "second"), to, to, 3, normalisation)?,
+            first: ConvNorm::new(&(path / layer::FIRST), from, to, 3, normalisation)?,
+            second: ConvNorm::new(&(path / layer::SECOND), to, to, 3, normalisation)?,
         })
     }
 
-    pub(super) fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor, TchError> {
-        let x = self.first.forward(x, train)?.f_relu_()?;
-        self.second.forward(&x, train)?.f_relu_()
+    pub(super) fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
+        let x = self.first.forward(x, mode)?.f_relu_()?;
+        self.second.forward(&x, mode)?.f_relu_()
     }
 }
 
@@ -114,17 +115,17 @@ impl SeResnext {
             reduce: ConvNorm::new(&(path / "reduce"), from, width, 1, normalisation)?,
             grouped: ConvNorm::grouped(&grouped, width, width, 3, cardinality, normalisation)?,
             expand: ConvNorm::new(&(path / "expand"), width, to, 1, normalisation)?,
-            excite: FeatureAttention::se(&(path / "excite"), to, reduction)?,
+            excite: FeatureAttention::se(&(path / layer::EXCITE), to, reduction)?,
             shortcut: (from != to).then(shortcut).transpose()?,
         })
     }
 
-    fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor, TchError> {
-        let inner = self.reduce.forward(x, train)?.f_relu_()?;
-        let inner = self.grouped.forward(&inner, train)?.f_relu_()?;
-        let residual = self.excite.forward(self.expand.forward(&inner, train)?)?;
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
+        let inner = self.reduce.forward(x, mode)?.f_relu_()?;
+        let inner = self.grouped.forward(&inner, mode)?.f_relu_()?;
+        let residual = self.excite.forward(self.expand.forward(&inner, mode)?)?;
         match &self.shortcut {
-            Some(shortcut) => residual.f_add(&shortcut.forward(x, train)?)?.f_relu_(),
+            Some(shortcut) => residual.f_add(&shortcut.forward(x, mode)?)?.f_relu_(),
             None => residual.f_add(x)?.f_relu_(),
         }
     }
@@ -194,7 +195,7 @@ mod tests {
                 let (block, parameters) = block(from, to, &architecture);
                 prop_assert_eq!(parameters, expected);
                 let images = noise([2, from, height, width]);
-                let features = block.forward(&images, true).unwrap();
+                let features = block.forward(&images, Mode::Training).unwrap();
                 prop_assert_eq!(features.size(), vec![2, to, height, width]);
             }
         }
@@ -213,7 +214,7 @@ mod tests {
             let _no_gradients = tch::no_grad_guard();
             let _ = store.variables()["excite.channel.excite.bias"].shallow_clone().fill_(-100.0);
         }
-        let features = block.forward(&images, true).unwrap();
+        let features = block.forward(&images, Mode::Training).unwrap();
         assert!((features - images).abs().max().double_value(&[]) < 1e-6);
     }
 }

@@ -11,6 +11,7 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use super::architecture::{Architecture, Bottleneck, WINDOW};
 use super::layers::{Fold, LayerNorm, Linear, fixed};
+use super::part::layer;
 
 /// What follows the convolutions at the coarsest resolution.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ impl WindowAttention {
         features: i64,
         architecture: &Architecture,
     ) -> Result<Option<WindowAttention>, TchError> {
-        let path = path / "attention";
+        let path = path / layer::ATTENTION;
         Ok(match architecture.bottleneck {
             Bottleneck::Conv => None,
             Bottleneck::SelfAttention => {

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use serde::Serialize;
-use tch::{Kind, TchError, Tensor};
 
+use super::{Bf16, Precision};
 use crate::error::{Error, Result};
 
 /// Where the network runs.
@@ -47,7 +47,8 @@ impl Device {
         }
     }
 
-    pub(super) fn is_cpu(self) -> bool {
+    /// Whether it is the processor, whose memory is the machine's.
+    pub(crate) fn is_cpu(self) -> bool {
         self == Device::Cpu
     }
 
@@ -69,8 +70,11 @@ pub struct Machine {
 impl Machine {
     /// Memory that picking may take where none is named: least, and for each thread.
     const MEMORY: (u64, u64) = (3_000_000_000, 1_000_000_000);
-    /// The largest share of it that one image's maps in the network may take.
+    /// Most that one image's maps in the network may take.
     const MAPS: u64 = 1_200_000_000;
+    /// Memory of a GPU that maps of all images together may take. `tch` does not give the real
+    /// size; this leaves room for libtorch itself on a card of 8 GB.
+    pub(crate) const CARD: u64 = 6_000_000_000;
 
     /// The devices of a list like `cuda:0,cuda:1`; each name as `--device` has it.
     ///
@@ -96,6 +100,12 @@ impl Machine {
         Machine { devices: vec![Device::Cpu; count.max(1)], memory: Machine::MEMORY.0 }
     }
 
+    /// A machine that need not be there.
+    #[cfg(test)]
+    pub(crate) fn imagined(devices: &[Device], memory: u64) -> Machine {
+        Machine { devices: devices.to_vec(), memory }
+    }
+
     /// Where a single network runs.
     pub fn first(&self) -> Device {
         self.devices[0]
@@ -111,9 +121,10 @@ impl Machine {
         self.memory
     }
 
-    /// Bytes that the network's maps of one image may take.
-    pub(super) fn maps(&self) -> u64 {
-        Machine::MAPS.min(self.memory / 2)
+    /// Bytes that the network's maps of one image may take on a device of this machine.
+    pub(crate) fn maps(&self) -> u64 {
+        let memory = if self.first().is_cpu() { self.memory } else { Machine::CARD };
+        Machine::MAPS.min(memory / 2)
     }
 }
 
@@ -140,11 +151,26 @@ pub struct Libtorch {
     pub version: &'static str,
     /// CUDA devices that libtorch sees.
     pub cuda_devices: usize,
-    /// Whether the processor has instructions for bf16 products.
-    pub bf16_instructions: bool,
-    /// How far a convolution in bf16 is from the same in f32 on the processor, as a share of its
-    /// spread; none where libtorch cannot compute it.
-    pub bf16_error: Option<f64>,
+    /// The processor, then the GPUs.
+    pub devices: Vec<Found>,
+}
+
+/// A device, and in which number format the network computes on it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Found {
+    /// As `--device` has it.
+    pub device: String,
+    /// The number format, unless another one is asked for.
+    pub precision: Precision,
+    /// What was measured to choose it.
+    pub bf16: Bf16,
+}
+
+impl Found {
+    fn of(device: Device) -> Found {
+        let (precision, bf16) = (Precision::Auto.on(device), Bf16::of(device));
+        Found { device: device.to_string(), precision, bf16 }
+    }
 }
 
 impl Libtorch {
@@ -153,8 +179,10 @@ impl Libtorch {
         Libtorch {
             version: LIBTORCH_VERSION,
             cuda_devices: cuda_devices(),
-            bf16_instructions: has_bf16_instructions(),
-            bf16_error: bf16_error(Device::Cpu),
+            devices: std::iter::once(Device::Cpu)
+                .chain((0..cuda_devices()).map(Device::Cuda))
+                .map(Found::of)
+                .collect(),
         }
     }
 }
@@ -164,49 +192,6 @@ pub const LIBTORCH_VERSION: &str = "2.13.0";
 
 fn cuda_devices() -> usize {
     if tch::Cuda::is_available() { tch::Cuda::device_count().max(0) as usize } else { 0 }
-}
-
-/// Whether the network is to compute in bf16 unless told otherwise: the device has to have it, and
-/// to come to what f32 comes to.
-pub(super) fn prefers_bf16(device: Device) -> bool {
-    /// Twice what 8 significant bits come to when sums are kept in f32.
-    const TOLERANCE: f64 = 0.05;
-    (!device.is_cpu() || has_bf16_instructions())
-        && bf16_error(device).is_some_and(|error| error < TOLERANCE)
-}
-
-fn has_bf16_instructions() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        std::arch::is_x86_feature_detected!("avx512bf16")
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        false
-    }
-}
-
-/// The largest difference between a small convolution in bf16 and in f32, as a share of its spread.
-fn bf16_error(device: Device) -> Option<f64> {
-    let _no_gradients = tch::no_grad_guard();
-    // Numbers of its own: libtorch's random ones belong to the seed of the run.
-    let numbers = |shape: &[i64]| {
-        let count = shape.iter().product::<i64>();
-        let ramp = Tensor::f_arange(count, (Kind::Float, device.tch()))?;
-        ramp.f_mul_scalar(0.7)?.f_sin()?.f_view(shape)
-    };
-    let difference = || -> Result<f64, TchError> {
-        let (image, kernel) = (numbers(&[1, 16, 24, 24])?, numbers(&[16, 16, 3, 3])?);
-        let convolved = |kind: Kind| {
-            let (image, kernel) = (image.f_to_kind(kind)?, kernel.f_to_kind(kind)?);
-            let none: Option<Tensor> = None;
-            image.f_conv2d(&kernel, none, [1, 1], [1, 1], [1, 1], 1)?.f_to_kind(Kind::Float)
-        };
-        let plain = convolved(Kind::Float)?;
-        let worst = convolved(Kind::BFloat16)?.f_sub(&plain)?.f_abs()?.f_max()?;
-        Ok(worst.f_div(&plain.f_std(false)?)?.double_value(&[]))
-    };
-    difference().ok()
 }
 
 /// Sets how many threads libtorch uses in the calling thread's operations.
@@ -235,8 +220,10 @@ mod tests {
     }
 
     #[test]
-    fn bf16_comes_to_what_f32_comes_to() {
-        let error = bf16_error(Device::Cpu).unwrap();
-        assert!(error > 0.0 && error < 0.05, "{error}");
+    fn maps_on_a_gpu_do_not_depend_on_the_memory_of_the_machine() {
+        let maps = |device, memory| Machine::imagined(&[device], memory).maps();
+        assert_eq!(maps(Device::Cpu, 1_000_000_000), 500_000_000);
+        assert_eq!(maps(Device::Cpu, 64_000_000_000), Machine::MAPS);
+        assert_eq!(maps(Device::Cuda(1), 1_000_000_000), Machine::MAPS);
     }
 }

@@ -10,7 +10,9 @@ use std::path::Path;
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
-use super::{Architecture, Card, Device, Machine, Origin, Precision, checkpoint, torch};
+use super::part::Part;
+use super::part::layer::{CONV, FIRST, NORM, SECOND};
+use super::{Architecture, Card, Device, Machine, Origin, Precision, file, torch};
 use crate::error::{Error, Result};
 
 /// Height and width of the example: not square, so that a swap of the two is noticed.
@@ -28,11 +30,11 @@ struct Description {
 /// Writes the weights of a model; how many tensors they are.
 pub fn weights(origin: &Origin, to: &Path) -> Result<usize> {
     keep_apart(origin, to)?;
-    let (card, tensors) = checkpoint::read::<Card>(origin)?;
+    let (card, tensors) = file::read::<Card>(origin)?;
     let names = tensors.keys().map(|name| (pytorch_name(name), name.clone())).collect();
     let description = Description { schema: 1, architecture: card.architecture, names, card };
     let tensors = tensors.into_iter().map(|(name, tensor)| (pytorch_name(&name), tensor)).collect();
-    checkpoint::write(to, &description, &tensors)?;
+    file::write(to, &description, &tensors)?;
     Ok(tensors.len())
 }
 
@@ -51,7 +53,7 @@ pub fn example(origin: &Origin, to: &Path) -> Result<()> {
         .map_err(torch("drawing an example"))?;
     let output = model.network.forward(&input)?;
     let tensors = [("input", input), ("output", output)].map(|(name, t)| (name.to_string(), t));
-    checkpoint::write(to, &model.card.architecture, &BTreeMap::from(tensors))
+    file::write(to, &model.card.architecture, &BTreeMap::from(tensors))
 }
 
 /// Refuses to write over the model itself.
@@ -70,25 +72,29 @@ fn keep_apart(origin: &Origin, to: &Path) -> Result<()> {
 /// stages in lists (`encoder.0`), two convolutions with normalisation and rectifier as one
 /// `Sequential` of six (`encoder.0.3.weight`), one convolution with normalisation as one of two.
 fn pytorch_name(name: &str) -> String {
-    let parts: Vec<&str> = name.split('.').collect();
     let mut renamed: Vec<String> = Vec::new();
-    let mut rest = parts.as_slice();
-    while let [part, after @ ..] = rest {
+    let (part, inner) = Part::of(name).map_or((None, name), |(part, inner)| (Some(part), inner));
+    if let Some((list, level)) = part.map(Part::kind) {
+        renamed.push(list.to_string());
+        renamed.extend(level.map(|level| level.to_string()));
+    }
+    let layers: Vec<&str> = inner.split('.').collect();
+    let mut rest = layers.as_slice();
+    while let [own, after @ ..] = rest {
         rest = after;
-        match (*part, after.first().copied()) {
-            ("first" | "second", Some(inner @ ("conv" | "norm"))) => {
-                let number = if *part == "first" { 0 } else { 3 } + i32::from(inner == "norm");
+        match (*own, after.first().copied()) {
+            (FIRST | SECOND, Some(inner @ (CONV | NORM))) => {
+                let number = if *own == FIRST { 0 } else { 3 } + usize::from(inner == NORM);
                 renamed.push(number.to_string());
                 rest = &after[1..];
             }
-            ("first" | "conv", _) => renamed.push("0".into()),
-            ("second" | "norm", _) => renamed.push("1".into()),
+            (FIRST | CONV, _) => renamed.push("0".into()),
+            (SECOND | NORM, _) => renamed.push("1".into()),
             _ => {
-                let list = part.trim_end_matches(|c: char| c.is_ascii_digit());
+                let list = own.trim_end_matches(|c: char| c.is_ascii_digit());
                 renamed.push(list.to_string());
-                if let Ok(number) = part[list.len()..].parse::<usize>() {
-                    renamed.push(number.to_string());
-                }
+                let number = own[list.len()..].parse::<usize>();
+                renamed.extend(number.map(|number| number.to_string()));
             }
         }
     }
@@ -133,20 +139,31 @@ mod tests {
         }
     }
 
+    #[derive(serde::Deserialize)]
+    struct Described {
+        architecture: Architecture,
+        names: BTreeMap<String, String>,
+    }
+
+    impl file::Description for Described {
+        fn check(&self) -> Result<()> {
+            Ok(())
+        }
+    }
+
     #[test]
     fn the_file_holds_every_tensor_in_f32_and_tells_which_it_is() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("weights.safetensors");
         let count = weights(&Origin::Default, &path).unwrap();
         let exported = Origin::File(path.clone());
-        let (description, theirs) = checkpoint::read::<serde_json::Value>(&exported).unwrap();
-        let (card, ours) = checkpoint::read::<Card>(&Origin::Default).unwrap();
+        let (description, theirs) = file::read::<Described>(&exported).unwrap();
+        let (card, ours) = file::read::<Card>(&Origin::Default).unwrap();
         assert_eq!((count, theirs.len()), (ours.len(), ours.len()));
-        let names = description["names"].as_object().unwrap();
         for (name, tensor) in theirs {
-            assert!(tensor == ours[names[&name].as_str().unwrap()], "{name}");
+            assert!(tensor == ours[&description.names[&name]], "{name}");
         }
-        assert_eq!(description["architecture"], serde_json::to_value(card.architecture).unwrap());
+        assert_eq!(description.architecture, card.architecture);
         // It is not a model of picker's, and says so.
         assert!(exported.card().is_err());
         assert!(weights(&exported, &path).is_err());

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use super::part::{Part, layer};
 use super::{Architecture, Device, Network, torch};
 use crate::error::Result;
 
@@ -33,9 +34,10 @@ impl Network {
 
 /// Where a weight of a network of `from` levels is in one of `to`; nowhere, if it cannot be used.
 fn place(name: &str, from: usize, to: usize) -> Option<String> {
-    match name.strip_prefix("bottom.") {
-        Some(of_bottom) if to > from => {
-            (!of_bottom.starts_with("attention.")).then(|| format!("encoder{from}.{of_bottom}"))
+    match Part::of(name) {
+        Some((Part::Bottom, rest)) if to > from => {
+            let anew = rest.split('.').next() == Some(layer::ATTENTION);
+            (!anew).then(|| Part::Encoder(from).parameter(rest))
         }
         _ => Some(name.to_string()),
     }

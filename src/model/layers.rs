@@ -9,12 +9,23 @@ use tch::nn::{Init, Path};
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::architecture::Normalisation;
+use super::part::layer;
 
 /// Added to a variance before it divides.
 const EPSILON: f64 = 1e-5;
 
 /// Most groups of channels that are normalised by themselves.
 const NORM_GROUPS: u32 = 8;
+
+/// What a network runs for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Batch normalisations use the statistics of the batch, and update the running ones even
+    /// where no gradient is kept.
+    Training,
+    /// They use the running statistics.
+    Inference,
+}
 
 /// A part of the network that has a form for inference alone.
 pub(super) trait Fold: Sized {
@@ -140,15 +151,13 @@ impl BatchNorm {
         })
     }
 
-    /// With `train`, normalises by the batch and updates the running statistics, even where no
-    /// gradient is kept: scoring must pass false.
-    fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor, TchError> {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
         x.f_batch_norm(
             Some(self.weight.borrow()),
             Some(self.bias.borrow()),
             Some(self.running_mean.borrow()),
             Some(&self.running_var),
-            train,
+            mode == Mode::Training,
             0.1,
             EPSILON,
             false,
@@ -232,19 +241,19 @@ impl ConvNorm {
         groups: i64,
         normalisation: Normalisation,
     ) -> Result<ConvNorm, TchError> {
-        let norm = path / "norm";
+        let norm = path / layer::NORM;
         let norm = match normalisation {
             Normalisation::Batch => Norm::Batch(BatchNorm::new(&norm, to)?),
             Normalisation::Group => Norm::Group(GroupNorm::new(&norm, to)?),
         };
-        let conv = Conv::grouped(&(path / "conv"), from, to, size, groups)?;
+        let conv = Conv::grouped(&(path / layer::CONV), from, to, size, groups)?;
         Ok(ConvNorm { conv, norm: Some(norm) })
     }
 
-    pub(super) fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor, TchError> {
+    pub(super) fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
         let x = self.conv.forward(x)?;
         match &self.norm {
-            Some(Norm::Batch(norm)) => norm.forward(&x, train),
+            Some(Norm::Batch(norm)) => norm.forward(&x, mode),
             Some(Norm::Group(norm)) => norm.forward(&x),
             None => Ok(x),
         }

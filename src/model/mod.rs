@@ -5,15 +5,18 @@
 
 mod architecture;
 mod attention;
+mod bf16;
 mod blocks;
 mod bottleneck;
 pub mod checkpoint;
 pub mod device;
 pub mod export;
+pub(crate) mod file;
 mod grow;
 mod layers;
 mod logits;
 mod origin;
+mod part;
 mod unet;
 #[cfg(test)]
 mod variants;
@@ -28,11 +31,15 @@ pub(crate) use architecture::Tiling;
 pub use architecture::{
     Architecture, Bottleneck, EncoderAttention, EncoderBlock, Normalisation, Preset, SkipAttention,
 };
+pub use bf16::Bf16;
 pub use checkpoint::{Card, Model};
 pub use device::{Device, Machine};
 use layers::Fold;
+pub(crate) use layers::Mode;
 pub(crate) use logits::Logits;
 pub use origin::Origin;
+pub(crate) use origin::hash_of;
+pub(crate) use part::{Part, is_attention};
 use unet::UNet;
 
 use crate::error::{Error, Result};
@@ -41,7 +48,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// bf16 where the device multiplies it faster than f32 and comes to the same, else f32.
+    /// bf16 where it is accurate and not slower ([`Bf16`]), else f32.
     #[default]
     Auto,
     /// 32-bit floating point.
@@ -59,7 +66,7 @@ impl Precision {
 
     fn kind(self, device: Device) -> Kind {
         match self {
-            Precision::Auto if device::prefers_bf16(device) => Kind::BFloat16,
+            Precision::Auto if Bf16::of(device).is_used() => Kind::BFloat16,
             Precision::Bf16 => Kind::BFloat16,
             Precision::Auto | Precision::F32 => Kind::Float,
         }
@@ -131,6 +138,14 @@ impl Inference {
         self.device
     }
 
+    /// The GPU that it runs on, if it does.
+    pub(crate) fn card(&self) -> Option<Device> {
+        match self.device {
+            tch::Device::Cuda(index) => Some(Device::Cuda(index)),
+            _ => None,
+        }
+    }
+
     /// Images `[n, 1, h, w]` → logits in f32.
     pub(crate) fn forward(&self, images: &Tensor) -> Result<Tensor> {
         self.forward_showing(images, &mut |_| ())
@@ -145,7 +160,8 @@ impl Inference {
     ) -> Result<Tensor> {
         channels_last(images, self.kind)
             .and_then(|images| {
-                let logits = self.layers.forward(&images, false, &mut Vec::new(), show)?;
+                let logits =
+                    self.layers.forward(&images, Mode::Inference, &mut Vec::new(), show)?;
                 logits.f_to_kind(Kind::Float)
             })
             .map_err(torch("running the network"))
@@ -206,7 +222,7 @@ impl Network {
 
     /// Whether training leaves a parameter or statistic as it is.
     pub(crate) fn is_frozen(&self, name: &str) -> bool {
-        (0..self.layers.frozen).any(|stage| name.starts_with(&format!("encoder{stage}.")))
+        matches!(Part::of(name), Some((Part::Encoder(level), _)) if level < self.layers.frozen)
     }
 
     /// Its shape.
@@ -219,12 +235,12 @@ impl Network {
         self.variables.trainable_variables().iter().map(Tensor::numel).sum()
     }
 
-    /// The network as it is now, for scoring.
-    pub fn for_inference(&self) -> Result<Inference> {
+    /// The network as it is now, for scoring within what a machine has for it.
+    pub fn for_inference(&self, machine: &Machine) -> Result<Inference> {
         let _no_gradients = tch::no_grad_guard();
         let device = self.device();
         let layers = self.layers.folded(self.kind, device).map_err(torch("folding the network"))?;
-        let memory = Machine::cpu(1).maps();
+        let memory = machine.maps();
         Ok(Inference { layers, architecture: self.architecture, kind: self.kind, device, memory })
     }
 
@@ -238,14 +254,13 @@ impl Network {
         self.variables.device()
     }
 
-    /// Images `[n, 1, h, w]` → logits in f32; with `train`, batch statistics are used and updated,
-    /// and auxiliary heads answer.
-    pub(crate) fn forward(&self, images: &Tensor, train: bool) -> Result<Logits> {
+    /// Images `[n, 1, h, w]` → logits in f32; auxiliary heads answer in training alone.
+    pub(crate) fn forward(&self, images: &Tensor, mode: Mode) -> Result<Logits> {
         channels_last(images, self.kind)
             .and_then(|images| {
                 let (mut scales, mut attention) = (Vec::new(), Vec::new());
                 let mut show = |map: &Tensor| attention.push(map.shallow_clone());
-                let full = self.layers.forward(&images, train, &mut scales, &mut show)?;
+                let full = self.layers.forward(&images, mode, &mut scales, &mut show)?;
                 Logits::new(&full, &scales, attention)
             })
             .map_err(torch("running the network"))

@@ -8,7 +8,8 @@ use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::checkpoint::{self, Card, Model};
+use super::checkpoint::{Card, Model};
+use super::file::{self, Contents};
 use super::{Machine, Network, Precision};
 use crate::error::{Error, Result};
 use crate::publish::publish;
@@ -101,20 +102,22 @@ impl Origin {
 
     /// The card alone, without building the network.
     pub fn card(&self) -> Result<Card> {
-        checkpoint::read::<Card>(self).map(|(card, _)| card)
+        Contents::of(&self.bytes()?, self)?.description()
     }
 
     /// The model, ready for scoring.
     pub fn load(&self, machine: &Machine, precision: Precision) -> Result<Model> {
         let bytes = self.bytes()?;
-        let (card, tensors) = checkpoint::parse::<Card>(&bytes, self)?;
+        let contents = Contents::of(&bytes, self)?;
+        let card: Card = contents.description()?;
         let network = Network::new(card.architecture, 0, machine.first(), precision)?;
-        checkpoint::fill(&network.variables(), &tensors, self)?;
-        let network = network.for_inference()?.within(machine.maps());
+        file::fill(&network.variables(), &contents.tensors()?, self)?;
+        let network = network.for_inference(machine)?;
         Ok(Model { card, network, machine: machine.clone(), hash: hash_of(&bytes) })
     }
 }
 
-fn hash_of(bytes: &[u8]) -> String {
+/// The hash of a model file, in hexadecimal.
+pub(crate) fn hash_of(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
 }

@@ -10,7 +10,8 @@ use super::architecture::Architecture;
 use super::attention::{FeatureAttention, Skip};
 use super::blocks::{Block, DoubleConv};
 use super::bottleneck::WindowAttention;
-use super::layers::{Conv, Fold, Up};
+use super::layers::{Conv, Fold, Mode, Up};
+use super::part::{Part, layer};
 
 /// One step down: features at one resolution.
 #[derive(Debug)]
@@ -20,8 +21,8 @@ struct Encoder {
 }
 
 impl Encoder {
-    fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor, TchError> {
-        let features = self.block.forward(x, train)?;
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor, TchError> {
+        let features = self.block.forward(x, mode)?;
         match &self.attention {
             Some(attention) => attention.forward(features),
             None => Ok(features),
@@ -53,11 +54,11 @@ impl Decoder {
         &self,
         skip: Tensor,
         below: Tensor,
-        train: bool,
+        mode: Mode,
         show: &mut dyn FnMut(&Tensor),
     ) -> Result<Tensor, TchError> {
         let skip = match &self.skip {
-            Some(weighed) => weighed.forward(skip, &below, train, show)?,
+            Some(weighed) => weighed.forward(skip, &below, mode, show)?,
             None => skip,
         };
         Tensor::f_cat(&[skip, below], 1)
@@ -94,17 +95,17 @@ impl UNet {
         let features = |level: usize| architecture.base_features << level;
         let encoders = (0..levels)
             .map(|level| {
-                let path = path / format!("encoder{level}");
+                let path = Part::Encoder(level).within(path);
                 let (from, to) =
                     (if level == 0 { 1 } else { features(level - 1) }, features(level));
-                let attention = &path / "attention";
+                let attention = &path / layer::ATTENTION;
                 Ok(Encoder {
                     block: Block::new(&path, from, to, architecture)?,
                     attention: FeatureAttention::of_encoder(&attention, to, architecture)?,
                 })
             })
             .collect::<Result<_, TchError>>()?;
-        let bottom = path / "bottom";
+        let bottom = Part::Bottom.within(path);
         let (from, to) = (features(levels - 1), features(levels));
         let (bottom, bottleneck) = (
             Block::new(&bottom, from, to, architecture)?,
@@ -113,7 +114,7 @@ impl UNet {
         let decoders = (0..levels)
             .rev()
             .map(|level| {
-                let (path, to) = (path / format!("decoder{level}"), features(level));
+                let (path, to) = (Part::Decoder(level).within(path), features(level));
                 let merge = &path / "merge";
                 Ok(Decoder {
                     up: Up::new(&(&path / "up"), features(level + 1), to)?,
@@ -122,44 +123,45 @@ impl UNet {
                 })
             })
             .collect::<Result<_, TchError>>()?;
-        let head = Conv::new(&(path / "head"), features(0), 1, 1)?;
+        let head = Conv::new(&Part::Head.within(path), features(0), 1, 1)?;
         let supervised = if architecture.deep_supervision { levels } else { 1 };
         let auxiliary = (1..supervised)
             .rev()
-            .map(|level| Conv::new(&(path / format!("auxiliary{level}")), features(level), 1, 1))
+            .map(|level| Conv::new(&Part::Auxiliary(level).within(path), features(level), 1, 1))
             .collect::<Result<_, TchError>>()?;
         Ok(UNet { encoders, bottom, bottleneck, decoders, head, auxiliary, frozen: 0 })
     }
 
     /// Images `[n, 1, h, w]` → logits of the same shape; h and w multiples of the stride.
     ///
-    /// With `train`, `scales` is given the logits of the auxiliary heads, coarsest first. `show` is
+    /// In training, `scales` is given the logits of the auxiliary heads, coarsest first. `show` is
     /// shown the maps of attention on the skips, `[n, heads, h', w']`, coarsest first.
     pub(super) fn forward(
         &self,
         images: &Tensor,
-        train: bool,
+        mode: Mode,
         scales: &mut Vec<Tensor>,
         show: &mut dyn FnMut(&Tensor),
     ) -> Result<Tensor, TchError> {
         let mut skips = Vec::with_capacity(self.encoders.len());
         let mut x = images.shallow_clone();
         for (level, encoder) in self.encoders.iter().enumerate() {
-            // The running statistics of a frozen stage stay as they are, so it goes by them.
-            let features = encoder.forward(&x, train && level >= self.frozen)?;
+            // A frozen stage uses its running statistics, since they stay as they are.
+            let mode = if level < self.frozen { Mode::Inference } else { mode };
+            let features = encoder.forward(&x, mode)?;
             x = features.f_max_pool2d([2, 2], [2, 2], [0, 0], [1, 1], false)?;
             skips.push(features);
         }
-        x = self.bottom.forward(&x, train)?;
+        x = self.bottom.forward(&x, mode)?;
         if let Some(bottleneck) = &self.bottleneck {
             x = bottleneck.forward(&x)?;
         }
-        let mut heads = self.auxiliary.iter().filter(|_| train);
+        let mut heads = self.auxiliary.iter().filter(|_| mode == Mode::Training);
         for decoder in &self.decoders {
             let below = decoder.up.forward(&x)?;
             let skip =
                 skips.pop().ok_or_else(|| TchError::Torch("more decoders than encoders".into()))?;
-            x = decoder.merge.forward(&decoder.join(skip, below, train, show)?, train)?;
+            x = decoder.merge.forward(&decoder.join(skip, below, mode, show)?, mode)?;
             if let Some(head) = heads.next() {
                 scales.push(head.forward(&x)?);
             }

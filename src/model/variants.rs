@@ -4,7 +4,6 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
-use super::checkpoint::{self, Card};
 use super::*;
 
 /// Small networks by name.
@@ -55,7 +54,7 @@ fn descend(network: &Network, steps: usize) -> Vec<f64> {
     let images = images(2, 48, 64);
     let targets = images.gt(1.0).to_kind(Kind::Float);
     let step = |_| {
-        let logits = network.forward(&images, true).unwrap();
+        let logits = network.forward(&images, Mode::Training).unwrap();
         let entropy = |logits: &Tensor| {
             let none: Option<Tensor> = None;
             let mean = tch::Reduction::Mean;
@@ -95,12 +94,12 @@ fn each_is_trained_stored_read_and_scores_in_its_fast_form_as_in_its_plain_one()
         assert!(losses[1] < losses[0], "{name}: {losses:?}");
         let path = dir.path().join("model.safetensors");
         let card = Card { architecture, ..Origin::Default.card().unwrap() };
-        checkpoint::write(&path, &card, &network.variables()).unwrap();
+        file::write(&path, &card, &network.variables()).unwrap();
 
         // Not a multiple of the bottleneck's windows.
         let images = images(1, 80, 144);
         let _no_gradients = tch::no_grad_guard();
-        let plain = network.forward(&images, false).unwrap().full;
+        let plain = network.forward(&images, Mode::Inference).unwrap().full;
         let stored = Origin::File(path);
         let score = |precision| {
             let model = stored.load(&Machine::cpu(1), precision).unwrap();
@@ -126,7 +125,9 @@ fn heads_of_coarser_scales_are_for_training_alone() {
     assert_eq!(heads, (8 + 1) + (16 + 1) + (32 + 1));
     // The same seed draws the same weights, and scoring does not look at the heads.
     let images = images(1, 32, 48);
-    let score = |network: &Network| network.for_inference().unwrap().forward(&images).unwrap();
+    let score = |network: &Network| {
+        network.for_inference(&Machine::cpu(1)).unwrap().forward(&images).unwrap()
+    };
     assert!(score(&plain) == score(&supervised));
     // But their loss has shaped the network.
     let (_, _) = (descend(&plain, 2), descend(&supervised, 2));

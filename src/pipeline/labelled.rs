@@ -348,14 +348,23 @@ impl Gathered {
     /// The validation micrographs; of a lone one, the lower quarter, which is then no longer valid
     /// for training.
     pub(super) fn take_validation(&mut self) -> Vec<Validation> {
-        let whole = |item: Item| validation_part(&item, item.loaded.prepared.valid);
+        let whole = |item: Item| Validation {
+            prepared: item.loaded.prepared,
+            truth: item.points,
+            part: None,
+        };
         let mut validation: Vec<Validation> = self.validation.drain(..).map(whole).collect();
         if validation.is_empty()
             && let Some(only) = self.training.first_mut()
         {
             let valid = only.loaded.prepared.valid;
             let border = valid.y1 - (valid.y1 - valid.y0) / 4;
-            validation.push(validation_part(only, Area { y0: border, ..valid }));
+            // Its picks are made on all of it: the cut is no edge of the image.
+            validation.push(Validation {
+                prepared: only.loaded.prepared.clone(),
+                truth: only.points.clone(),
+                part: Some(Area { y0: border, ..valid }),
+            });
             only.loaded.prepared.valid.y1 = border;
         }
         validation
@@ -370,18 +379,6 @@ impl Gathered {
         };
         self.training.into_iter().map(paint).collect()
     }
-}
-
-/// The part of a micrograph inside `area` (working px), with the particles that lie in it.
-fn validation_part(item: &Item, area: Area) -> Validation {
-    let mut prepared = item.loaded.prepared.clone();
-    prepared.valid = area;
-    let inside = |point: &&Coordinate| {
-        let (x, y) = prepared.frame.work_from_mic(point.x_mic_px, point.y_mic_px);
-        area == item.loaded.prepared.valid || area.depth(x, y) >= 0.0
-    };
-    let truth = item.points.iter().filter(inside).copied().collect();
-    Validation { prepared, truth }
 }
 
 fn places(points: &[Coordinate]) -> Vec<(f64, f64)> {

@@ -113,7 +113,8 @@ pub fn measure(
         }
         Ok(())
     };
-    in_order(&chosen, |worker| model.network_for(worker), look, take, cancel)?;
+    let devices = model.machine.devices().len();
+    in_order(&chosen, devices, |worker| model.network_for(worker), look, take, cancel)?;
     let rungs = rungs(&radii, &seen);
     let fingerprint = way_of_looking((&model.hash, card))?;
     let measured = Measured { schema: 1, fingerprint, looked_at, proposal: propose(&rungs), rungs };

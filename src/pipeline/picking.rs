@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::budget::{Budget, of_micrograph};
+use super::budget::Budget;
 use super::manifest::{Item, RunDir, State, Status};
 use super::scale::radius_for;
 use super::workers::in_order;
@@ -23,8 +23,8 @@ use crate::model::{Card, Inference, Model, Precision};
 use crate::pick;
 use crate::preprocess::{Particles, Repairs};
 use crate::publish::publish;
-use crate::score::{memory_for, score};
-use crate::units::PixelSize;
+use crate::score::score;
+use crate::units::{Frame, PixelSize};
 
 /// All that one picking needs.
 #[derive(Debug)]
@@ -147,7 +147,7 @@ pub(super) fn pick_into(
         run: job.run,
         fingerprint: &fingerprint,
         retry_failed: job.retry_failed,
-        budget: Budget::of(job.model.machine.memory()),
+        budget: Budget::of(&job.model.machine),
     };
     let take = |order: usize, outcome: Result<Outcome>| {
         let source = &sources[order];
@@ -184,7 +184,7 @@ pub(super) fn pick_into(
     let equip = |worker: usize| job.model.network_for(worker);
     let work =
         |network: &Inference, order: usize, source: &Source| desk.pick(network, order, source);
-    in_order(sources, equip, work, take, cancel)
+    in_order(sources, job.model.machine.devices().len(), equip, work, take, cancel)
 }
 
 /// How a micrograph ended, unless an error says so.
@@ -234,8 +234,8 @@ impl Desk<'_> {
                 _ => {
                     let radius = |pixel_size| radius_for(self.card, self.radius, pixel_size);
                     let settings = &self.card.preprocess;
-                    let bytes = self.memory_for(network, source, &radius);
-                    let _share = self.budget.take(&source.path, bytes)?;
+                    let frame = self.frame_of(source, &radius);
+                    let _share = self.budget.take(&source.path, frame.as_ref(), network)?;
                     let loaded = load(self.run, source, self.pixel_size, settings, &radius)?;
                     let peaks = peaks(network, self.card, self.settings, &loaded)?;
                     write_all_picks(self.run, &source.stem, &peaks)?;
@@ -270,23 +270,15 @@ impl Desk<'_> {
 }
 
 impl Desk<'_> {
-    /// Bytes that picking a micrograph takes; none if its header tells nothing, since reading it
-    /// will say why.
-    fn memory_for(
+    /// The frame of a micrograph; none if its header tells nothing, since reading it will say why.
+    fn frame_of(
         &self,
-        network: &Inference,
         source: &Source,
         radius: &dyn Fn(Option<PixelSize>) -> Result<f64>,
-    ) -> u64 {
-        let frame = || {
-            let header = micrograph::header(&source.path)?;
-            let (pixel_size, _) =
-                micrograph::pixel_size(source, self.pixel_size, header.pixel_size);
-            Ok::<_, Error>(self.card.preprocess.frame(header.shape, radius(pixel_size)?))
-        };
-        frame().map_or(0, |frame| {
-            of_micrograph(&frame, memory_for(network, (frame.work.height, frame.work.width)))
-        })
+    ) -> Option<Frame> {
+        let header = micrograph::header(&source.path).ok()?;
+        let (pixel_size, _) = micrograph::pixel_size(source, self.pixel_size, header.pixel_size);
+        Some(self.card.preprocess.frame(header.shape, radius(pixel_size).ok()?))
     }
 }
 

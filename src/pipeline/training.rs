@@ -68,9 +68,9 @@ pub fn base(config: &RunConfig) -> Result<Option<Origin>> {
     let base = match &config.train.start {
         Start::Scratch => None,
         // None of a network that grows is there yet.
-        Start::Default if config.train.grows() => None,
+        Start::Default if config.train.grows(&config.model) => None,
         Start::Default => (default.card()?.architecture == config.model).then_some(default),
-        Start::Model(path) if config.train.grows() => {
+        Start::Model(path) if config.train.grows(&config.model) => {
             return Err(Error::setting(
                 "train.start",
                 format!("{} cannot be where a network that grows begins", path.display()),

@@ -14,24 +14,27 @@ use crate::model::device;
 /// Most workers: each holds a micrograph and the network's maps of it in memory.
 const MOST: usize = 8;
 
-/// How many workers there are, and the threads of each, for so many threads in all.
-fn divided(threads: usize) -> (usize, usize) {
-    let workers = threads.clamp(1, MOST);
+/// How many workers there are, and the threads of each, for so many threads in all; no device is
+/// left without a worker.
+fn divided(threads: usize, devices: usize) -> (usize, usize) {
+    let workers = threads.clamp(1, MOST).max(devices);
     (workers, (threads / workers).max(1))
 }
 
 /// Does `work` for each item, and hands the results to `take` in the order of the items.
 ///
-/// `equip` makes what the worker of a number needs for itself. Ends early when `take` fails or `cancel` is
+/// `equip` makes what the worker of a number needs for itself; there are at least as many workers
+/// as `devices`. Ends early when `take` fails or `cancel` is
 /// requested; what a worker has in hand is finished first.
 pub(super) fn in_order<T: Sync, W: Send, R: Send>(
     items: &[T],
+    devices: usize,
     equip: impl Fn(usize) -> Result<W>,
     work: impl Fn(&W, usize, &T) -> R + Sync,
     mut take: impl FnMut(usize, R) -> Result<()>,
     cancel: &Cancel,
 ) -> Result<()> {
-    let (workers, threads) = divided(rayon::current_num_threads());
+    let (workers, threads) = divided(rayon::current_num_threads(), devices);
     let (next, stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
     let (next, stopped, work) = (&next, &stopped, &work);
     std::thread::scope(|scope| {
@@ -90,7 +93,7 @@ mod tests {
             taken.push(item);
             Ok(())
         };
-        in_order(&items, |_| Ok(()), work, take, &Cancel::default()).unwrap();
+        in_order(&items, 1, |_| Ok(()), work, take, &Cancel::default()).unwrap();
         assert_eq!(taken, items);
     }
 
@@ -104,16 +107,29 @@ mod tests {
         };
         let refuse =
             |index: usize, _: usize| if index < 3 { Ok(()) } else { Err(Error::Interrupted) };
-        assert!(in_order(&items, |_| Ok(()), work, refuse, &Cancel::default()).is_err());
+        assert!(in_order(&items, 1, |_| Ok(()), work, refuse, &Cancel::default()).is_err());
         assert!(done.load(Ordering::SeqCst) < 1000);
         let cancel = Cancel::default();
         cancel.request();
-        let ended = in_order(&items, |_| Ok(()), work, |_, _| Ok(()), &cancel);
+        let ended = in_order(&items, 1, |_| Ok(()), work, |_, _| Ok(()), &cancel);
         assert!(matches!(ended, Err(Error::Interrupted)));
     }
 
     #[test]
     fn threads_are_divided_without_rest_to_spare() {
-        assert_eq!([1, 2, 8, 20, 64].map(divided), [(1, 1), (2, 1), (8, 1), (8, 2), (8, 8)]);
+        let on_one = |threads| divided(threads, 1);
+        assert_eq!([1, 2, 8, 20, 64].map(on_one), [(1, 1), (2, 1), (8, 1), (8, 2), (8, 8)]);
+    }
+
+    #[test]
+    fn every_device_has_a_worker_however_few_threads_there_are() {
+        assert_eq!((divided(1, 2), divided(3, 2), divided(64, 10)), ((2, 1), (3, 1), (10, 6)));
+        let (items, workers) = ([(); 4], std::sync::Mutex::new(Vec::new()));
+        let equip = |worker: usize| {
+            workers.lock().unwrap().push(worker);
+            Ok(())
+        };
+        in_order(&items, 3, equip, |(), _, ()| (), |_, ()| Ok(()), &Cancel::default()).unwrap();
+        assert!(workers.into_inner().unwrap().starts_with(&[0, 1, 2]));
     }
 }

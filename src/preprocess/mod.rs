@@ -9,6 +9,8 @@ mod background;
 mod fourier;
 mod repair;
 
+use std::ops::RangeInclusive;
+
 use ndarray::{Array2, SliceInfo, SliceInfoElem, s};
 use serde::{Deserialize, Serialize};
 
@@ -53,19 +55,20 @@ impl Default for Settings {
 impl Settings {
     /// Refuses values that have no meaning.
     pub fn check(&self) -> Result<()> {
-        let positive = |name: &str, value: f64, least: f64| {
-            if value.is_finite() && value >= least {
+        let within = |name: &str, value: f64, range: RangeInclusive<f64>| {
+            if range.contains(&value) {
                 return Ok(());
             }
+            let (least, most) = range.into_inner();
             Err(Error::setting(
                 format!("preprocess.{name}"),
-                format!("{value} is not a number of at least {least}"),
+                format!("{value} is not between {least} and {most}"),
                 "see configs/default.toml for its meaning",
             ))
         };
-        positive("working_radius_px", self.working_radius_px, 2.0)?;
-        positive("background_radii", self.background_radii, 0.0)?;
-        positive("clip_sd", self.clip_sd, 1.0)
+        within("working_radius_px", self.working_radius_px, 2.0..=1e4)?;
+        within("background_radii", self.background_radii, 0.0..=1e3)?;
+        within("clip_sd", self.clip_sd, 1.0..=1e6)
     }
 
     /// The sizes before and after the Fourier crop for a particle radius in micrograph px.

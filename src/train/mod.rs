@@ -11,6 +11,7 @@ mod loss;
 mod memory;
 mod optim;
 mod rates;
+mod resume;
 mod schedule;
 mod settings;
 mod trainer;
@@ -23,11 +24,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::labels::patches::{self, Pool};
-use crate::model::checkpoint::{self, Card};
+use crate::model::checkpoint::Card;
 use crate::model::{Machine, Model, Network, Origin};
 
 use loader::draw_ahead;
 pub use loss::{AttentionLoss, Focal, Loss, Sum, Term, Tversky};
+use resume::{Resumed, Run, resume};
+pub use resume::{Stored, stored};
 use schedule::Progress;
 pub use schedule::Schedule;
 pub use settings::{Settings, Stage, Start};
@@ -92,6 +95,11 @@ pub struct Epoch {
 pub enum Event<'a> {
     /// Epochs that an earlier run had done.
     Resumed(&'a [Epoch]),
+    /// What an earlier run left cannot be used, so training starts from the beginning.
+    Restarted {
+        /// What is wrong with it.
+        why: &'a str,
+    },
     /// A step of an epoch is done.
     Step {
         /// Epoch, counted from 1.
@@ -110,41 +118,13 @@ pub enum Event<'a> {
     },
 }
 
-/// What a checkpoint says beside its tensors.
-#[derive(Debug, Serialize, Deserialize)]
-struct State {
-    fingerprint: String,
-    seed: u64,
-    optimiser_steps: i32,
-    epochs: Vec<Epoch>,
-}
-
 /// The model file in a model folder.
 pub fn model_path(folder: &Path) -> PathBuf {
     folder.join(Model::TRAINED)
 }
 
-fn checkpoint_path(folder: &Path) -> PathBuf {
-    folder.join("last.safetensors")
-}
-
-/// Which training a model folder holds the checkpoint of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
-    /// Stands for its inputs and settings.
-    pub fingerprint: String,
-    /// Its seed.
-    pub seed: u64,
-}
-
-/// The training whose checkpoint a model folder holds, if there is a readable one.
-pub fn stored(folder: &Path) -> Option<Stored> {
-    let checkpoint = Origin::File(checkpoint_path(folder));
-    let (state, _) = checkpoint::read::<State>(&checkpoint).ok()?;
-    Some(Stored { fingerprint: state.fingerprint, seed: state.seed })
-}
-
-/// Trains to the end, from a checkpoint if the folder has one of this job; all epochs' figures.
+/// Trains to the end, from a checkpoint if the folder has a sound one of this job; all epochs'
+/// figures.
 ///
 /// `observe` is told what happens; training stops with [`Error::Interrupted`] once `cancelled`
 /// answers true, at most one step later.
@@ -154,80 +134,39 @@ pub fn train(
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Vec<Epoch>> {
     let settings = job.settings;
-    let (mut trainer, mut epochs) = match resume(job)? {
-        Some(resumed) => resumed,
-        None => (begin(job)?, Vec::new()),
-    };
-    if !epochs.is_empty() {
-        observe(Event::Resumed(&epochs));
-    }
-    let tolerance = tolerance(job.card);
-    while epochs.len() < settings.epochs && !exhausted(&epochs, tolerance, settings.patience) {
-        let started = Instant::now();
-        let levels = settings.architecture_in(epochs.len(), job.card.architecture).levels;
-        if trainer.result().architecture().levels < levels {
-            let grown = trainer.network().grown(levels, job.card.seed, job.machine.first())?;
-            trainer = training(job, grown)?;
+    let mut run = match resume(job)? {
+        Resumed::At(run) => {
+            observe(Event::Resumed(&run.epochs));
+            *run
         }
-        let mut epoch = run_epoch(job, &mut trainer, &epochs, observe, cancelled)?;
-        let result = judge(&trainer.result().for_inference()?, job.card, job.validation)?;
+        Resumed::Nothing => Run::begin(job)?,
+        Resumed::Unusable(why) => {
+            observe(Event::Restarted { why: &why });
+            Run::begin(job)?
+        }
+    };
+    let tolerance = tolerance(job.card);
+    while run.epochs.len() < settings.epochs
+        && !exhausted(&run.epochs, tolerance, settings.patience)
+    {
+        let started = Instant::now();
+        let levels = settings.architecture_in(run.epochs.len(), job.card.architecture).levels;
+        if run.trainer.result().architecture().levels < levels {
+            let grown = run.trainer.network().grown(levels, job.card.seed, job.machine.first())?;
+            run.trainer = training(job, grown)?;
+        }
+        let mut epoch = run_epoch(job, &mut run.trainer, &run.epochs, observe, cancelled)?;
+        let network = run.trainer.result().for_inference(job.machine)?;
+        let result = judge(&network, job.card, job.validation)?;
         epoch.seconds = started.elapsed().as_secs_f64();
         (epoch.threshold, epoch.precision, epoch.recall, epoch.f1) =
             (result.threshold, result.scores.precision, result.scores.recall, result.scores.f1);
         epoch.criterion = result.criterion;
-        epochs.push(epoch);
-        if best(&epochs, tolerance).is_some_and(|best| best.epoch == epochs.len()) {
-            let card = Card {
-                architecture: trainer.result().architecture(),
-                threshold: result.threshold,
-                validation: result.scores,
-                epoch: epochs.len(),
-                ..job.card.clone()
-            };
-            checkpoint::write(&model_path(job.folder), &card, &trainer.result().variables())?;
-        }
-        // The checkpoint last: it says that the model before it is complete.
-        store(job, &trainer, &epochs)?;
-        observe(Event::Epoch { epochs: &epochs, best: best(&epochs, tolerance) });
+        run.epochs.push(epoch);
+        run.store(job)?;
+        observe(Event::Epoch { epochs: &run.epochs, best: best(&run.epochs, tolerance) });
     }
-    Ok(epochs)
-}
-
-fn store(job: &Job, trainer: &Trainer, epochs: &[Epoch]) -> Result<()> {
-    let state = State {
-        fingerprint: job.fingerprint.to_string(),
-        seed: job.card.seed,
-        optimiser_steps: trainer.steps(),
-        epochs: epochs.to_vec(),
-    };
-    checkpoint::write(&checkpoint_path(job.folder), &state, &trainer.tensors())
-}
-
-/// A training at its beginning.
-fn begin(job: &Job) -> Result<Trainer> {
-    let network = new_network(job, 0)?;
-    if let Some(base) = job.base {
-        checkpoint::load_weights(base, &network)?;
-    }
-    training(job, network)
-}
-
-/// A training at the end of the last epoch that was stored, and all epochs' figures.
-fn resume(job: &Job) -> Result<Option<(Trainer, Vec<Epoch>)>> {
-    let path = checkpoint_path(job.folder);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let checkpoint = Origin::File(path);
-    let (state, tensors) = checkpoint::read::<State>(&checkpoint)?;
-    let Some(last) = state.epochs.len().checked_sub(1) else { return Ok(None) };
-    if state.fingerprint != job.fingerprint {
-        return Ok(None);
-    }
-    let mut trainer = training(job, new_network(job, last)?)?;
-    checkpoint::fill(&trainer.tensors(), &tensors, &checkpoint)?;
-    trainer.resume_at(state.optimiser_steps)?;
-    Ok(Some((trainer, state.epochs)))
+    Ok(run.epochs)
 }
 
 /// The network of an epoch, counted from 0, with weights drawn from the seed.
@@ -296,107 +235,4 @@ fn run_epoch(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::coords::Coordinate;
-    use crate::labels::{self, Completeness, Labelled};
-    use crate::model::{Architecture, Precision};
-    use crate::preprocess::{Area, Prepared, Repairs};
-    use crate::units::{Frame, Shape};
-    use ndarray::Array2;
-
-    /// A micrograph of dark blobs.
-    fn blobs() -> (Prepared, Vec<Coordinate>) {
-        let shape = Shape { width: 96, height: 96 };
-        let centres = [(20, 24), (70, 18), (44, 52), (16, 76), (78, 74)];
-        let image = Array2::from_shape_fn((96, 96), |(y, x)| {
-            let near = |&(cx, cy): &(usize, usize)| x.abs_diff(cx).pow(2) + y.abs_diff(cy).pow(2);
-            let distance = centres.iter().map(near).min().unwrap();
-            (if distance < 50 { -1.5 } else { 0.5 }) + ((x * 7 + y * 13) % 11) as f32 / 20.0
-        });
-        let prepared = Prepared {
-            image,
-            valid: Area::whole((96, 96)),
-            frame: Frame { mic: shape, work: shape },
-            repairs: Repairs::default(),
-        };
-        let at = |&(x, y): &(usize, usize)| Coordinate {
-            x_mic_px: x as f64,
-            y_mic_px: y as f64,
-            score: None,
-        };
-        (prepared, centres.iter().map(at).collect())
-    }
-
-    /// Trains in `folder`, interrupted after so many steps; what was kept, if it came to the end.
-    fn trained(folder: &Path, settings: &Settings, interrupted: usize) -> Option<Vec<u8>> {
-        let (prepared, truth) = blobs();
-        let labels = labels::Settings::default();
-        let labelled: Vec<Labelled> =
-            vec![labels::paint(prepared.clone(), &truth, 7.0, 0.0, &labels)];
-        let card = Card {
-            architecture: Architecture { base_features: 4, ..Architecture::default() },
-            particle_radius_px: Some(7.0),
-            ..Origin::Default.card().unwrap()
-        };
-        let mut steps = 0;
-        let done = std::cell::Cell::new(0);
-        let job = Job {
-            pool: Pool { labelled: &labelled, pseudo_labelled: &[] },
-            loss: settings.loss(Completeness::Complete),
-            base: None,
-            validation: &[Validation { prepared, truth }],
-            settings,
-            patches: &patches::Settings { patch_px: 64, ..patches::Settings::default() },
-            card: &card,
-            machine: &Machine::cpu(1),
-            folder,
-            fingerprint: "the same",
-        };
-        let ended = train(
-            &job,
-            &mut |event| {
-                steps += usize::from(matches!(event, Event::Step { .. }));
-                done.set(steps);
-            },
-            &|| done.get() >= interrupted,
-        );
-        assert_eq!(ended.is_err(), interrupted < usize::MAX);
-        ended.is_ok().then(|| std::fs::read(model_path(folder)).unwrap())
-    }
-
-    #[test]
-    fn stopped_and_resumed_a_training_ends_with_the_very_same_weights() {
-        let averaging = Settings {
-            ema_decay: 0.9,
-            schedule: Schedule::Plateau,
-            warm_up: 0.4,
-            layer_decay: 0.8,
-            attention_rate: 2.0,
-            ..Settings::default()
-        };
-        let staged = Settings {
-            stages: vec![Stage { share: 0.5, patch_px: 32, levels: Some(3) }],
-            loss: Sum::from([(Term::Focal, 1.0), (Term::Boundary, 0.01)]),
-            attention_loss: AttentionLoss { supervision: 0.1, ..AttentionLoss::default() },
-            freeze_encoder_stages: 1,
-            ..Settings::default()
-        };
-        for settings in [Settings::default(), averaging, staged] {
-            let settings = Settings {
-                epochs: 3,
-                patches_per_epoch: 12,
-                batch_size: 4,
-                precision: Precision::F32,
-                ..settings
-            };
-            let [whole, stopped] = [(); 2].map(|()| tempfile::tempdir().unwrap());
-            let expected = trained(whole.path(), &settings, usize::MAX).unwrap();
-            // In the second epoch, and right after it.
-            assert!(trained(stopped.path(), &settings, 4).is_none());
-            assert!(trained(stopped.path(), &settings, 3).is_none());
-            let resumed = trained(stopped.path(), &settings, usize::MAX).unwrap();
-            assert!(resumed == expected, "{settings:?}");
-        }
-    }
-}
+mod tests;

@@ -1,32 +1,13 @@
 //! Learning rates by parameter: its name → a factor of the scheduled rate.
 
 use super::Settings;
-
-/// Parts of a parameter's name that only attention has.
-const ATTENTION: [&str; 3] = ["attention", "excite", "gate"];
-
-/// Whether a parameter belongs to attention.
-pub(super) fn is_attention(name: &str) -> bool {
-    name.split('.').any(|part| ATTENTION.contains(&part))
-}
+use crate::model::{Part, is_attention};
 
 /// The learning rate of a parameter over the scheduled one, in a network of so many levels.
 pub(super) fn factor(name: &str, levels: usize, settings: &Settings) -> f64 {
     let attention = if is_attention(name) { settings.attention_rate } else { 1.0 };
-    attention * settings.layer_decay.powi(stages_to_head(name, levels as i32))
-}
-
-/// How many stages of the network lie between a parameter and the logits; none for a head of
-/// whatever scale.
-fn stages_to_head(name: &str, levels: i32) -> i32 {
-    let stage = name.split('.').next().unwrap_or(name);
-    let level = |kind: &str| stage.strip_prefix(kind)?.parse::<i32>().ok();
-    match (level("encoder"), level("decoder")) {
-        (Some(level), _) => 2 * levels + 1 - level,
-        (_, Some(level)) => level + 1,
-        _ if stage == "bottom" => levels + 1,
-        _ => 0,
-    }
+    let stages = Part::of(name).map_or(0, |(part, _)| part.stages_to_head(levels));
+    attention * settings.layer_decay.powi(stages as i32)
 }
 
 #[cfg(test)]

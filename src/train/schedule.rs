@@ -118,6 +118,37 @@ mod tests {
     }
 
     #[test]
+    fn a_restart_begins_at_the_full_rate_and_takes_twice_as_long() {
+        let rates = rates(Schedule::CosineRestarts);
+        for (first, last) in [(0, 99), (100, 299), (300, 699)] {
+            assert!((rates[first] - 1.0).abs() < 1e-9 && rates[last] < 2e-3, "{first}");
+            // Symmetric about the middle, where it is half.
+            let middle = usize::midpoint(first, last + 1);
+            assert!((rates[middle] - 0.5005).abs() < 1e-9, "{middle}: {}", rates[middle]);
+        }
+    }
+
+    #[test]
+    fn a_warm_up_is_half_a_cosine_from_a_twenty_fifth() {
+        let at = |step| Progress { step, steps: 100, warm_up: 0.2, history: &[] };
+        for schedule in [Schedule::OneCycle, Schedule::CosineRestarts, Schedule::Plateau] {
+            let rate = |step| schedule.rate(1.0, at(step));
+            assert!((rate(0) - 0.04).abs() < 1e-9 && (rate(10) - 0.52).abs() < 1e-9);
+            assert!((rate(5) - (0.04 + 0.48 * (1.0 - 0.5_f64.sqrt()))).abs() < 1e-9);
+            assert!((rate(20) - 1.0).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn a_plateau_halves_the_rate_every_five_epochs_that_are_no_better_than_the_best() {
+        assert_eq!([1, 5, 6, 10, 11, 16].map(|n| plateaus(&vec![0.5; n])), [0, 0, 1, 1, 2, 3]);
+        // A better epoch ends the wait, however little better it is.
+        let better = 0.5_f64.next_up();
+        let history = [0.5, 0.4, 0.4, 0.4, 0.4, better, 0.5, 0.5, 0.5, 0.5];
+        assert_eq!((plateaus(&history), plateaus(&[&history[..], &[better]].concat())), (0, 1));
+    }
+
+    #[test]
     fn a_plateau_warms_up_first() {
         let at = |step| Progress { step, steps: 100, warm_up: 0.2, history: &[0.5; 9] };
         assert!((Schedule::Plateau.rate(1.0, at(0)) - 0.04).abs() < 1e-9);

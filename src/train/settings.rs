@@ -260,9 +260,10 @@ impl Settings {
         Architecture { levels: levels.unwrap_or(last.levels), ..last }
     }
 
-    /// Whether training begins with fewer levels than it ends with: no other model has its weights.
-    pub fn grows(&self) -> bool {
-        self.stages.iter().any(|stage| stage.levels.is_some())
+    /// Whether training begins with fewer levels than this architecture, with which it ends: no
+    /// other model has its weights.
+    pub fn grows(&self, last: &Architecture) -> bool {
+        self.architecture_in(0, *last).levels < last.levels
     }
 
     /// What is minimised with labels of this kind.
@@ -309,6 +310,22 @@ mod tests {
         let settings = Settings { epochs: 9, stages: thirds, ..Settings::default() };
         assert_eq!(sides(&settings), [64, 64, 64, 96, 96, 96, 128, 128, 128]);
         assert_eq!(sides(&Settings::default()), [128; 20]);
+    }
+
+    #[test]
+    fn only_a_training_that_begins_with_fewer_levels_grows() {
+        let last = Architecture::default();
+        for (stages, grows) in [
+            ("", false),
+            ("{ share = 0.5, patch_px = 64 }", false),
+            ("{ share = 0.5, patch_px = 64, levels = 4 }", false),
+            ("{ share = 0.5, patch_px = 64, levels = 3 }", true),
+            ("{ share = 0.2, patch_px = 64, levels = 3 }, { share = 0.2, patch_px = 96 }", true),
+        ] {
+            let settings: Settings = toml::from_str(&format!("stages = [{stages}]")).unwrap();
+            settings.check(&last).unwrap();
+            assert_eq!(settings.grows(&last), grows, "{stages}");
+        }
     }
 
     #[test]

@@ -14,9 +14,8 @@ use super::average::Average;
 use super::loader::{Part, Update};
 use super::loss::{AttentionLoss, Loss, Pixels};
 use super::optim::AdamW;
-use super::rates;
 use crate::error::{Error, Result};
-use crate::model::{Device, Network, torch};
+use crate::model::{Device, Mode, Network, is_attention, torch};
 
 /// What is minimised.
 #[derive(Debug)]
@@ -45,7 +44,7 @@ impl Trainer {
     ) -> Result<Trainer> {
         network.freeze_encoder(settings.freeze_encoder_stages)?;
         let optimiser = AdamW::new(&network, settings);
-        if settings.attention_rate != 1.0 && !optimiser.updates(rates::is_attention) {
+        if settings.attention_rate != 1.0 && !optimiser.updates(is_attention) {
             return Err(no_attention("attention_rate"));
         }
         let average = (settings.ema_decay > 0.0)
@@ -195,7 +194,7 @@ fn gradients(network: &mut Network, parts: &[Part], objective: &Objective) -> Re
     let mut total =
         Tensor::f_zeros([], (Kind::Float, device)).map_err(torch("adding losses up"))?;
     for part in parts {
-        let logits = network.forward(&part.images, true)?;
+        let logits = network.forward(&part.images, Mode::Training)?;
         if objective.attention.is_any() && logits.attention.is_empty() {
             return Err(no_attention("attention_loss"));
         }
@@ -363,7 +362,7 @@ mod tests {
             let settings = Settings { attention_loss, ..Settings::default() };
             let trained = trainer(1, 6, 20, &settings);
             let images = Tensor::ones([1, 1, 32, 32], (Kind::Float, tch::Device::Cpu));
-            let maps = trained.networks[0].forward(&images, false).unwrap().attention;
+            let maps = trained.networks[0].forward(&images, Mode::Inference).unwrap().attention;
             assert_eq!(maps.iter().map(|map| map.size()[3]).collect::<Vec<_>>(), [4, 8, 16, 32]);
             maps.iter().map(|map| map.mean(Kind::Float).double_value(&[])).sum::<f64>() / 4.0
         };

@@ -1,6 +1,8 @@
 //! Validation: network + labelled micrographs → picking quality, the threshold, and which epoch is
 //! kept.
 
+use ndarray::Array2;
+
 use super::Epoch;
 use crate::coords::Coordinate;
 use crate::error::Result;
@@ -9,7 +11,7 @@ use crate::labels::Completeness;
 use crate::model::Inference;
 use crate::model::checkpoint::{Card, ValidationScores};
 use crate::pick;
-use crate::preprocess::Prepared;
+use crate::preprocess::{Area, Prepared};
 use crate::score::score;
 
 /// Differences in F1 that decide nothing.
@@ -22,6 +24,52 @@ pub struct Validation {
     pub prepared: Prepared,
     /// Its particles in micrograph px.
     pub truth: Vec<Coordinate>,
+    /// The part of it, in working px, that is judged; none: all of it.
+    pub part: Option<Area>,
+}
+
+impl Validation {
+    /// Whether a point lies in what is judged.
+    pub(crate) fn covers(&self, point: &Coordinate) -> bool {
+        self.part.is_none_or(|part| {
+            let (x, y) = self.prepared.frame.work_from_mic(point.x_mic_px, point.y_mic_px);
+            part.depth(x, y) >= 0.0
+        })
+    }
+
+    /// The particles that picks are judged by.
+    pub(crate) fn particles(&self) -> impl Iterator<Item = &Coordinate> {
+        self.truth.iter().filter(|particle| self.covers(particle))
+    }
+
+    /// The picks that are judged, from the score map of the whole micrograph.
+    fn picks(&self, map: &Array2<f32>, card: &Card, radius_mic_px: f64) -> Vec<Coordinate> {
+        let picks = pick::pick(
+            map,
+            self.prepared.valid,
+            &self.prepared.frame,
+            card.preprocess.radius_work_px(radius_mic_px),
+            card.unlabelled_margin_radii,
+            &card.pick,
+        );
+        self.judged(picks, radius_mic_px)
+    }
+
+    /// Leaves the picks that are judged.
+    ///
+    /// A pick that hits a particle is where the particle is, so that no hit at the border becomes
+    /// a miss on one side or a false pick on the other.
+    fn judged(&self, mut picks: Vec<Coordinate>, radius_mic_px: f64) -> Vec<Coordinate> {
+        if self.part.is_some() {
+            let mut counts: Vec<bool> = picks.iter().map(|pick| self.covers(pick)).collect();
+            for (pick, particle) in eval::match_one_to_one(&picks, &self.truth, radius_mic_px) {
+                counts[pick] = self.covers(&self.truth[particle]);
+            }
+            let mut counts = counts.into_iter();
+            picks.retain(|_| counts.next().unwrap_or(false));
+        }
+        picks
+    }
 }
 
 /// Picking quality on validation, and the threshold that gives it.
@@ -38,25 +86,15 @@ pub struct Judged {
 /// Picks the validation micrographs as `card` says, and finds the threshold to use.
 pub fn judge(network: &Inference, card: &Card, validation: &[Validation]) -> Result<Judged> {
     let radius_mic_px = card.radius_px()?;
-    let radius_work_px = card.preprocess.radius_work_px(radius_mic_px);
-    let mut picked = Vec::with_capacity(validation.len());
+    let mut judged = Vec::with_capacity(validation.len());
     for micrograph in validation {
-        let prepared = &micrograph.prepared;
-        let map = score(network, &prepared.image)?;
-        picked.push(pick::pick(
-            &map,
-            prepared.valid,
-            &prepared.frame,
-            radius_work_px,
-            card.unlabelled_margin_radii,
-            &card.pick,
-        ));
+        let map = score(network, &micrograph.prepared.image)?;
+        let picks = micrograph.picks(&map, card, radius_mic_px);
+        let particles: Vec<Coordinate> = micrograph.particles().copied().collect();
+        judged.push((picks, particles));
     }
-    let pairs: Vec<eval::Pair> = picked
-        .iter()
-        .zip(validation)
-        .map(|(picks, micrograph)| eval::Pair { picks, truth: &micrograph.truth })
-        .collect();
+    let pairs: Vec<eval::Pair> =
+        judged.iter().map(|(picks, truth)| eval::Pair { picks, truth }).collect();
     let labels = card.labels.completeness;
     let general = card.general_threshold;
     let (threshold, scores) = eval::best_threshold(&pairs, radius_mic_px, labels, general);
@@ -95,4 +133,68 @@ pub(super) fn best(epochs: &[Epoch], tolerance: f64) -> Option<&Epoch> {
 
 pub(super) fn exhausted(epochs: &[Epoch], tolerance: f64, patience: usize) -> bool {
     best(epochs, tolerance).is_some_and(|best| epochs.len() - best.epoch >= patience)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Origin;
+    use crate::preprocess::Repairs;
+    use crate::units::{Frame, Shape};
+
+    fn at(x: f64, y: f64) -> Coordinate {
+        Coordinate { x_mic_px: x, y_mic_px: y, score: Some(0.5) }
+    }
+
+    /// A micrograph of 200 × 200 px at half scale whose rows from 75 of 100 on are judged.
+    fn lower_quarter(truth: &[Coordinate]) -> Validation {
+        let prepared = Prepared {
+            image: Array2::zeros((100, 100)),
+            valid: Area::whole((100, 100)),
+            frame: Frame {
+                mic: Shape { width: 200, height: 200 },
+                work: Shape { width: 100, height: 100 },
+            },
+            repairs: Repairs::default(),
+        };
+        let part = Some(Area { y0: 75, ..prepared.valid });
+        Validation { prepared, truth: truth.to_vec(), part }
+    }
+
+    #[test]
+    fn a_part_is_judged_by_its_own_particles_and_the_picks_that_hit_them_or_nothing() {
+        let truth = [at(20.0, 20.0), at(60.0, 149.0), at(100.0, 151.0), at(140.0, 190.0)];
+        let part = lower_quarter(&truth);
+        // Two hits on the other side of the cut than their particles, and two picks of nothing.
+        let picks =
+            [at(20.0, 21.0), at(61.0, 152.0), at(99.0, 147.0), at(180.0, 40.0), at(20.0, 160.0)];
+        assert_eq!(part.judged(picks.to_vec(), 10.0), [picks[2], picks[4]]);
+        assert!(part.particles().eq(&truth[2..]));
+        let whole = Validation { part: None, ..part };
+        assert_eq!(whole.judged(picks.to_vec(), 10.0), picks);
+        assert!(whole.particles().eq(&truth));
+    }
+
+    #[test]
+    fn a_cut_is_no_edge_of_the_image() {
+        // Particles of radius 10 right above and below the cut, and one at the lower edge.
+        let truth = [at(30.0, 144.0), at(90.0, 150.0), at(150.0, 156.0), at(90.0, 192.0)];
+        let part = lower_quarter(&truth);
+        let map = Array2::from_shape_fn((100, 100), |(y, x)| {
+            let (x, y) = (2.0 * x as f64, 2.0 * y as f64);
+            let near = truth.iter().map(|t| (t.x_mic_px - x).powi(2) + (t.y_mic_px - y).powi(2));
+            (0.9 * (-near.fold(f64::INFINITY, f64::min) / 50.0).exp()) as f32
+        });
+        let mut card = Card { particle_radius_px: Some(10.0), ..Origin::Default.card().unwrap() };
+        card.preprocess.working_radius_px = 5.0;
+        card.pick.edge_margin_radii = Some(1.0);
+        let places = |validation: &Validation| -> Vec<(f64, f64)> {
+            let mut picks = validation.picks(&map, &card, 10.0);
+            picks.sort_by(|a, b| a.y_mic_px.total_cmp(&b.y_mic_px));
+            picks.iter().map(|pick| (pick.x_mic_px.round(), pick.y_mic_px.round())).collect()
+        };
+        // The margin leaves picks out at the edge of the micrograph alone.
+        assert_eq!(places(&part), [(90.0, 150.0), (150.0, 156.0)]);
+        assert_eq!(places(&Validation { part: None, ..part }).len(), 3);
+    }
 }

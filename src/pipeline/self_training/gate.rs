@@ -110,7 +110,8 @@ impl Judgement {
 pub(super) fn judge_base(base: &Model, ground: &mut Ground) -> Result<Judgement> {
     if ground.gate != Gate::Labels {
         for micrograph in &mut ground.validation {
-            let picks = picks(base, &ground.card, &micrograph.prepared, base.card.threshold)?.1;
+            let mut picks = picks(base, &ground.card, &micrograph.prepared, base.card.threshold)?.1;
+            picks.retain(|pick| micrograph.covers(pick));
             if ground.gate == Gate::Unsupervised {
                 micrograph.truth.clone_from(&picks);
             }
@@ -168,6 +169,7 @@ fn steadiness(model: &Model, threshold: f32, ground: &Ground) -> Result<Steadine
         let map = score(&model.network, &prepared.image)?;
         let (picks, others): (Vec<_>, Vec<_>) = peaks(&ground.card, prepared, &map)
             .into_iter()
+            .filter(|peak| micrograph.covers(peak))
             .partition(|peak| peak.score.is_some_and(|score| score >= threshold));
         let scores = |peaks: &[Coordinate]| {
             peaks.iter().filter_map(|p| p.score).map(f64::from).collect::<Vec<_>>()
@@ -179,7 +181,9 @@ fn steadiness(model: &Model, threshold: f32, ground: &Ground) -> Result<Steadine
         let over = prepared.image.t().as_standard_layout().to_owned();
         let map = score(&model.network, &over)?.t().as_standard_layout().to_owned();
         let mut picks = peaks(&ground.card, prepared, &map);
-        picks.retain(|peak| peak.score.is_some_and(|score| score >= threshold));
+        picks.retain(|peak| {
+            micrograph.covers(peak) && peak.score.is_some_and(|score| score >= threshold)
+        });
         turned.push(picks);
     }
     let mean = |scores: &[f64]| scores.iter().sum::<f64>() / scores.len().max(1) as f64;

@@ -190,9 +190,11 @@ pub(super) fn prepare(
             let aside = ((open.len() as f64 * ASIDE).round() as usize).clamp(1, MOST_ASIDE);
             let aside = open.split_off(open.len() - aside);
             card.validated_how = format!("the base's picks on {} micrographs", aside.len());
-            let validation = aside
-                .into_iter()
-                .map(|open| Validation { prepared: open.prepared, truth: Vec::new() });
+            let validation = aside.into_iter().map(|open| Validation {
+                prepared: open.prepared,
+                truth: Vec::new(),
+                part: None,
+            });
             (Vec::new(), validation.collect(), Gate::Unsupervised)
         }
     };

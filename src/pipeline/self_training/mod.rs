@@ -275,7 +275,8 @@ fn rounds(
     }];
     observe(Event::Round(&rounds[0]));
     let (mut best, mut highest) = (0, judged);
-    let labels: usize = ground.validation.iter().map(|micrograph| micrograph.truth.len()).sum();
+    let labels: usize =
+        ground.validation.iter().map(|micrograph| micrograph.particles().count()).sum();
     let error = eval::RECALL_ERROR / (labels.max(1) as f64).sqrt();
     let least_gain = job.config.self_train.least_gain;
     for number in 1..=job.config.self_train.iterations {
