@@ -10,7 +10,7 @@ use ndarray::Array2;
 use tch::{Kind, TchError, Tensor};
 
 use crate::error::Result;
-use crate::labels::patches::mirror;
+use crate::labels::sampling::mirror;
 use crate::model::{Architecture, Inference, Tiling, torch};
 
 /// Tiles keep at least this much of a side: less would be all halo.

@@ -82,24 +82,29 @@ mod tests {
 
     #[test]
     fn displacements_have_the_spread_that_is_asked_for() {
-        let (mut squares, mut count) = (0.0, 0.0);
+        let (mut squares, mut products, mut count) = (0.0, 0.0, 0.0);
         for seed in 0..200 {
             let field = field(seed);
             for at in (0..128).step_by(9) {
                 let (x, y) = field.at(at, 127 - at);
-                (squares, count) = (squares + x * x + y * y, count + 2.0);
+                (squares, products) = (squares + x * x + y * y, products + 2.0 * x * y);
+                count += 2.0;
             }
         }
         let sd = f64::sqrt(squares / count);
         assert!((1.8..2.2).contains(&sd), "{sd}");
+        assert!((products / squares).abs() < 0.2, "x and y are drawn apart");
     }
 
     #[test]
     fn neighbours_move_nearly_alike() {
         let field = field(5);
         for at in 0..127 {
-            let ((x, y), (next_x, next_y)) = (field.at(at, 40), field.at(at + 1, 40));
-            assert!((x - next_x).abs() < 0.5 && (y - next_y).abs() < 0.5);
+            for (here, next) in
+                [(field.at(at, 40), field.at(at + 1, 40)), (field.at(40, at), field.at(40, at + 1))]
+            {
+                assert!((here.0 - next.0).abs() < 0.5 && (here.1 - next.1).abs() < 0.5);
+            }
         }
     }
 }

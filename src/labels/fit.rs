@@ -1,13 +1,18 @@
 //! Do coordinates fit their images? Coordinates + prepared images → findings, before any training.
 //!
 //! Particles are darker (or brighter) than what surrounds them, so the mean difference between a
-//! disk and a ring around each coordinate tells whether the coordinates lie on particles. The same
+//! disk and a ring around each coordinate shows whether the coordinates lie on particles. The same
 //! is tried with the coordinates flipped, transposed and scaled; where one of these fits far
 //! better, the coordinates were most likely made for another orientation or binning of the images.
+//! Labels may cover a corner of a micrograph only: coordinates that lie on particles are right
+//! wherever they lie.
+
+use std::collections::BTreeSet;
 
 use ndarray::Array2;
 use serde::Serialize;
 
+use super::reading::{AS_GIVEN, FACTORS, Reading, TURNS};
 use crate::coords::Coordinate;
 use crate::preprocess::Prepared;
 use crate::units::Shape;
@@ -44,67 +49,26 @@ pub struct Finding {
     pub hint: String,
 }
 
-/// A way in which coordinates may have been meant.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Hypothesis {
-    AsGiven,
-    FlipY,
-    FlipX,
-    HalfTurn,
-    Transpose,
-    Scale(f64),
-}
-
-const SCALES: [f64; 10] = [0.125, 0.25, 1.0 / 3.0, 0.5, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0];
-/// A hypothesis must be this many standard errors from chance to be believed,
+/// A reading must be this many standard errors from chance to be believed,
 const BELIEVED: f64 = 8.0;
+/// or this many where all coordinates lie in the first quadrant and it spreads them out,
+const BELIEVED_BINNED: f64 = 5.0;
 /// and the coordinates as given must then be no nearer to fitting than this share of it.
 const OUTDONE: f64 = 0.5;
 /// Coordinates that fit no better than chance would have it,
 const CHANCE: f64 = 3.0;
 /// or than this share of another reading: many coordinates make a few accidental hits count.
 const ACCIDENT: f64 = 0.1;
-/// Fewer coordinates than this in all decide nothing.
+/// With fewer coordinates than this, whatever is found is only a doubt.
 const ENOUGH: usize = 20;
-
-impl Hypothesis {
-    fn apply(self, (x, y): (f64, f64), mic: Shape) -> (f64, f64) {
-        match self {
-            Hypothesis::AsGiven => (x, y),
-            Hypothesis::FlipY => (x, mic.height as f64 - 1.0 - y),
-            Hypothesis::FlipX => (mic.width as f64 - 1.0 - x, y),
-            Hypothesis::HalfTurn => (mic.width as f64 - 1.0 - x, mic.height as f64 - 1.0 - y),
-            Hypothesis::Transpose => (y, x),
-            Hypothesis::Scale(factor) => (x * factor, y * factor),
-        }
-    }
-
-    /// What is wrong if it holds, and the way out.
-    fn meaning(self) -> (String, String) {
-        match self {
-            Hypothesis::AsGiven => (String::new(), String::new()),
-            Hypothesis::FlipY => (
-                "upside down".into(),
-                "`picker convert COORDINATES --flip-y --micrographs MICROGRAPHS --to star --out DIR` turns them over".into(),
-            ),
-            Hypothesis::FlipX => (
-                "mirrored left to right".into(),
-                "mirror them in the program they come from: picker has no use for mirrored x".into(),
-            ),
-            Hypothesis::HalfTurn => (
-                "turned by 180°".into(),
-                "export them again for the micrographs as they are".into(),
-            ),
-            Hypothesis::Transpose => ("with x and y exchanged".into(), "exchange both columns in the file".into()),
-            Hypothesis::Scale(factor) => (
-                format!("off by the factor of a binning, {factor:.3}"),
-                format!("`picker convert COORDINATES --scale {factor:.6} --to star --out DIR` rescales them"),
-            ),
-        }
-    }
-}
+/// Fewer coordinates than this decide nothing: so many lie in one quadrant by accident in one case
+/// of 65,000.
+const FEW: usize = 8;
 
 /// Looks at all micrographs together; no finding means that nothing speaks against the coordinates.
+///
+/// Where the coordinates lie only raises a suspicion; the images decide. Coordinates that lie on
+/// particles as given are right, and those that the images say too little about are doubtful.
 pub fn check(labelled: &[Labelled]) -> Vec<Finding> {
     let count: usize = labelled.iter().map(|one| one.points.len()).sum();
     if count == 0 {
@@ -114,65 +78,90 @@ pub fn check(labelled: &[Labelled]) -> Vec<Finding> {
             hint: "check that the coordinate files are the right ones".into(),
         }];
     }
-    let fits = Fits::of(labelled);
+    let grids: Vec<Chance> = labelled.iter().map(Chance::of).collect();
+    let fit = |reading| distance(labelled, &grids, reading);
+    let given = fit(AS_GIVEN);
     let mut findings = Vec::new();
-    let outside = outside(labelled, Hypothesis::AsGiven);
+    let outside = outside(labelled, AS_GIVEN);
     if outside > 0 {
-        let severity = if outside * 5 > count { Severity::Impossible } else { Severity::Doubtful };
+        let tolerated = if count < ENOUGH { count / 2 } else { count / 5 };
+        let impossible = outside > tolerated && given < CHANCE;
         findings.push(Finding {
-            severity,
+            severity: if impossible { Severity::Impossible } else { Severity::Doubtful },
             what: format!("{outside} of {count} coordinates lie outside their micrographs"),
-            hint: "were they picked on micrographs of another binning? `picker convert --scale F` rescales them".into(),
+            hint: "were they picked on micrographs of another binning or size? `picker convert` \
+                   can multiply coordinates by the factor"
+                .into(),
         });
     }
-    if count >= ENOUGH && in_first_quadrant(labelled) {
+    if count < FEW {
+        return findings;
+    }
+    let binned = in_first_quadrant(labelled);
+    let place = if binned {
+        format!("all {count} coordinates lie in the first quadrant and ")
+    } else {
+        "the coordinates ".into()
+    };
+    if let Some((reading, z)) = best_other(labelled, fit, given, binned) {
+        let (what, hint) = reading.meaning();
+        let impossible = count >= ENOUGH && given < CHANCE.max(ACCIDENT * z);
         findings.push(Finding {
-            severity: Severity::Impossible,
-            what: format!("all {count} coordinates lie in the first quadrant: a binning error"),
-            hint: fits.best_alternative().map_or_else(
-                || "`picker convert --scale 2` (or 4) rescales them to the full micrographs".into(),
-                |(hypothesis, _)| hypothesis.meaning().1,
-            ),
-        });
-    } else if count >= ENOUGH
-        && let Some((hypothesis, z)) = fits.best_alternative()
-    {
-        let (what, hint) = hypothesis.meaning();
-        let given = fits.as_given;
-        let severity = if given < CHANCE.max(ACCIDENT * z) {
-            Severity::Impossible
-        } else {
-            Severity::Doubtful
-        };
-        findings.push(Finding {
-            severity,
+            severity: if impossible { Severity::Impossible } else { Severity::Doubtful },
             what: format!(
-                "the coordinates seem to be {what}: so read, they lie on particles ({z:.0} standard errors \
+                "{place}seem to be {what}: so read, they lie on particles ({z:.0} standard errors \
                  from chance, as given {given:.1})"
             ),
             hint,
         });
-    }
-    if findings.is_empty() && count >= ENOUGH && fits.as_given < CHANCE {
+    } else if given < CHANCE && (binned || (count >= ENOUGH && findings.is_empty())) {
+        let hint = if binned {
+            "`picker overlay` shows whether they lie on particles; if they were picked on binned \
+             micrographs, `picker convert` can multiply them by the factor"
+        } else {
+            "do they belong to these micrographs? `picker overlay` shows them"
+        };
         findings.push(Finding {
             severity: Severity::Doubtful,
             what: format!(
-                "the coordinates lie on particles no better than chance ({:.1} standard errors)",
-                fits.as_given
+                "{place}lie on particles no better than chance ({given:.1} standard errors)"
             ),
-            hint: "do they belong to these micrographs? `picker overlay` shows them".into(),
+            hint: hint.into(),
         });
     }
     findings
 }
 
-fn outside(labelled: &[Labelled], hypothesis: Hypothesis) -> usize {
-    let is_outside = |one: &Labelled, point: &Coordinate| {
+/// The reading that fits best, if it is beyond doubt and far better than the coordinates as given.
+fn best_other(
+    labelled: &[Labelled],
+    fit: impl Fn(Reading) -> f64,
+    given: f64,
+    binned: bool,
+) -> Option<(Reading, f64)> {
+    let count: usize = labelled.iter().map(|one| one.points.len()).sum();
+    TURNS
+        .into_iter()
+        .flat_map(|turn| FACTORS.map(|factor| Reading { turn, factor }))
+        .filter(|&reading| reading != AS_GIVEN && outside(labelled, reading) * 5 <= count)
+        .map(|reading| (reading, fit(reading)))
+        .filter(|&(reading, z)| {
+            let expected = binned && reading.factor > 1.0 && given < CHANCE;
+            z > if expected { BELIEVED_BINNED } else { BELIEVED } && given < OUTDONE * z
+        })
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+}
+
+fn is_outside((x, y): (f64, f64), mic: Shape) -> bool {
+    x < 0.0 || y < 0.0 || x > mic.width as f64 - 1.0 || y > mic.height as f64 - 1.0
+}
+
+fn outside(labelled: &[Labelled], reading: Reading) -> usize {
+    let outside = |one: &Labelled| {
         let mic = one.prepared.frame.mic;
-        let (x, y) = hypothesis.apply((point.x_mic_px, point.y_mic_px), mic);
-        x < 0.0 || y < 0.0 || x > mic.width as f64 - 1.0 || y > mic.height as f64 - 1.0
+        one.points.iter().filter(|point| is_outside(reading.apply(point, mic), mic)).count()
     };
-    labelled.iter().map(|one| one.points.iter().filter(|p| is_outside(one, p)).count()).sum()
+    labelled.iter().map(outside).sum()
 }
 
 fn in_first_quadrant(labelled: &[Labelled]) -> bool {
@@ -185,111 +174,77 @@ fn in_first_quadrant(labelled: &[Labelled]) -> bool {
     })
 }
 
-/// How well each hypothesis fits, in standard errors from chance, whatever the sign.
-struct Fits {
-    as_given: f64,
-    alternatives: Vec<(Hypothesis, f64)>,
+/// Side of the squares that hold one place each, in radii.
+const SPACING: f64 = 1.7;
+
+/// Contrast at places of one micrograph that are chosen without regard to particles.
+struct Chance {
+    mean: f64,
+    deviation: f64,
 }
 
-impl Fits {
-    fn of(labelled: &[Labelled]) -> Fits {
-        let chance = Sample::of_grid(labelled);
-        let z = |hypothesis: Hypothesis| {
-            let sample = Sample::of(labelled, hypothesis);
-            let enough = outside(labelled, hypothesis) * 5
-                <= labelled.iter().map(|one| one.points.len()).sum::<usize>();
-            if enough && sample.count >= ENOUGH as f64 { sample.distance(&chance) } else { 0.0 }
-        };
-        let flips =
-            [Hypothesis::FlipY, Hypothesis::FlipX, Hypothesis::HalfTurn, Hypothesis::Transpose];
-        let scales = SCALES.into_iter().map(Hypothesis::Scale);
-        let alternatives = flips.into_iter().chain(scales).map(|h| (h, z(h))).collect();
-        Fits { as_given: z(Hypothesis::AsGiven), alternatives }
-    }
-
-    /// The best other reading, if it is beyond doubt and far better than the coordinates as given.
-    fn best_alternative(&self) -> Option<(Hypothesis, f64)> {
-        let (hypothesis, z) =
-            self.alternatives.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1))?;
-        (z > BELIEVED && self.as_given < OUTDONE * z).then_some((hypothesis, z))
-    }
-}
-
-/// Disk-minus-ring contrasts, as sums.
-#[derive(Default)]
-struct Sample {
-    count: f64,
-    sum: f64,
-    squares: f64,
-}
-
-impl Sample {
-    fn of(labelled: &[Labelled], hypothesis: Hypothesis) -> Sample {
-        let mut sample = Sample::default();
-        for one in labelled {
-            for point in one.points {
-                let (x, y) =
-                    hypothesis.apply((point.x_mic_px, point.y_mic_px), one.prepared.frame.mic);
-                let (x, y) = one.prepared.frame.work_from_mic(x, y);
-                sample.add(contrast(&one.prepared.image, (x, y), one.radius_work_px));
-            }
-        }
-        sample
-    }
-
-    /// What places chosen without regard to particles give.
-    fn of_grid(labelled: &[Labelled]) -> Sample {
-        let mut sample = Sample::default();
-        for one in labelled {
-            let area = one.prepared.valid;
-            let step = (1.7 * one.radius_work_px).ceil() as usize;
-            for y in (area.y0..area.y1).step_by(step) {
-                for x in (area.x0..area.x1).step_by(step) {
-                    sample.add(contrast(
-                        &one.prepared.image,
-                        (x as f64, y as f64),
-                        one.radius_work_px,
-                    ));
+impl Chance {
+    fn of(one: &Labelled) -> Chance {
+        let area = one.prepared.valid;
+        let step = (SPACING * one.radius_work_px).ceil() as usize;
+        let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
+        for y in (area.y0..area.y1).step_by(step) {
+            for x in (area.x0..area.x1).step_by(step) {
+                let place = (x as f64, y as f64);
+                if let Some(value) = contrast(&one.prepared.image, place, one.radius_work_px) {
+                    (count, sum, squares) = (count + 1.0, sum + value, squares + value * value);
                 }
             }
         }
-        sample
+        let mean = sum / f64::max(count, 1.0);
+        let variance = squares / f64::max(count, 1.0) - mean * mean;
+        Chance { mean, deviation: variance.max(0.0).sqrt().max(1e-9) }
     }
+}
 
-    fn add(&mut self, value: Option<f64>) {
-        if let Some(value) = value {
-            self.count += 1.0;
-            self.sum += value;
-            self.squares += value * value;
+/// How far from chance the contrast at the coordinates is, whatever the sign, in standard errors of a
+/// mean of so many places. Coordinates that crowd into one place count once.
+fn distance(labelled: &[Labelled], grids: &[Chance], reading: Reading) -> f64 {
+    let (mut count, mut sum) = (0.0, 0.0);
+    for (one, chance) in labelled.iter().zip(grids) {
+        let mic = one.prepared.frame.mic;
+        let side = SPACING * one.radius_work_px;
+        let mut taken = BTreeSet::new();
+        for point in one.points {
+            let place = reading.apply(point, mic);
+            if is_outside(place, mic) {
+                continue;
+            }
+            let (x, y) = one.prepared.frame.work_from_mic(place.0, place.1);
+            if !taken.insert(((x / side).floor() as i64, (y / side).floor() as i64)) {
+                continue;
+            }
+            if let Some(value) = contrast(&one.prepared.image, (x, y), one.radius_work_px) {
+                count += 1.0;
+                sum += (value - chance.mean) / chance.deviation;
+            }
         }
     }
-
-    fn mean(&self) -> f64 {
-        self.sum / self.count.max(1.0)
-    }
-
-    /// From chance, in standard errors of a mean of this many places.
-    fn distance(&self, chance: &Sample) -> f64 {
-        let variance = chance.squares / chance.count.max(1.0) - chance.mean().powi(2);
-        (self.mean() - chance.mean()).abs() / (variance / self.count).sqrt().max(1e-9)
-    }
+    if count < FEW as f64 { 0.0 } else { sum.abs() / f64::sqrt(count) }
 }
 
 /// Mean of a disk of 0.7 radii less that of the ring from 1.1 to 1.5; `None` off the image.
 fn contrast(image: &Array2<f32>, (cx, cy): (f64, f64), radius: f64) -> Option<f64> {
     let (height, width) = image.dim();
     let reach = 1.5 * radius;
+    let [disk_end, ring_start, ring_end] = [0.7, 1.1, 1.5].map(|share| (share * radius).powi(2));
     let (mut disk, mut disk_count, mut ring, mut ring_count) = (0.0, 0.0, 0.0, 0.0);
-    for y in (cy - reach).ceil() as i64..=(cy + reach).floor() as i64 {
-        for x in (cx - reach).ceil() as i64..=(cx + reach).floor() as i64 {
-            if x < 0 || y < 0 || x >= width as i64 || y >= height as i64 {
-                continue;
-            }
-            let distance = (x as f64 - cx).hypot(y as f64 - cy) / radius;
-            let value = f64::from(image[[y as usize, x as usize]]);
-            if distance <= 0.7 {
+    let within = |centre: f64, size: usize| {
+        let first = (centre - reach).ceil().max(0.0) as usize;
+        first..((centre + reach).floor() + 1.0).clamp(0.0, size as f64) as usize
+    };
+    for y in within(cy, height) {
+        for x in within(cx, width) {
+            let squared = (x as f64 - cx).powi(2) + (y as f64 - cy).powi(2);
+            let value = f64::from(image[[y, x]]);
+            if squared <= disk_end {
                 (disk, disk_count) = (disk + value, disk_count + 1.0);
-            } else if (1.1..=1.5).contains(&distance) {
+            } else if (ring_start..=ring_end).contains(&squared) {
                 (ring, ring_count) = (ring + value, ring_count + 1.0);
             }
         }
@@ -306,7 +261,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     /// A noisy field of dark disks of radius 9 working px, at twice the size in micrograph px.
-    fn field(seed: u64) -> (Prepared, Vec<Coordinate>) {
+    fn field(seed: u64, depth: f32) -> (Prepared, Vec<Coordinate>) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut image =
             Array2::from_shape_simple_fn((300, 360), || rng.random::<f32>() * 6.0 - 3.0);
@@ -315,7 +270,7 @@ mod tests {
             let (cx, cy) = (rng.random_range(10.0..350.0), rng.random_range(10.0..290.0));
             for ((y, x), value) in image.indexed_iter_mut() {
                 if (x as f64 - cx).hypot(y as f64 - cy) < 9.0 {
-                    *value -= 0.8;
+                    *value -= depth;
                 }
             }
             points.push(Coordinate { x_mic_px: 2.0 * cx, y_mic_px: 2.0 * cy, score: None });
@@ -328,11 +283,23 @@ mod tests {
         (Prepared { image, valid, frame, repairs: Repairs::default() }, points)
     }
 
-    fn findings(change: impl Fn(Coordinate) -> Coordinate) -> Vec<Finding> {
-        let fields: Vec<_> = (0..3).map(field).collect();
+    const CLEAR: f32 = 0.8;
+    /// Particles that do not show at all.
+    const NOISE: f32 = 0.0;
+
+    /// Findings for `number` fields whose right coordinates go through `change`; `None` drops them.
+    fn of_fields(
+        number: u64,
+        depth: f32,
+        change: impl Fn(f64, f64) -> Option<(f64, f64)>,
+    ) -> Vec<Finding> {
+        let fields: Vec<_> = (0..number).map(|seed| field(seed, depth)).collect();
         let changed: Vec<Vec<Coordinate>> = fields
             .iter()
-            .map(|(_, points)| points.iter().copied().map(&change).collect())
+            .map(|(_, points)| {
+                let moved = points.iter().filter_map(|p| change(p.x_mic_px, p.y_mic_px));
+                moved.map(|(x, y)| Coordinate { x_mic_px: x, y_mic_px: y, score: None }).collect()
+            })
             .collect();
         let labelled: Vec<Labelled> = fields
             .iter()
@@ -342,43 +309,174 @@ mod tests {
         check(&labelled)
     }
 
-    #[test]
-    fn right_coordinates_raise_no_doubt() {
-        assert_eq!(findings(|p| p), []);
-        assert_eq!(findings(|p| Coordinate { x_mic_px: p.x_mic_px + 3.0, ..p }), []);
+    fn corner(x: f64, y: f64) -> Option<(f64, f64)> {
+        (x < 360.0 && y < 300.0).then_some((x, y))
+    }
+
+    /// The one finding there is.
+    fn only(mut found: Vec<Finding>) -> Finding {
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.remove(0)
     }
 
     #[test]
-    fn a_flip_is_found_and_named() {
-        let found = findings(|p| Coordinate { y_mic_px: 599.0 - p.y_mic_px, ..p });
-        assert!(found.len() == 1 && found[0].what.contains("upside down"), "{found:?}");
-        assert_eq!(found[0].severity, Severity::Impossible);
+    fn right_coordinates_raise_no_doubt() {
+        assert_eq!(of_fields(3, CLEAR, |x, y| Some((x, y))), []);
+        assert_eq!(of_fields(3, CLEAR, |x, y| Some((x + 3.0, y))), []);
+    }
+
+    #[test]
+    fn right_labels_of_a_part_of_the_micrograph_raise_no_doubt_whichever_part_it_is() {
+        let part = |keep: fn(f64, f64) -> bool| {
+            of_fields(4, CLEAR, move |x, y| keep(x, y).then_some((x, y)))
+        };
+        assert_eq!(part(|x, y| x < 360.0 && y < 300.0), [], "first quadrant");
+        assert_eq!(part(|x, y| x >= 360.0 && y < 300.0), [], "second quadrant");
+        assert_eq!(part(|x, y| x < 360.0 && y >= 300.0), [], "third quadrant");
+        assert_eq!(part(|x, y| x >= 360.0 && y >= 300.0), [], "fourth quadrant");
+        assert_eq!(part(|_, y| y < 120.0), [], "strip along the upper edge");
+        assert_eq!(part(|x, _| x < 120.0), [], "strip along the left edge");
+        assert_eq!(of_fields(1, CLEAR, corner), [], "a dozen labels in a corner of one micrograph");
+    }
+
+    #[test]
+    fn corner_labels_from_half_binned_images_are_impossible_and_the_factor_is_named() {
+        let found = only(of_fields(4, CLEAR, |x, y| corner(x, y).map(|(x, y)| (x / 2.0, y / 2.0))));
+        assert_eq!(found.severity, Severity::Impossible);
+        assert!(found.what.contains("binning, 2:"), "{found:?}");
+        assert!(found.hint.ends_with("by 2"), "{found:?}");
     }
 
     #[test]
     fn binned_coordinates_are_found_in_one_quadrant_with_their_factor() {
-        let halved = |p: Coordinate| Coordinate {
-            x_mic_px: p.x_mic_px / 2.0,
-            y_mic_px: p.y_mic_px / 2.0,
-            ..p
-        };
-        let found = findings(halved);
-        assert!(
-            found.iter().any(|f| f.what.contains("first quadrant") && f.hint.contains("2.0")),
-            "{found:?}"
-        );
+        for (binning, name) in [(2.0, "by 2"), (3.0, "by 3"), (4.0, "by 4")] {
+            let found = only(of_fields(3, CLEAR, |x, y| Some((x / binning, y / binning))));
+            assert_eq!(found.severity, Severity::Impossible);
+            assert!(
+                found.what.contains("first quadrant") && found.hint.ends_with(name),
+                "{found:?}"
+            );
+        }
     }
 
     #[test]
-    fn coordinates_beyond_the_image_are_counted() {
-        let doubled = |p: Coordinate| Coordinate {
-            x_mic_px: p.x_mic_px * 2.0,
-            y_mic_px: p.y_mic_px * 2.0,
-            ..p
+    fn where_the_images_show_nothing_a_quadrant_is_a_doubt_and_no_refusal() {
+        for found in [
+            only(of_fields(4, NOISE, corner)),
+            only(of_fields(4, NOISE, |x, y| Some((x / 2.0, y / 2.0)))),
+            only(of_fields(1, NOISE, corner)),
+        ] {
+            assert_eq!(found.severity, Severity::Doubtful);
+            assert!(found.what.contains("first quadrant"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn few_coordinates_are_never_refused_for_how_they_fit() {
+        // 15 labels in all: right ones, binned ones, flipped ones, and ones of another micrograph.
+        let few = |change: fn(f64, f64) -> (f64, f64)| {
+            let taken = std::cell::Cell::new(0);
+            of_fields(1, CLEAR, move |x, y| {
+                taken.set(taken.get() + 1);
+                (taken.get() <= 15).then(|| change(x, y))
+            })
         };
-        let found = findings(doubled);
+        assert_eq!(few(|x, y| (x, y)), []);
+        let binned = only(few(|x, y| (x / 2.0, y / 2.0)));
+        assert!(binned.hint.ends_with("by 2"), "{binned:?}");
+        let found =
+            [few(|x, y| (x, 599.0 - y)), few(|x, y| (y, 599.0 - x * 599.0 / 719.0))].concat();
+        for finding in found.iter().chain([&binned]) {
+            assert_eq!(finding.severity, Severity::Doubtful, "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn a_flip_is_found_and_named_also_where_labels_are_in_a_corner_before_or_after_it() {
+        let flip = |(x, y): (f64, f64)| (x, 599.0 - y);
+        for found in [
+            of_fields(3, CLEAR, |x, y| Some(flip((x, y)))),
+            of_fields(6, CLEAR, |x, y| corner(x, y).map(flip)),
+            of_fields(6, CLEAR, |x, y| Some(flip((x, y))).filter(|&(x, y)| corner(x, y).is_some())),
+        ] {
+            let found = only(found);
+            assert!(found.what.contains("seem to be upside down:"), "{found:?}");
+            assert_eq!(found.severity, Severity::Impossible);
+        }
+    }
+
+    #[test]
+    fn mirrored_turned_and_exchanged_coordinates_are_named_each_by_its_own_name() {
+        for (change, name) in [
+            ((|x, y| (719.0 - x, y)) as fn(f64, f64) -> (f64, f64), "mirrored left to right:"),
+            (|x, y| (719.0 - x, 599.0 - y), "turned by 180°:"),
+            (|x, y| (y, x), "with x and y exchanged:"),
+        ] {
+            let found = of_fields(3, CLEAR, |x, y| Some(change(x, y)));
+            let found = found.iter().find(|finding| finding.what.contains(name)).unwrap();
+            let z: f64 = found.what.split("particles (").nth(1).unwrap()[..2].parse().unwrap();
+            assert!(z >= 30.0, "exactly so they lie on particles: {found:?}");
+        }
+    }
+
+    #[test]
+    fn where_all_lie_in_one_quadrant_a_binning_needs_less_evidence_than_a_flip() {
+        const FAINT: f32 = 0.1;
+        let binned = only(of_fields(3, FAINT, |x, y| Some((x / 2.0, y / 2.0))));
+        assert_eq!(binned.severity, Severity::Impossible);
+        assert!(binned.hint.ends_with("by 2"), "{binned:?}");
+        let flipped = only(of_fields(3, FAINT, |x, y| Some((x, 599.0 - y))));
+        assert_eq!(flipped.severity, Severity::Doubtful, "{flipped:?}");
+        assert!(flipped.what.contains("no better than chance"), "{flipped:?}");
+    }
+
+    #[test]
+    fn a_flip_of_binned_coordinates_is_found_with_the_factor() {
+        let found = only(of_fields(3, CLEAR, |x, y| Some((x / 2.0, (599.0 - y) / 2.0))));
+        assert_eq!(found.severity, Severity::Impossible);
         assert!(
-            found.iter().any(|f| f.what.contains("outside") && f.severity == Severity::Impossible)
+            found.what.contains("upside down and off by the factor of a binning, 2:"),
+            "{found:?}"
         );
+        assert!(found.hint.contains("flip y") && found.hint.ends_with("by 2"), "{found:?}");
+    }
+
+    #[test]
+    fn coordinates_beyond_the_image_are_counted_and_refused_unless_the_others_fit() {
+        let outside = |change: fn(f64, f64) -> (f64, f64)| {
+            let found = of_fields(3, CLEAR, |x, y| Some(change(x, y)));
+            found.into_iter().find(|f| f.what.contains("outside")).unwrap().severity
+        };
+        assert_eq!(outside(|x, y| (x * 2.0, y * 2.0)), Severity::Impossible);
+        assert_eq!(outside(|x, y| (x * 1.4, y * 1.4)), Severity::Impossible);
+        let some_far_off = |x: f64, y: f64| if x < 240.0 { (x + 720.0, y) } else { (x, y) };
+        assert_eq!(outside(some_far_off), Severity::Doubtful);
+
+        let (prepared, points) = field(0, CLEAR);
+        let of_four = |beyond: usize| {
+            let mut points = points[..4].to_vec();
+            points[..beyond].iter_mut().for_each(|p| p.x_mic_px = 721.0);
+            let labelled = Labelled { prepared: &prepared, points: &points, radius_work_px: 9.0 };
+            only(check(&[labelled])).severity
+        };
+        assert_eq!(of_four(1), Severity::Doubtful, "a label a pixel beyond the edge");
+        assert_eq!(of_four(3), Severity::Impossible);
+    }
+
+    #[test]
+    fn coordinates_that_another_reading_crowds_into_one_place_do_not_speak_for_it() {
+        // A dark blot in the corner where binning of binned coordinates would gather them all.
+        let (mut prepared, points) = field(0, NOISE);
+        for ((y, x), value) in prepared.image.indexed_iter_mut() {
+            *value -= if x.max(y) < 12 { 3.0 } else { 0.0 };
+        }
+        let binned: Vec<Coordinate> = points
+            .iter()
+            .map(|p| Coordinate { x_mic_px: p.x_mic_px / 4.0, y_mic_px: p.y_mic_px / 4.0, ..*p })
+            .collect();
+        let found =
+            only(check(&[Labelled { prepared: &prepared, points: &binned, radius_work_px: 9.0 }]));
+        assert_eq!(found.severity, Severity::Doubtful, "{found:?}");
+        assert!(found.what.contains("no better than chance"), "{found:?}");
     }
 }

@@ -13,6 +13,8 @@ mod elastic;
 pub mod fit;
 pub mod patches;
 pub mod pseudo;
+mod reading;
+pub(crate) mod sampling;
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -224,6 +226,16 @@ mod tests {
     }
 
     #[test]
+    fn a_particle_counts_also_where_its_neighbours_ring_lies_whichever_comes_first() {
+        let settings = Settings { ignore_radius_fraction: 1.5, ..Settings::default() };
+        for pair in [[at(60.0, 40.0), at(84.0, 40.0)], [at(84.0, 40.0), at(60.0, 40.0)]] {
+            let painted = paint(blank(100, 80), &pair, 10.0, 0.0, &settings);
+            let counted = painted.weight.iter().zip(&painted.target);
+            assert!(counted.filter(|(_, target)| **target == 1).all(|(weight, _)| *weight == 1.0));
+        }
+    }
+
+    #[test]
     fn particles_outside_the_image_paint_nothing() {
         let labelled = paint(
             blank(50, 50),
@@ -233,6 +245,85 @@ mod tests {
             &Settings::default(),
         );
         assert!(labelled.target.iter().all(|v| *v == 0));
+    }
+
+    /// Every pixel is asked, so that half a pixel too far in any direction shows.
+    #[test]
+    fn a_disk_holds_the_pixels_within_its_radius_and_no_others() {
+        for (x, y) in [(30.0, 20.0), (30.25, 20.5), (30.5, 19.75), (2.0, 3.5), (98.75, 79.0)] {
+            let settings = Settings { ignore_radius_fraction: 1.2, ..Settings::default() };
+            let painted = paint(blank(100, 80), &[at(2.0 * x, 2.0 * y)], 10.0, 0.0, &settings);
+            for ((row, column), target) in painted.target.indexed_iter() {
+                let squared = (column as f64 - x).powi(2) + (row as f64 - y).powi(2);
+                let expected = u8::from(squared <= 49.0);
+                assert_eq!(*target, expected, "target at ({column}, {row}) for ({x}, {y})");
+                let counts = squared <= 49.0 || squared > 144.0;
+                let weight = painted.weight[[row, column]];
+                assert_eq!(weight > 0.0, counts, "weight at ({column}, {row}) for ({x}, {y})");
+            }
+        }
+    }
+
+    #[test]
+    fn margins_begin_at_the_edge_of_the_valid_area_and_end_at_their_width() {
+        let mut prepared = blank(60, 50);
+        prepared.valid = Area { x0: 4, y0: 6, x1: 55, y1: 43 };
+        let painted = paint(prepared, &[], 10.0, 5.0, &Settings::default());
+        for ((row, column), weight) in painted.weight.indexed_iter() {
+            let counts = (9..=49).contains(&column) && (11..=37).contains(&row);
+            assert_eq!(*weight > 0.0, counts, "({column}, {row})");
+        }
+        let mut prepared = blank(60, 50);
+        prepared.valid = Area { x0: 4, y0: 6, x1: 55, y1: 43 };
+        let painted = paint(prepared, &[at(10.0, 20.0)], 10.0, 0.0, &Settings::default());
+        assert_eq!((painted.weight[[10, 4]], painted.weight[[10, 3]]), (1.0, 0.0), "disk");
+        assert_eq!(painted.weight.iter().filter(|w| **w > 0.0).count(), 51 * 37);
+    }
+
+    /// The margin that so many labels at each depth inside the valid area, in working px, lead to.
+    fn margin_of(depths: &[(f64, usize)], valid: Area) -> f64 {
+        let mut prepared = blank(700, 700);
+        prepared.valid = valid;
+        let labels: Vec<Coordinate> = depths
+            .iter()
+            .flat_map(|&(depth, count)| (0..count).map(move |i| (depth, i)))
+            .map(|(depth, i)| {
+                let (left, right) = (valid.x0 as f64 + depth, valid.x1 as f64 - 1.0 - depth);
+                let (top, bottom) = (valid.y0 as f64 + depth, valid.y1 as f64 - 1.0 - depth);
+                // In the middle of each side in turn.
+                let (x, y) = [(left, 350.0), (right, 350.0), (350.0, top), (350.0, bottom)][i % 4];
+                at(2.0 * x, 2.0 * y)
+            })
+            .collect();
+        unlabelled_margin(&[(&prepared, &labels)], 10.0)
+    }
+
+    #[test]
+    fn the_margin_ends_where_labels_begin_and_takes_five_expected_labels_and_a_tenth_found() {
+        let whole = Area::whole((700, 700));
+        assert_eq!(
+            margin_of(&[(13.0, 100), (200.0, 200)], whole),
+            1.3,
+            "labels at its end are out"
+        );
+        assert_eq!(margin_of(&[(12.9, 100), (200.0, 200)], whole), 1.2);
+        assert_eq!(margin_of(&[(200.0, 300)], whole), 2.0, "never wider than a diameter");
+        let inside = Area { x0: 40, y0: 30, x1: 690, y1: 660 };
+        assert_eq!(margin_of(&[(13.0, 100), (200.0, 200)], inside), 1.3, "within the valid area");
+        // Of a smaller area the same margin is more: 1 − (360 / 400)² = 19 %.
+        let small = Area { x0: 150, y0: 150, x1: 550, y1: 550 };
+        assert_eq!(margin_of(&[(100.0, 27)], small), 2.0, "5.1 expected");
+        assert_eq!(margin_of(&[(100.0, 26)], small), 0.0, "4.9 expected");
+        assert_eq!(
+            margin_of(&[(100.0, 26), (-50.0, 20)], small),
+            0.0,
+            "labels outside expect none"
+        );
+        // An even spread has 1 − (660 / 700)² = 11.1 % in the margin of two radii.
+        assert_eq!(margin_of(&[(200.0, 46)], whole), 2.0, "5.1 expected");
+        assert_eq!(margin_of(&[(200.0, 45)], whole), 0.0, "4.99 expected");
+        assert_eq!(margin_of(&[(0.0, 3), (200.0, 297)], whole), 2.0, "3 of 33 expected");
+        assert_eq!(margin_of(&[(0.0, 4), (200.0, 296)], whole), 0.0, "4 of 33 expected");
     }
 
     #[test]

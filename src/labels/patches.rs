@@ -10,6 +10,7 @@ use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
 
 use super::elastic::Elastic;
+use super::sampling::{interpolate, nearest};
 use super::{Labelled, distance};
 use crate::error::{Error, Result};
 
@@ -234,37 +235,6 @@ fn choose_warp(micrograph: &Labelled, settings: &Settings, rng: &mut ChaCha8Rng)
     Warp { elastic, centre, matrix }
 }
 
-/// Bilinear value at (x, y); beyond the image it is mirrored, as in scoring.
-fn interpolate(image: &Array2<f32>, x: f64, y: f64) -> f32 {
-    let (height, width) = image.dim();
-    // Quarter turns land on whole pixels but for rounding.
-    let snap = |v: f64| if (v - v.round()).abs() < 1e-6 { v.round() } else { v };
-    let (x, y) = (snap(x), snap(y));
-    let (fx, fy) = ((x - x.floor()) as f32, (y - y.floor()) as f32);
-    let (x0, y0) = (x.floor() as i64, y.floor() as i64);
-    let value = |x: i64, y: i64| image[[mirror(y, height), mirror(x, width)]];
-    let top = value(x0, y0) * (1.0 - fx) + value(x0 + 1, y0) * fx;
-    let bottom = value(x0, y0 + 1) * (1.0 - fx) + value(x0 + 1, y0 + 1) * fx;
-    top * (1.0 - fy) + bottom * fy
-}
-
-/// The index inside `0..size` that a mirror at the outer pixels shows.
-pub(crate) fn mirror(index: i64, size: usize) -> usize {
-    let last = size as i64 - 1;
-    if last == 0 {
-        return 0;
-    }
-    let folded = index.rem_euclid(2 * last);
-    (if folded > last { 2 * last - folded } else { folded }) as usize
-}
-
-fn nearest(image: &Array2<f32>, x: f64, y: f64) -> Option<[usize; 2]> {
-    let (height, width) = image.dim();
-    let (x, y) = (x.round(), y.round());
-    let inside = x >= 0.0 && y >= 0.0 && x < width as f64 && y < height as f64;
-    inside.then_some([y as usize, x as usize])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -358,17 +328,167 @@ mod tests {
         assert_ne!(draw((7, 3, 5)), draw((8, 3, 5)));
     }
 
-    #[test]
-    fn images_smaller_than_a_patch_are_mirrored_and_do_not_count_beyond() {
-        let drawn =
-            batch(only(&[pattern(40, 30)]), &Settings { warp_share: 0.0, ..plain() }, (1, 0, 0), 2);
-        assert_eq!(drawn.images.len(), 2 * 64 * 64);
-        let counted = drawn.weights.iter().filter(|w| **w > 0.0).count();
-        assert!(counted <= 2 * 40 * 30);
+    /// An image whose values are the columns, and one whose values are the rows.
+    fn places(width: usize, height: usize) -> [Labelled; 2] {
+        let of = |value: fn(usize, usize) -> usize| Labelled {
+            image: Array2::from_shape_fn((height, width), |(y, x)| value(x, y) as f32),
+            target: Array2::zeros((height, width)),
+            weight: Array2::ones((height, width)),
+            centres: vec![(60.25, 50.5)],
+        };
+        [of(|x, _| x), of(|_, y| y)]
+    }
+
+    /// Where each pixel of a patch comes from, and how much it counts.
+    fn origins(
+        (width, height): (usize, usize),
+        settings: &Settings,
+        seed: u64,
+    ) -> (Vec<(f32, f32)>, Vec<f32>) {
+        let [columns, rows] = places(width, height);
+        let x = batch(only(&[columns]), settings, (seed, 0, 0), 1);
+        let y = batch(only(&[rows]), settings, (seed, 0, 0), 1);
+        (x.images.into_iter().zip(y.images).collect(), x.weights)
     }
 
     #[test]
-    fn the_mirror_repeats_no_edge() {
-        assert_eq!([-2, -1, 0, 3, 4, 5].map(|i| mirror(i, 4)), [2, 1, 0, 3, 2, 1]);
+    fn plain_patches_are_whole_windows_in_all_eight_orientations_up_to_every_edge() {
+        let (width, height) = (70, 66);
+        let settings = Settings { warp_share: 0.0, ..plain() };
+        let mut orientations = std::collections::BTreeSet::new();
+        let mut corners = std::collections::BTreeSet::new();
+        for seed in 0..200 {
+            let (from, weights) = origins((width, height), &settings, seed);
+            assert!(weights.iter().all(|weight| *weight == 1.0), "beyond the image");
+            let (right, down) = (from[1], from[64]);
+            let step = |to: (f32, f32)| ((to.0 - from[0].0) as i32, (to.1 - from[0].1) as i32);
+            let ((ax, ay), (bx, by)) = (step(right), step(down));
+            assert_eq!((ax * ax + ay * ay, bx * bx + by * by, ax * bx + ay * by), (1, 1, 0));
+            orientations.insert((ax, ay, bx, by));
+            for (i, place) in from.iter().enumerate() {
+                let (column, row) = ((i % 64) as i32, (i / 64) as i32);
+                let expected = (ax * column + bx * row, ay * column + by * row);
+                assert_eq!(step(*place), expected);
+            }
+            let least = |of: fn(&(f32, f32)) -> f32| from.iter().map(of).fold(f32::MAX, f32::min);
+            corners.insert((least(|p| p.0) as usize, least(|p| p.1) as usize));
+        }
+        assert_eq!(orientations.len(), 8, "{orientations:?}");
+        for corner in [(0, 0), (width - 64, 0), (0, height - 64), (width - 64, height - 64)] {
+            assert!(corners.contains(&corner), "{corner:?} in {corners:?}");
+        }
+    }
+
+    #[test]
+    fn warped_patches_are_turned_mirrored_and_scaled_but_not_sheared() {
+        let settings = Settings { warp_share: 1.0, scale: 0.1, ..plain() };
+        let (mut mirrored, mut scales) = ([false; 2], Vec::new());
+        for seed in 0..40 {
+            let (from, _) = origins((400, 400), &settings, seed);
+            // From pixel 20 to pixel 40 along the middle row and the middle column.
+            let (start, right, down) = (from[32 * 64 + 20], from[32 * 64 + 40], from[52 * 64 + 20]);
+            let step = |to: (f32, f32)| ((to.0 - start.0) / 20.0, (to.1 - start.1) / 20.0);
+            let ((ax, ay), (bx, by)) = (step(right), step(down));
+            assert!((ax * bx + ay * by).abs() < 1e-3, "sheared");
+            assert!((ax.hypot(ay) - bx.hypot(by)).abs() < 1e-3, "stretched");
+            mirrored[usize::from(ax * by - ay * bx > 0.0)] = true;
+            scales.push(ax.hypot(ay));
+        }
+        assert_eq!(mirrored, [true; 2]);
+        assert!(scales.iter().all(|scale| (0.899..=1.101).contains(scale)), "{scales:?}");
+        assert!(scales.iter().any(|s| *s < 0.95) && scales.iter().any(|s| *s > 1.05));
+    }
+
+    #[test]
+    fn bending_moves_pixels_by_as_much_as_is_asked_along_both_axes() {
+        let of = |elastic_px| Settings { warp_share: 1.0, scale: 0.0, elastic_px, ..plain() };
+        let (mut x, mut y, mut count) = (0.0, 0.0, 0.0);
+        for seed in 0..60 {
+            let straight = origins((900, 900), &of(0.0), seed).0;
+            let bent = origins((900, 900), &of(3.0), seed).0;
+            for (a, b) in straight.iter().zip(&bent) {
+                (x, y) = (x + f64::from(a.0 - b.0).powi(2), y + f64::from(a.1 - b.1).powi(2));
+                count += 1.0;
+            }
+        }
+        for sd in [f64::sqrt(x / count), f64::sqrt(y / count)] {
+            assert!((2.4..3.6).contains(&sd), "{sd}");
+        }
+    }
+
+    #[test]
+    fn patches_around_a_particle_hold_it_at_no_fixed_place() {
+        let settings = Settings { particle_share: 1.0, warp_share: 0.0, ..plain() };
+        let mut seen = [(f32::MAX, f32::MIN); 2];
+        for seed in 0..100 {
+            let [columns, rows] = places(400, 400);
+            let at = [200.25_f32, 180.5];
+            for (axis, mut labelled) in [columns, rows].into_iter().enumerate() {
+                labelled.centres = vec![(200.25, 180.5)];
+                let patch = batch(only(&[labelled]), &settings, (seed, 0, 0), 1).images;
+                let middle = (patch[0] + patch[64 * 64 - 1]) / 2.0;
+                let (least, most) = seen[axis];
+                seen[axis] = (least.min(at[axis] - middle), most.max(at[axis] - middle));
+            }
+        }
+        for (least, most) in seen {
+            // 0.8 of half a patch, and half a pixel of rounding.
+            assert!((-26.2..-20.0).contains(&least) && (20.0..26.2).contains(&most), "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn contrast_brightness_and_noise_stay_within_their_settings_and_use_them() {
+        let patch = |settings: Settings, value: f32, seed| {
+            let mut flat = pattern(100, 100);
+            flat.image.fill(value);
+            batch(only(&[flat]), &settings, (seed, 0, 0), 1).images
+        };
+        let range = |settings: &Settings, value: f32| {
+            let drawn = (0..60).map(|seed| patch(settings.clone(), value, seed)[0]);
+            drawn.fold((f32::MAX, f32::MIN), |(a, b), v| (a.min(v), b.max(v)))
+        };
+        let contrast = Settings { contrast: 0.2, ..plain() };
+        assert_eq!(range(&contrast, 0.0), (0.0, 0.0));
+        let (least, most) = range(&contrast, 10.0);
+        assert!((8.0..8.4).contains(&least) && (11.6..=12.0).contains(&most), "{least} {most}");
+        let brightness = Settings { brightness: 0.1, ..plain() };
+        let (least, most) = range(&brightness, 10.0);
+        assert!((9.899..9.92).contains(&least) && (10.08..=10.101).contains(&most));
+        let deviations = (0..60).map(|seed| {
+            let patch = patch(Settings { noise: 0.5, ..plain() }, 0.0, seed);
+            (patch.iter().map(|v| v * v).sum::<f32>() / patch.len() as f32).sqrt()
+        });
+        let (least, most) = deviations.fold((f32::MAX, f32::MIN), |(a, b), v| (a.min(v), b.max(v)));
+        assert!(least < 0.1 && (0.4..0.52).contains(&most), "{least} {most}");
+    }
+
+    #[test]
+    fn every_second_patch_has_labels_by_hand_however_many_micrographs_have_none() {
+        let of =
+            |value: f32| Labelled { image: Array2::from_elem((64, 64), value), ..pattern(64, 64) };
+        let (by_hand, pseudo) = ([of(1.0)], [of(0.0), of(0.0), of(0.0), of(0.0)]);
+        let pool = Pool { labelled: &by_hand, pseudo_labelled: &pseudo };
+        let drawn = batch(pool, &plain(), (1, 0, 0), 200);
+        let labelled = drawn.images.chunks(64 * 64).filter(|patch| patch[0] > 0.5).count();
+        assert!((75..=125).contains(&labelled), "{labelled}");
+    }
+
+    #[test]
+    fn images_smaller_than_a_patch_are_mirrored_and_do_not_count_beyond() {
+        let settings = Settings { warp_share: 0.0, ..plain() };
+        for seed in 0..8 {
+            let (from, weights) = origins((40, 30), &settings, seed);
+            assert_eq!(from.len(), 64 * 64);
+            let counted = from.iter().zip(&weights).filter(|(_, weight)| **weight > 0.0);
+            let mut counted: Vec<(i32, i32)> =
+                counted.map(|(from, _)| (from.0 as i32, from.1 as i32)).collect();
+            counted.sort_unstable();
+            let whole = (0..40).flat_map(|x| (0..30).map(move |y| (x, y)));
+            assert!(counted.into_iter().eq(whole), "each pixel of the image once");
+            let beyond = from.iter().zip(&weights).filter(|(_, weight)| **weight == 0.0);
+            let mut inside = beyond.map(|(from, _)| *from);
+            assert!(inside.all(|(x, y)| (0.0..=39.0).contains(&x) && (0.0..=29.0).contains(&y)));
+        }
     }
 }

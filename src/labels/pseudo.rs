@@ -19,8 +19,9 @@ const CORE_RADII: f64 = 0.3;
 /// A pick with less than this share of its disk above the model's threshold is too small, one
 /// with more than this share of the ring around it, too large.
 const SIZE_SHARE: f64 = 0.5;
-/// The ring that tells whether something is larger than a particle, in particle radii.
-const RING_RADII: (f64, f64) = (1.0, 1.4);
+/// The ring that shows whether something is larger than a particle reaches this far, in particle
+/// radii. It begins at one radius, where the disk of the pick itself ends.
+const RING_RADII: f64 = 1.4;
 
 /// Which scores become labels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -248,7 +249,7 @@ pub fn paint(
 
 /// Whether a pick has a positive core and the size of a particle.
 ///
-/// Pixels within one radius of another pick say nothing of this one's size.
+/// Pixels that are `taken`, within one radius of this or another pick, say nothing of its size.
 fn is_particle(
     map: &Array2<f32>,
     taken: &Array2<bool>,
@@ -266,11 +267,7 @@ fn is_particle(
         (all > 0).then(|| f64::from(above) / f64::from(all))
     };
     let within = |radius: f64| disk(map.dim(), centre, radius);
-    let inner = RING_RADII.0 * radius;
-    let mut ring = within(RING_RADII.1 * radius).filter(|at| {
-        let far = (at[1] as f64 - centre.0).hypot(at[0] as f64 - centre.1) > inner;
-        far && !taken[*at]
-    });
+    let mut ring = within(RING_RADII * radius).filter(|at| !taken[*at]);
     share(&mut within(CORE_RADII * radius), cuts.positive).is_some_and(|s| s >= SIZE_SHARE)
         && share(&mut within(mask), cuts.neutral).is_some_and(|s| s >= SIZE_SHARE)
         && share(&mut ring, cuts.neutral).is_none_or(|s| s <= SIZE_SHARE)
@@ -408,5 +405,104 @@ mod tests {
         assert_eq!((counted(1), counted(0)), (census.positive_px, census.negative_px));
         let ratio = census.negative_px as f64 / census.positive_px as f64;
         assert!((2.5..3.5).contains(&ratio), "{ratio}");
+        let other_seed = {
+            let (labelled, mut census) = label(&map, &[at(20.0, 20.0)], &[]);
+            let mut all = [labelled];
+            keep_quota(&mut all, &mut census, 3.0, 2);
+            all
+        };
+        assert_ne!(all[0].weight, other_seed[0].weight);
+    }
+    #[test]
+    fn a_quota_that_is_kept_already_leaves_everything_and_one_without_particles_leaves_its_own() {
+        let with = map(&[(20.0, 20.0, 7.0, 0.99)]);
+        let (labelled, mut census) = label(&with, &[at(20.0, 20.0)], &[]);
+        let (before, mut all) = (census, [labelled.clone()]);
+        let share = census.negative_px as f64 / census.positive_px as f64;
+        keep_quota(&mut all, &mut census, share + 0.01, 1);
+        assert_eq!((census, &all[0].weight), (before, &labelled.weight));
+        keep_quota(&mut all, &mut census, share / 2.0, 1);
+        assert_eq!(census.negative_px + census.ignored_px, before.negative_px + before.ignored_px);
+        assert!(census.negative_px < before.negative_px * 11 / 20, "{census:?}");
+
+        let (labelled, mut census) = label(&map(&[]), &[], &[]);
+        keep_quota(&mut [labelled], &mut census, 100.0, 1);
+        assert!((60..=140).contains(&census.negative_px), "{census:?}");
+    }
+
+    #[test]
+    fn background_ends_at_the_margin_and_at_the_edge_of_what_is_valid() {
+        let mut prepared = blank();
+        prepared.valid = Area { x0: 8, y0: 4, x1: 110, y1: 80 };
+        let settings = Settings::default();
+        let cuts = settings.cuts(1, 0.5, Reading::Probability);
+        let mut map = map(&[]);
+        map[[40, 50]] = cuts.negative;
+        let scored = Scored { map: &map, picks: &[], by_hand: &[at(8.0, 30.0)] };
+        let lengths = Lengths { margin: 5.0, ..LENGTHS };
+        let (labelled, census) = paint(prepared, scored, cuts, lengths, &settings);
+        let by_hand = |x: usize, y: usize| (x as f64 - 8.0).hypot(y as f64 - 30.0);
+        for ((y, x), weight) in labelled.weight.indexed_iter() {
+            let background = (13..=104).contains(&x) && (9..=74).contains(&y) && (x, y) != (50, 40);
+            let expected = if by_hand(x, y) <= 7.0 {
+                f32::from(u8::from(x >= 8))
+            } else if background && by_hand(x, y) > 10.0 {
+                0.5
+            } else {
+                0.0
+            };
+            assert_eq!(*weight, expected, "({x}, {y})");
+        }
+        let counted = census.positive_px + census.negative_px + census.ignored_px;
+        assert_eq!(counted, 102 * 76, "every valid pixel once");
+    }
+
+    #[test]
+    fn a_pick_belongs_to_a_label_by_hand_up_to_one_radius_away() {
+        let of = |distance: f64| {
+            let map = map(&[(40.0, 40.0, 7.0, 0.99)]);
+            let (_, census) = label(&map, &[at(40.0, 40.0)], &[at(40.0 + distance, 40.0)]);
+            (census.pseudo_particles, census.by_hand_found)
+        };
+        assert_eq!((of(10.0), of(10.1)), ((0, 1), (1, 0)));
+    }
+
+    #[test]
+    fn half_of_the_core_and_of_the_disk_is_enough_and_half_of_the_ring_is_not_too_much() {
+        const ALL: usize = usize::MAX;
+        // Scores from the middle outwards: (beyond this distance, up to that one, so many pixels in
+        // the order of rows and columns, their score); the others keep 0.01.
+        let believed = |parts: &[(f64, f64, usize, f32)]| {
+            let mut map = map(&[]);
+            for &(beyond, up_to, count, score) in parts {
+                let within = |(y, x): (usize, usize)| {
+                    let distance = (x as f64 - 60.0).hypot(y as f64 - 45.0);
+                    distance > beyond && distance <= up_to
+                };
+                let pixels = map.indexed_iter_mut().filter(|(at, _)| within(*at));
+                pixels.take(count).for_each(|(_, value)| *value = score);
+            }
+            label(&map, &[at(60.0, 45.0)], &[]).1.pseudo_particles == 1
+        };
+        // 29 pixels of the core are sure or only above the threshold; so is the rest of the disk.
+        let core = |sure| believed(&[(-1.0, 7.0, ALL, 0.6), (-1.0, 3.0, sure, 0.99)]);
+        assert_eq!([core(15), core(14)], [true, false]);
+        // 149 pixels of the disk, the core among them.
+        let disk = |others| believed(&[(-1.0, 3.0, ALL, 0.99), (3.0, 7.0, others, 0.6)]);
+        assert_eq!([disk(75 - 29), disk(74 - 29)], [true, false]);
+        // 296 pixels of the ring, around a disk of one radius.
+        let ring = |lit| believed(&[(-1.0, 10.0, ALL, 0.99), (10.0, 14.0, lit, 0.6)]);
+        assert_eq!([ring(148), ring(149)], [true, false]);
+    }
+
+    #[test]
+    fn a_particle_among_six_that_touch_it_is_not_too_large() {
+        let around = (0..6).map(|i| std::f64::consts::FRAC_PI_3 * f64::from(i));
+        let picks: Vec<Coordinate> = around
+            .map(|angle| at(60.0 + 20.0 * angle.cos(), 45.0 + 20.0 * angle.sin()))
+            .chain([at(60.0, 45.0)])
+            .collect();
+        let disks: Vec<_> = picks.iter().map(|p| (p.x_mic_px, p.y_mic_px, 10.0, 0.99)).collect();
+        assert_eq!(label(&map(&disks), &picks, &[]).1.pseudo_particles, 7);
     }
 }
