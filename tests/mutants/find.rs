@@ -63,7 +63,13 @@ impl Finder<'_> {
         self.found(at.clone(), at, &format!("!({text})"), "negate the condition");
     }
 
-    fn in_function(&mut self, signature: &syn::Signature, block: &syn::Block, name: &str, go: &dyn Fn(&mut Self)) {
+    fn in_function(
+        &mut self,
+        signature: &syn::Signature,
+        block: &syn::Block,
+        name: &str,
+        go: &dyn Fn(&mut Self),
+    ) {
         if signature.constness.is_some() {
             return;
         }
@@ -134,8 +140,11 @@ fn values(kind: &Type) -> Vec<String> {
                 _ => None,
             };
             let inner = argument.unwrap_or_default();
-            let unit = |value: &String| if value.is_empty() { "()".to_string() } else { value.clone() };
-            let wrapped = |with: &str| inner.iter().map(|v| format!("{with}({})", unit(v))).collect::<Vec<_>>();
+            let unit =
+                |value: &String| if value.is_empty() { "()".to_string() } else { value.clone() };
+            let wrapped = |with: &str| {
+                inner.iter().map(|v| format!("{with}({})", unit(v))).collect::<Vec<_>>()
+            };
             match last.ident.to_string().as_str() {
                 "bool" => owned(&["true", "false"]),
                 "u8" | "u16" | "u32" | "u64" | "usize" => owned(&["0", "1"]),
@@ -222,7 +231,8 @@ impl<'ast> Visit<'ast> for Finder<'_> {
 
     fn visit_item_impl(&mut self, item: &'ast syn::ItemImpl) {
         let of = item.trait_.as_ref().and_then(|(_, path, _)| path.segments.last());
-        let skipped = of.is_some_and(|of| ["Display", "Debug", "Default"].iter().any(|name| of.ident == name));
+        let skipped = of
+            .is_some_and(|of| ["Display", "Debug", "Default"].iter().any(|name| of.ident == name));
         if skipped || is_test(&item.attrs) {
             return;
         }
@@ -294,13 +304,19 @@ impl<'ast> Visit<'ast> for Finder<'_> {
     fn visit_field_value(&mut self, field: &'ast syn::FieldValue) {
         let syn::Member::Named(name) = &field.member else { return };
         let name = name.to_string();
-        let place = ["x", "y", "x0", "y0", "x1", "y1"].contains(&name.as_str()) || name.ends_with("_px");
+        let place =
+            ["x", "y", "x0", "y0", "x1", "y1"].contains(&name.as_str()) || name.ends_with("_px");
         // `x` for `x: x` has nowhere to put the mutant.
         if place && field.colon_token.is_some() {
             let at = range(field.expr.span());
             let text = &self.text[at.clone()];
             for shift in ["0.5", "1"] {
-                self.found(at.clone(), at.clone(), &format!("({text}) + {shift}"), &format!("{name} + {shift}"));
+                self.found(
+                    at.clone(),
+                    at.clone(),
+                    &format!("({text}) + {shift}"),
+                    &format!("{name} + {shift}"),
+                );
             }
         }
         if field.colon_token.is_some() {

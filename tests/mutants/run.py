@@ -121,7 +121,7 @@ def candidates(copy, modules, target):
         here += sorted(folder.rglob("*.rs"))
         if not here:
             sys.exit(f"no such module: src/{module}.rs or src/{module}/")
-        files += [str(file.relative_to(copy)) for file in here]
+        files += [str(file.relative_to(copy)) for file in here if file.name != "tests.rs"]
     finder = target / "release" / "find-mutants"
     lines = subprocess.run(
         [finder, *files], cwd=copy, check=True, capture_output=True, text=True
@@ -261,8 +261,9 @@ def name_tests(copy):
 
 
 class Tests:
-    def __init__(self, program, copy, environment):
+    def __init__(self, program, copy, environment, longest_s):
         self.program, self.copy, self.environment = program, copy, environment
+        self.longest_s = longest_s
         self.seconds = {}
         self.reached = collections.defaultdict(list)
 
@@ -292,8 +293,11 @@ class Tests:
         done = self.call([], 3600, MUTANTS_SEEN=str(seen))
         if done is None or done.returncode != 0:
             sys.exit(f"the unit tests fail without any mutant:\n{done and done.stdout}")
+        self.learn(seen.read_text(), time.time())
+
+    def learn(self, seen, end):
         name, start = None, 0.0
-        for line in [*seen.read_text().splitlines(), f"end {time.time()}"]:
+        for line in [*seen.splitlines(), f"end {end}"]:
             words = line.split()
             if len(words) == 1:
                 self.reached[int(words[0])].append(name)
@@ -303,7 +307,8 @@ class Tests:
             name, start = words[0], float(words[1])
 
     def notice(self, mutant):
-        names = sorted(self.reached[mutant.id], key=self.seconds.get)
+        names = [name for name in self.reached[mutant.id] if self.seconds[name] <= self.longest_s]
+        names.sort(key=self.seconds.get)
         fast = [name for name in names if self.seconds[name] < SLOW_S]
         for some in [fast, names[len(fast) :]]:
             if some:
@@ -320,6 +325,7 @@ def main():
     parser.add_argument("--count", type=int, default=150, help="0 takes all mutants")
     parser.add_argument("--modules", default=MODULES, help="separated by commas")
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 2))
+    parser.add_argument("--longest", type=float, default=5, help="leave out tests of more seconds")
     parser.add_argument("--at-least", type=float, default=0, help="exit with 1 below this share, in %%")
     arguments = parser.parse_args()
 
@@ -337,7 +343,11 @@ def measure(arguments, folder):
         if (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name)
-    # The built dependencies are used again; what is built of the copy has names of its own.
+    # The built dependencies are used again. With a version of its own, the copy gets file names of
+    # its own, so that no test program with mutants is taken for one of the repository.
+    manifest = copy / "Cargo.toml"
+    text = manifest.read_text()
+    manifest.write_text(re.sub(r'^version = "(.*)"', r'version = "\1+mutants"', text, count=1, flags=re.M))
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     environment = {**os.environ, "CARGO_TARGET_DIR": str(target)}
 
@@ -352,10 +362,15 @@ def measure(arguments, folder):
     sample = viable[:count]
     say(f"{len(found)} candidates; {len(sample)} sampled of those that compile")
 
-    tests = Tests(program, copy, environment)
+    tests = Tests(program, copy, environment, arguments.longest)
     tests.baseline()
     slowest = sorted(tests.seconds.items(), key=lambda pair: -pair[1])[:10]
     say(f"{len(tests.seconds)} tests pass without mutants; slowest: {slowest}")
+    judge(sample, tests, arguments)
+
+
+def judge(sample, tests, arguments):
+    """Runs the tests on each mutant and prints the table and the survivors."""
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
         for mutant, caught in zip(sample, pool.map(tests.notice, sample)):
             mutant.caught = caught
