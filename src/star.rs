@@ -437,6 +437,25 @@ mod tests {
     }
 
     #[test]
+    fn pairs_and_tables_after_a_table_are_blocks_of_their_own() {
+        let read = blocks("data_a\nloop_\n_x #1\n1\n\n_y 5\n_z 6\n\nloop_\n_w\n7\n");
+        let labels: Vec<_> =
+            read.iter().map(|block| (&*block.name, block.labels.join(" "))).collect();
+        assert_eq!(labels, [("a", "x".into()), ("a", "y z".into()), ("a", "w".into())]);
+        assert_eq!(values(&read[1]), [["5", "6"]]);
+        // Without a blank line it is a row, a value that begins as a label does.
+        assert_eq!(values(&blocks("data_a\nloop_\n_x #1\n1\n_y\n")[0]), [["1"], ["_y"]]);
+    }
+
+    #[test]
+    fn a_token_in_a_message_has_at_most_forty_characters() {
+        let long = |count| "é".repeat(count);
+        assert_eq!(shorten(&"x".repeat(40)), "x".repeat(40));
+        assert_eq!(shorten(&"x".repeat(41)), "x".repeat(40) + "…");
+        assert_eq!(shorten(&long(2)), "\\u{e9}\\u{e9}");
+    }
+
+    #[test]
     fn tables_have_relions_bytes() {
         let rows = [vec![format!("{:12.6}", 100.0), format!("{:12}", 0), quoted("a b").unwrap()]];
         assert_eq!(

@@ -172,4 +172,22 @@ mod tests {
             assert_eq!(read(&path).unwrap(), points);
         }
     }
+
+    #[test]
+    fn different_flags_are_scores() {
+        let (_dir, path) = file("m.box", "0 0 10 10 1\n5 5 10 10 0\n9 9 10 10 1\n");
+        let scores: Vec<_> = read(&path).unwrap().into_iter().map(|point| point.score).collect();
+        assert_eq!(scores, [Some(1.0), Some(0.0), Some(1.0)]);
+    }
+
+    #[test]
+    fn centres_of_odd_and_of_fractional_boxes_are_where_eman_has_them() {
+        for (corner, side, expected) in
+            [(10.0, 65.0, 42.0), (10.5, 65.0, 43.0), (10.0, 65.5, 42.75), (7.0, 0.0, 7.0)]
+        {
+            assert_eq!(centre(corner, side), expected, "{corner} {side}");
+        }
+        let point = Coordinate { x_mic_px: 42.4, y_mic_px: 42.6, score: None };
+        assert_eq!((corner(&point, 65), corner(&point, 64)), ((10, 11), (10, 11)));
+    }
 }

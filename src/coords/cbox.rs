@@ -124,4 +124,15 @@ mod tests {
         let new = read(&path).unwrap();
         assert_eq!((new[0].x_mic_px, new[0].y_mic_px, new[0].score), (3810.25, 3984.5, Some(0.65)));
     }
+
+    #[test]
+    fn boxes_are_centred_on_their_particles() {
+        let (_dir, path) = file("");
+        let point = Coordinate { x_mic_px: 100.25, y_mic_px: 40.5, score: Some(0.5) };
+        write(&path, &[point], 33).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("\n83.75 24 <NA> 33.0 33.0 <NA>"), "{text}");
+        assert!(text.contains("_CoordinateX #1\n") && text.contains("_Angle #11\n"));
+        assert_eq!(read(&path).unwrap(), [point]);
+    }
 }

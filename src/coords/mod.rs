@@ -317,6 +317,47 @@ mod tests {
         assert!(error.contains("line 2") && error.len() < 300 && !error.contains('\u{1b}'));
     }
 
+    #[test]
+    fn positions_and_scores_are_taken_up_to_their_limits() {
+        let at = |x, y| Coordinate { x_mic_px: x, y_mic_px: y, score: None };
+        assert!(is_position(&at(1e9, -1e9)));
+        assert!(!is_position(&at(1.1e9, 0.0)) && !is_position(&at(0.0, -1.1e9)));
+        assert!(!is_position(&at(f64::NAN, 0.0)) && !is_position(&at(0.0, f64::NAN)));
+        let of = |text| number(Path::new("m"), 1, text).ok();
+        assert_eq!(
+            (of(" 1e9 "), of("-1e9"), of("1.1e9"), of("inf")),
+            (Some(1e9), Some(-1e9), None, None)
+        );
+        assert_eq!(
+            [score(" 0.5 "), score("-899"), score("-900"), score("nan")],
+            [Some(0.5), Some(-899.0), None, None]
+        );
+        assert_eq!([whole(2.5), whole(-2.5), whole(2.4)], [3, -3, 2]);
+    }
+
+    #[test]
+    fn files_that_are_hidden_unfinished_or_all_peaks_are_not_read_from_a_folder() {
+        let dir = folder();
+        let at = [Coordinate { x_mic_px: 1.0, y_mic_px: 2.0, score: Some(0.5) }];
+        for name in [".m.star", "m.7.part.star", "picks.all/m.star", "a/m.star", "a/n_picks.star"] {
+            star::write(&dir.path().join(name), &at).unwrap();
+        }
+        std::fs::write(dir.path().join("notes.md"), "x").unwrap();
+        let names = |paths: &[PathBuf]| -> Vec<String> {
+            read_all(paths).unwrap().into_iter().map(|own| own.micrograph).collect()
+        };
+        assert_eq!(names(&[dir.path().to_path_buf()]), ["a/m", "a/n"]);
+        assert_eq!(names(&[dir.path().join("picks.all")]), ["m"]);
+        assert_eq!(
+            names(&[dir.path().join("a/*.star"), dir.path().join(".m.star")]),
+            ["m", "n", ".m"]
+        );
+        for nothing in ["b", "b/*.star", "notes.md", "a/["] {
+            assert!(read_all(&[dir.path().join(nothing)]).is_err(), "{nothing}");
+        }
+        assert_eq!(micrograph_of(Path::new("_picks.star")), Path::new("_picks"));
+    }
+
     fn any_points() -> impl Strategy<Value = Vec<Coordinate>> {
         prop::collection::vec((0..5000i32, 0..5000i32, 0..=1000u16), 0..20).prop_map(|points| {
             let mut points: Vec<Coordinate> = points

@@ -476,4 +476,70 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_interval_is_that_of_resampled_micrographs() {
+        // Half of ten micrographs are right: the mean is a tenth of a binomial number, of which 5 %
+        // lie at 1 and below or at 9 and above, and 11 % at 2 and below or at 8 and above.
+        let right = Counts { hits: 3, false_picks: 0, misses: 0 };
+        let wrong = Counts { hits: 0, false_picks: 2, misses: 1 };
+        let counts = [right, wrong].repeat(5);
+        assert_eq!(bootstrap(&counts), Some((0.2, 0.8)));
+        assert_eq!(bootstrap(&[right; 8]), Some((1.0, 1.0)));
+    }
+
+    #[test]
+    fn with_partial_labels_half_of_them_must_be_found() {
+        let scores = |recall| Scores { precision: 0.32, recall, f1: 0.4 };
+        assert!((scores(0.5).criterion(Completeness::Partial) - 0.4).abs() < 1e-12);
+        assert_eq!(scores(0.499).criterion(Completeness::Partial), 0.0);
+        assert_eq!(scores(0.1).criterion(Completeness::Complete), 0.4);
+    }
+
+    #[test]
+    fn a_curve_has_at_most_two_hundred_even_steps_and_ends_with_the_lowest_score() {
+        let curve = |count: usize| -> Vec<f32> {
+            let picks: Vec<Coordinate> =
+                (0..count).map(|i| at(0.0, 1.0 - i as f32 / 1000.0)).collect();
+            let thresholds = thresholds(&[Pair { picks: &picks, truth: &[] }]);
+            thresholds.into_iter().map(Option::unwrap).collect()
+        };
+        for (count, step, length) in [(1, 1, 1), (200, 1, 200), (201, 2, 101), (800, 4, 201)] {
+            let found = curve(count);
+            assert_eq!(found.len(), length, "{count}");
+            assert_eq!(found[0], 1.0);
+            assert_eq!(found[length - 1], 1.0 - (count - 1) as f32 / 1000.0);
+            for pair in found[..length.min(200)].windows(2).take(length - 2) {
+                assert!((pair[0] - pair[1] - step as f32 / 1000.0).abs() < 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn figures_are_means_of_micrographs_and_those_of_summed_counts() {
+        let counts = [
+            Counts { hits: 3, false_picks: 1, misses: 2 },
+            Counts { hits: 1, false_picks: 3, misses: 0 },
+        ];
+        let Overall { macro_, micro } = Overall::of(&counts);
+        assert_eq!((macro_.precision, macro_.recall), (0.5, 0.8));
+        assert!((macro_.f1 - (6.0 / 9.0 + 2.0 / 5.0) / 2.0).abs() < 1e-12);
+        assert_eq!((micro.precision, micro.recall), (0.5, 4.0 / 6.0));
+        assert!((micro.f1 - 8.0 / 14.0).abs() < 1e-12);
+        assert_eq!(Overall::of(&[]).macro_, Scores::default());
+    }
+
+    #[test]
+    fn false_picks_before_a_hit_take_their_share_of_the_average_precision() {
+        // Miss, hit, miss, hit of three particles: 1/3 · 1/2 + 1/3 · 2/4.
+        let truth = [at(0.0, 0.0), at(100.0, 0.0), at(200.0, 0.0)];
+        let picks = [at(50.0, 0.9), at(0.0, 0.8), at(150.0, 0.7), at(100.0, 0.6)];
+        let result = evaluate(&[Pair { picks: &picks, truth: &truth }], 10.0, Some(0.65));
+        assert!((result.average_precision - 1.0 / 3.0).abs() < 1e-12);
+        assert_eq!(result.per_micrograph, [Counts { hits: 1, false_picks: 2, misses: 2 }]);
+        let at_least = |threshold| {
+            evaluate(&[Pair { picks: &picks, truth: &truth }], 10.0, Some(threshold)).micro
+        };
+        assert_eq!((at_least(0.8).precision, at_least(0.81).precision), (0.5, 0.0));
+    }
 }

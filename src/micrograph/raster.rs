@@ -281,4 +281,97 @@ mod tests {
             let _ = read(&path);
         }
     }
+
+    #[test]
+    fn the_last_row_of_a_tiff_and_the_first_of_a_picture_is_row_0() {
+        let folder = TempDir::new().unwrap();
+        let tiff = folder.path().join("a.tif");
+        let mut encoder = TiffEncoder::new(File::create(&tiff).unwrap()).unwrap();
+        encoder.write_image::<colortype::Gray8>(3, 2, &[1, 2, 3, 4, 5, 250]).unwrap();
+        assert_eq!(read(&tiff).unwrap().pixels, array![[4.0, 5.0, 250.0], [1.0, 2.0, 3.0]]);
+        let png = folder.path().join("a.png");
+        GrayImage::from_raw(3, 2, vec![1, 2, 3, 4, 5, 250]).unwrap().save(&png).unwrap();
+        assert_eq!(read(&png).unwrap().pixels, array![[1.0, 2.0, 3.0], [4.0, 5.0, 250.0]]);
+        let jpeg = folder.path().join("a.jpg");
+        let halves = GrayImage::from_fn(64, 32, |_, y| Luma([if y < 16 { 40 } else { 200 }]));
+        halves.save(&jpeg).unwrap();
+        let pixels = read(&jpeg).unwrap().pixels;
+        assert_eq!(pixels.dim(), (32, 64));
+        assert!((pixels[[2, 30]] - 40.0).abs() < 5.0 && (pixels[[29, 30]] - 200.0).abs() < 5.0);
+    }
+
+    #[test]
+    fn all_grey_samples_keep_their_values() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("a.tif");
+        macro_rules! check {
+            ($($colour:ident $values:expr, $sample:literal;)*) => {$(
+                let values = $values;
+                let mut encoder = TiffEncoder::new(File::create(&path).unwrap()).unwrap();
+                encoder.write_image::<colortype::$colour>(2, 1, &values).unwrap();
+                assert_eq!(super::super::header(&path).unwrap().sample, $sample);
+                let expected = array![[values[0] as f32, values[1] as f32]];
+                assert_eq!(read(&path).unwrap().pixels, expected, $sample);
+            )*};
+        }
+        check! {
+            Gray8 [1u8, 200], "8-bit unsigned integer";
+            GrayI8 [-100i8, 100], "8-bit signed integer";
+            Gray16 [1u16, 40_000], "16-bit unsigned integer";
+            GrayI16 [-30_000i16, 30_000], "16-bit signed integer";
+            Gray32 [1u32, 3_000_000], "32-bit unsigned integer";
+            GrayI32 [-3_000_000i32, 5], "32-bit signed integer";
+            Gray64 [1u64, 3_000_000], "64-bit unsigned integer";
+            GrayI64 [-3_000_000i64, 5], "64-bit signed integer";
+            Gray32Float [1.5f32, -2.25], "32-bit float";
+            Gray64Float [1.5f64, -2.25], "64-bit float";
+        }
+        let png = folder.path().join("a.png");
+        image::ImageBuffer::<Luma<u16>, _>::from_raw(2, 1, vec![7u16, 60_000])
+            .unwrap()
+            .save(&png)
+            .unwrap();
+        assert_eq!(read(&png).unwrap().pixels, array![[7.0, 60_000.0]]);
+        assert_eq!(super::super::header(&png).unwrap().sample, "16-bit grey");
+        image::ImageBuffer::<image::Rgb<u16>, _>::from_raw(1, 1, vec![999u16; 3])
+            .unwrap()
+            .save(&png)
+            .unwrap();
+        assert_eq!(read(&png).unwrap().pixels, array![[999.0]]);
+        assert_eq!(super::super::header(&png).unwrap().sample, "16-bit colour");
+        let clear = image::RgbaImage::from_raw(1, 1, vec![9, 9, 9, 100]).unwrap();
+        clear.save(&png).unwrap();
+        assert!(read(&png).unwrap_err().to_string().contains("transparency"));
+    }
+
+    #[test]
+    fn a_cut_tiff_says_what_is_missing_and_white_is_zero_is_warned_of() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("a.tif");
+        let mut encoder = TiffEncoder::new(File::create(&path).unwrap()).unwrap();
+        encoder.write_image::<colortype::Gray16>(40, 30, &[3u16; 1200]).unwrap();
+        assert_eq!(super::super::header(&path).unwrap().warnings, [] as [String; 0]);
+        let bytes = fs::read(&path).unwrap();
+        // The tag in its 12 bytes of the directory: 262, short, one value, black is zero.
+        let tag = [262u16, 3, 1, 0, 1].map(u16::to_le_bytes).concat();
+        let at = bytes.windows(tag.len()).position(|window| window == tag).unwrap();
+        let mut inverted = bytes.clone();
+        inverted[at + 8] = 0;
+        fs::write(&path, &inverted).unwrap();
+        let warnings = super::super::header(&path).unwrap().warnings;
+        assert!(warnings[0].contains("white-is-zero"), "{warnings:?}");
+    }
+
+    #[test]
+    fn bytes_after_the_end_of_a_jpeg_are_allowed() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("a.jpg");
+        let grey = GrayImage::from_fn(200, 200, |x, y| Luma([(x * 31 + y * 57) as u8]));
+        grey.save(&path).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        assert!(bytes.len() > 4096);
+        bytes.extend([0; 100]);
+        fs::write(&path, &bytes).unwrap();
+        assert!(read(&path).is_ok());
+    }
 }

@@ -117,7 +117,9 @@ impl Settings {
         // A distance of nothing would leave dozens of picks on one particle.
         within("min_distance_radii", self.min_distance_radii, 0.1..=20.0)?;
         within("edge_margin_radii", self.edge_margin_radii.radii(0.0), 0.0..=20.0)?;
-        within("floor", f64::from(self.floor), 0.001..=0.999)
+        // 0.999 as an f32 is a little more than 0.999.
+        let floor = (f64::from(self.floor) * 1e6).round() / 1e6;
+        within("floor", floor, 0.001..=0.999)
     }
 }
 
@@ -224,5 +226,144 @@ mod tests {
     #[test]
     fn a_distance_of_nothing_is_refused() {
         assert!(Settings { min_distance_radii: 0.0, ..Settings::default() }.check().is_err());
+    }
+
+    /// No smoothing and nothing suppressed that is not on the same or the next pixel.
+    fn bare() -> Settings {
+        Settings { smoothing_radii: 0.0, min_distance_radii: 0.1, ..Settings::default() }
+    }
+
+    /// Lone pixels of these scores in a map of nothing, and the picks at the map's own scale.
+    fn picks_of_points(
+        points: &[(usize, usize, f32)],
+        valid: Area,
+        margin_radii: f64,
+        settings: &Settings,
+    ) -> Vec<(f64, f64)> {
+        let mut map = Array2::zeros((60, 90));
+        points.iter().for_each(|&(x, y, score)| map[[y, x]] = score);
+        let shape = Shape { width: 90, height: 60 };
+        let frame = Frame { mic: shape, work: shape };
+        let found = pick(&map, valid, &frame, 10.0, margin_radii, settings);
+        found.iter().map(|pick| (pick.x_mic_px, pick.y_mic_px)).collect()
+    }
+
+    #[test]
+    fn a_peak_between_pixels_is_placed_to_a_hundredth_of_a_micrograph_px() {
+        let (x, y) = (41.2519, 77.7481);
+        let map = Array2::from_shape_fn((180, 100), |(row, column)| {
+            let far = (column as f64 - x).powi(2) + (row as f64 - y).powi(2);
+            (0.9 - far / 400.0).max(0.0) as f32
+        });
+        let frame = Frame {
+            mic: Shape { width: 400, height: 900 },
+            work: Shape { width: 100, height: 180 },
+        };
+        let found = pick(&map, Area::whole(map.dim()), &frame, 10.0, 0.0, &bare());
+        assert_eq!(found.len(), 1);
+        // 165.0076 and 388.7405 to two digits.
+        assert_eq!((found[0].x_mic_px, found[0].y_mic_px), (165.01, 388.74));
+        assert_eq!(found[0].score, Some(map[[78, 41]]));
+        // A Gaussian smooths evenly to both sides, so the place stays.
+        let smoothed = pick(&map, Area::whole(map.dim()), &frame, 10.0, 0.0, &Settings::default());
+        let off = (smoothed[0].x_mic_px - 165.01).hypot(smoothed[0].y_mic_px - 388.74);
+        assert!(off < 0.02 && smoothed[0].score < found[0].score, "{smoothed:?}");
+    }
+
+    #[test]
+    fn smoothing_is_in_particle_radii() {
+        // A Gaussian of 4 px smoothed by one of 0.3 · 10 = 3 px is one of 5 px.
+        let gaussian = |sd: f32| {
+            move |(y, x): (usize, usize)| {
+                let far = (x as f32 - 40.0).powi(2) + (y as f32 - 30.0).powi(2);
+                (-far / (2.0 * sd * sd)).exp()
+            }
+        };
+        let map = Array2::from_shape_fn((61, 81), gaussian(4.0));
+        let shape = Shape { width: 81, height: 61 };
+        let frame = Frame { mic: shape, work: shape };
+        let area = Area::whole(map.dim());
+        let found = pick(&map, area, &frame, 10.0, 0.0, &Settings::default());
+        let score = found[0].score.unwrap();
+        assert!((score - 16.0 / 25.0).abs() < 0.01, "{score}");
+    }
+
+    #[test]
+    fn the_window_is_rounded_and_at_least_one_pixel() {
+        let whole = Area::whole((60, 90));
+        // 0.38 · 10 = 3.8 px.
+        let settings = Settings { window_radii: 0.38, ..bare() };
+        let beside = |distance: usize| {
+            let points = [(40, 30, 0.9), (40 + distance, 30, 0.8), (40, 30 + distance, 0.7)];
+            picks_of_points(&points, whole, 0.0, &settings).len()
+        };
+        assert_eq!((beside(4), beside(5)), (1, 3));
+        let narrow = Settings { window_radii: 0.01, min_distance_radii: 0.01, ..bare() };
+        let diagonal = [(40, 30, 0.9), (39, 31, 0.8)];
+        assert_eq!(picks_of_points(&diagonal, whole, 0.0, &narrow).len(), 1);
+    }
+
+    #[test]
+    fn a_pick_exactly_at_the_margin_stays_and_one_outside_the_valid_area_never_does() {
+        let valid = Area { x0: 10, y0: 5, x1: 80, y1: 50 };
+        // 0.8 · 10 px inside, and one pixel less.
+        let inside = [(18, 30), (71, 30), (40, 13), (40, 41)];
+        let outside = [(17, 40), (72, 40), (60, 12), (60, 42)];
+        let points = |places: &[(usize, usize)]| -> Vec<(usize, usize, f32)> {
+            places.iter().map(|&(x, y)| (x, y, 0.9)).collect()
+        };
+        let found = picks_of_points(&points(&inside), valid, 0.8, &bare());
+        assert_eq!(found.len(), 4);
+        assert!(picks_of_points(&points(&outside), valid, 0.8, &bare()).is_empty());
+        // What the settings say counts more.
+        let settings = Settings { edge_margin_radii: EdgeMargin::Radii(0.0), ..bare() };
+        assert_eq!(picks_of_points(&points(&outside), valid, 0.8, &settings).len(), 4);
+        let edge = [(10, 30, 0.9), (79, 20, 0.9)];
+        assert_eq!(picks_of_points(&edge, valid, 0.8, &settings).len(), 2);
+        let beyond = [(9, 30, 0.9), (80, 20, 0.9), (30, 4, 0.9), (30, 50, 0.9)];
+        assert!(picks_of_points(&beyond, valid, 0.8, &settings).is_empty());
+    }
+
+    #[test]
+    fn a_pick_exactly_at_the_distance_or_at_the_floor_stays() {
+        let whole = Area::whole((60, 90));
+        // 0.8 · 10 px.
+        let settings = Settings { min_distance_radii: 0.8, floor: 0.25, ..bare() };
+        let count =
+            |points: &[(usize, usize, f32)]| picks_of_points(points, whole, 0.0, &settings).len();
+        assert_eq!(count(&[(30, 30, 0.9), (38, 30, 0.8)]), 2);
+        assert_eq!(count(&[(30, 30, 0.9), (37, 30, 0.8)]), 1);
+        assert_eq!(count(&[(30, 30, 0.25)]), 1);
+        assert_eq!(count(&[(30, 30, 0.2499)]), 0);
+    }
+
+    #[test]
+    fn picks_come_best_first() {
+        let whole = Area::whole((60, 90));
+        let points = [(20, 20, 0.5), (40, 20, 0.9), (60, 20, 0.7)];
+        let found = picks_of_points(&points, whole, 0.0, &bare());
+        assert_eq!(found, [(40.0, 20.0), (60.0, 20.0), (20.0, 20.0)]);
+    }
+
+    #[test]
+    fn settings_are_checked_up_to_their_limits() {
+        let good = Settings::default;
+        for (settings, valid) in [
+            (Settings { smoothing_radii: 0.0, ..good() }, true),
+            (Settings { smoothing_radii: 2.01, ..good() }, false),
+            (Settings { window_radii: 0.05, ..good() }, true),
+            (Settings { window_radii: 0.04, ..good() }, false),
+            (Settings { min_distance_radii: 20.0, ..good() }, true),
+            (Settings { min_distance_radii: 20.1, ..good() }, false),
+            (Settings { edge_margin_radii: EdgeMargin::Radii(20.0), ..good() }, true),
+            (Settings { edge_margin_radii: EdgeMargin::Radii(-0.1), ..good() }, false),
+            (Settings { floor: 0.001, ..good() }, true),
+            (Settings { floor: 0.0009, ..good() }, false),
+            (Settings { floor: 0.999, ..good() }, true),
+            (Settings { floor: 1.0, ..good() }, false),
+            (Settings { floor: f32::NAN, ..good() }, false),
+        ] {
+            assert_eq!(settings.check().is_ok(), valid, "{settings:?}");
+        }
     }
 }

@@ -59,4 +59,24 @@ mod tests {
             prop_assert_eq!(peaks, expected);
         }
     }
+
+    #[test]
+    fn peaks_at_exactly_the_distance_both_stay_and_closer_ones_do_not() {
+        let pair = || {
+            [(0.0, 0.0, 0.5), (3.0, 4.0, 0.9)].map(|(x, y, score)| Peak { x, y, score }).to_vec()
+        };
+        for (min_distance, left) in [(5.0, 2), (5.001, 1)] {
+            let mut peaks = pair();
+            suppress(&mut peaks, min_distance);
+            assert_eq!((peaks.len(), peaks[0].score), (left, 0.9));
+        }
+    }
+
+    #[test]
+    fn a_peak_without_a_place_is_dropped() {
+        let mut peaks =
+            vec![Peak { x: f64::NAN, y: 1.0, score: 0.9 }, Peak { x: 1.0, y: 1.0, score: 0.5 }];
+        suppress(&mut peaks, 3.0);
+        assert_eq!(peaks, [Peak { x: 1.0, y: 1.0, score: 0.5 }]);
+    }
 }

@@ -98,6 +98,7 @@ fn parabola(before: f32, middle: f32, after: f32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::{Rng, SeedableRng};
 
     #[test]
     fn smoothing_keeps_a_constant_map() {
@@ -119,5 +120,97 @@ mod tests {
         });
         let found = maxima(&map, 3, 0.5);
         assert!((found[0].x - 10.3).abs() < 0.05 && (found[0].y - 9.8).abs() < 0.05, "{found:?}");
+    }
+
+    fn random_map(height: usize, width: usize, levels: u8) -> Array2<f32> {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(u64::from(levels));
+        Array2::from_shape_simple_fn((height, width), || {
+            f32::from(rng.random_range(0..levels)) / f32::from(levels - 1)
+        })
+    }
+
+    #[test]
+    fn smoothing_is_a_convolution_with_a_gaussian_of_three_standard_deviations() {
+        for (height, width, sigma) in
+            [(23, 37, 0.8), (23, 37, 2.85), (4, 9, 2.85), (9, 1, 1.5), (1, 9, 1.5)]
+        {
+            let map = random_map(height, width, 200);
+            let reach = (3.0 * sigma as f64).ceil() as isize;
+            let weight = |k: isize| (-0.5 * (k as f64 / sigma).powi(2)).exp();
+            let total: f64 = (-reach..=reach).map(weight).sum();
+            let at = |y: isize, x: isize| {
+                let inside = |i: isize, n: usize| i.clamp(0, n as isize - 1) as usize;
+                f64::from(map[[inside(y, height), inside(x, width)]])
+            };
+            for ((y, x), value) in smooth(&map, sigma).indexed_iter() {
+                let expected: f64 = (-reach..=reach)
+                    .flat_map(|dy| (-reach..=reach).map(move |dx| (dy, dx)))
+                    .map(|(dy, dx)| weight(dy) * weight(dx) * at(y as isize + dy, x as isize + dx))
+                    .sum::<f64>()
+                    / (total * total);
+                assert!((f64::from(*value) - expected).abs() < 1e-5, "{sigma} {y} {x}");
+            }
+        }
+    }
+
+    #[test]
+    fn smoothing_by_nothing_and_of_nothing_changes_nothing() {
+        let map = random_map(5, 7, 50);
+        assert_eq!(smooth(&map, 0.0), map);
+        assert_eq!(smooth(&Array2::zeros((0, 0)), 2.0).dim(), (0, 0));
+    }
+
+    #[test]
+    fn maxima_are_those_of_the_definition_with_ties_and_at_the_edges() {
+        // Levels give many ties, among them values that equal the floor.
+        for (levels, floor) in [(5, 0.5), (9, 0.75), (200, 0.0)] {
+            let map = random_map(31, 42, levels);
+            let at = |y: isize, x: isize| {
+                (y >= 0 && x >= 0).then(|| map.get((y as usize, x as usize))).flatten().copied()
+            };
+            for window in [1isize, 2, 4] {
+                let mut expected = Vec::new();
+                for ((y, x), &value) in map.indexed_iter() {
+                    let (row, column) = (y as isize, x as isize);
+                    let beaten = (-window..=window).any(|dy| {
+                        (-window..=window).any(|dx| {
+                            at(row + dy, column + dx).is_some_and(|other| {
+                                other > value || (other == value && (dy, dx) < (0, 0))
+                            })
+                        })
+                    });
+                    if value < floor || beaten {
+                        continue;
+                    }
+                    let top = |before: Option<f32>, after: Option<f32>| {
+                        let (Some(before), Some(after)) = (before, after) else { return 0.0 };
+                        let bend = f64::from(2.0 * value - before - after);
+                        if bend > 0.0 { f64::from(after - before) / bend / 2.0 } else { 0.0 }
+                    };
+                    expected.push(Peak {
+                        x: x as f64 + top(at(row, column - 1), at(row, column + 1)),
+                        y: y as f64 + top(at(row - 1, column), at(row + 1, column)),
+                        score: value,
+                    });
+                }
+                let found = maxima(&map, window as usize, floor);
+                assert_eq!(found.len(), expected.len(), "{levels} {window}");
+                for (a, b) in found.iter().zip(&expected) {
+                    let off = (a.x - b.x).abs().max((a.y - b.y).abs());
+                    assert!(off < 1e-4 && a.score == b.score, "{a:?} is not {b:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_parabola_has_its_top_where_its_formula_says_and_within_half_a_pixel() {
+        for top in [-0.45, -0.1, 0.0, 0.3f32] {
+            let value = |t: f32| 7.0 - 3.0 * (t - top).powi(2);
+            assert!((parabola(value(-1.0), value(0.0), value(1.0)) - f64::from(top)).abs() < 1e-5);
+        }
+        assert_eq!(parabola(0.5, 0.5, 0.5), 0.0);
+        assert_eq!(parabola(0.5, 0.2, 0.5), 0.0);
+        assert_eq!((parabola(0.0, 1.0, 1.9), parabola(1.9, 1.0, 0.0)), (0.5, -0.5));
     }
 }

@@ -79,6 +79,7 @@ fn box_blur_columns(image: &Array2<f32>, half_width: usize) -> Array2<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::{Rng, SeedableRng};
 
     #[test]
     fn a_constant_field_is_its_own_mean_up_to_the_border() {
@@ -97,5 +98,53 @@ mod tests {
         image.slice_mut(ndarray::s![.., ..5]).fill(1e6);
         let mean = local_mean(&image, Area { x0: 5, y0: 0, x1: 40, y1: 40 }, 4.0);
         assert!(mean.slice(ndarray::s![.., 5..]).iter().all(|v| (v - 1.0).abs() < 1e-4));
+    }
+
+    fn random(height: usize, width: usize) -> Array2<f32> {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(7);
+        Array2::from_shape_simple_fn((height, width), || rng.random::<f32>())
+    }
+
+    #[test]
+    fn a_box_blur_is_the_mean_over_the_part_of_the_window_inside() {
+        // More than one block of columns; windows that are wider than the image.
+        for (height, width, half_width) in [(9, 150, 4), (140, 70, 1), (5, 6, 9), (1, 3, 2)] {
+            let image = random(height, width);
+            let window = |i: usize, size: usize| {
+                i.saturating_sub(half_width)..(i + half_width + 1).min(size)
+            };
+            let rows = box_blur_rows(&image, half_width);
+            let columns = box_blur_columns(&image, half_width);
+            for ((y, x), _) in image.indexed_iter() {
+                let along_x = image.slice(ndarray::s![y, window(x, width)]).mean().unwrap();
+                let along_y = image.slice(ndarray::s![window(y, height), x]).mean().unwrap();
+                assert!((rows[[y, x]] - along_x).abs() < 1e-5, "{y} {x}");
+                assert!((columns[[y, x]] - along_y).abs() < 1e-5, "{y} {x}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_window_has_the_standard_deviation_asked_for_about_each_pixel() {
+        for sigma in [6.4, 9.3, 15.4] {
+            let mut image = Array2::zeros((150, 170));
+            image[[70, 90]] = 1.0f32;
+            let mean = local_mean(&image, Area::whole(image.dim()), sigma);
+            let moment = |of: &dyn Fn(f64, f64) -> f64| -> f64 {
+                let term = |((y, x), v): ((usize, usize), &f32)| {
+                    of(y as f64 - 70.0, x as f64 - 90.0) * f64::from(*v)
+                };
+                mean.indexed_iter().map(term).sum()
+            };
+            assert!((moment(&|_, _| 1.0) - 1.0).abs() < 1e-4);
+            assert!(moment(&|y, _| y).abs() < 1e-3 && moment(&|_, x| x).abs() < 1e-3);
+            for variance in [moment(&|y, _| y * y), moment(&|_, x| x * x)] {
+                assert!((variance.sqrt() - sigma).abs() < 0.2, "{} {sigma}", variance.sqrt());
+            }
+        }
+        // At least one pixel to each side.
+        let mut image = Array2::zeros((9, 9));
+        image[[4, 4]] = 1.0f32;
+        assert!(local_mean(&image, Area::whole((9, 9)), 0.1)[[4, 3]] > 0.0);
     }
 }

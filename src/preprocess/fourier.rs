@@ -185,4 +185,63 @@ mod tests {
         let small = Array2::<f32>::zeros((8, 8));
         assert!(crop(small.view(), Shape { width: 9, height: 8 }).is_err());
     }
+
+    #[test]
+    fn a_wave_at_the_new_limit_is_left_out_unless_its_axis_keeps_its_size() {
+        let square = Shape { width: 64, height: 48 };
+        for (to, periods, left) in [
+            ((16, 12), (8.0, 0.0), false),
+            ((16, 12), (0.0, 6.0), false),
+            ((64, 12), (32.0, 0.0), true),
+            ((64, 12), (0.0, 6.0), false),
+            ((16, 48), (0.0, 24.0), true),
+            ((16, 48), (8.0, 0.0), false),
+        ] {
+            let to = Shape { width: to.0, height: to.1 };
+            let cropped = crop(wave(square, periods.0, periods.1).view(), to).unwrap();
+            let expected = if left {
+                wave(to, periods.0, periods.1)
+            } else {
+                Array2::from_elem((to.height, to.width), 3.0)
+            };
+            for (a, b) in cropped.iter().zip(&expected) {
+                assert!((a - b).abs() < 1e-4, "{to:?} {periods:?}: {a} is not {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_centre_of_pixel_0_stays_where_it_is() {
+        // 96 × 60 px to a third and a quarter.
+        let spot = |x0: f32, y0: f32, scale_x: f32, scale_y: f32| {
+            move |(y, x): (usize, usize)| {
+                let (dx, dy) = (x as f32 * scale_x - x0, y as f32 * scale_y - y0);
+                (-(dx * dx + dy * dy) / (2.0 * 6.0f32.powi(2))).exp()
+            }
+        };
+        let image = Array2::from_shape_fn((60, 96), spot(33.0, 27.5, 1.0, 1.0));
+        let cropped = crop(image.view(), Shape { width: 32, height: 15 }).unwrap();
+        let expected = Array2::from_shape_fn((15, 32), spot(33.0, 27.5, 3.0, 4.0));
+        for ((place, a), b) in cropped.indexed_iter().zip(&expected) {
+            assert!((a - b).abs() < 2e-3, "{place:?}: {a} is not {b}");
+        }
+    }
+
+    #[test]
+    fn the_order_in_memory_does_not_matter() {
+        let image = wave(Shape { width: 40, height: 30 }, 3.0, 2.0);
+        let columns_first = image.t().as_standard_layout().into_owned();
+        let to = Shape { width: 20, height: 10 };
+        let cropped = crop(image.view(), to).unwrap();
+        assert_eq!(crop(columns_first.t(), to).unwrap(), cropped);
+    }
+
+    #[test]
+    fn sizes_that_are_no_crop_are_refused_and_the_same_size_is_a_copy() {
+        let image = wave(Shape { width: 12, height: 8 }, 1.0, 1.0);
+        for (width, height) in [(0, 8), (12, 0), (13, 8), (12, 9)] {
+            assert!(crop(image.view(), Shape { width, height }).is_err());
+        }
+        assert_eq!(crop(image.view(), Shape { width: 12, height: 8 }).unwrap(), image);
+    }
 }

@@ -288,4 +288,149 @@ mod tests {
     fn a_radius_too_large_for_the_image_is_refused() {
         assert!(prepare(noise(100, 100), 30.0, &Settings::default()).is_err());
     }
+
+    #[test]
+    fn sizes_are_rounded_and_never_vanish() {
+        let settings = Settings::default();
+        // 9.5 / 54 of them are 675.2 and 652.7.
+        let frame = settings.frame(Shape { width: 3838, height: 3710 }, 54.0);
+        assert_eq!(frame.work, Shape { width: 675, height: 653 });
+        let tiny = settings.frame(Shape { width: 3, height: 200 }, 95.0);
+        assert_eq!(tiny.work, Shape { width: 1, height: 20 });
+        assert_eq!(settings.radius_work_px(54.0), 9.5);
+    }
+
+    #[test]
+    fn depth_is_counted_from_the_outermost_pixel_centres_of_each_side() {
+        let area = Area { x0: 10, y0: 20, x1: 50, y1: 90 };
+        for (x, y, depth) in [
+            (12.5, 50.0, 2.5),
+            (46.0, 50.0, 3.0),
+            (30.0, 21.0, 1.0),
+            (30.0, 87.5, 1.5),
+            (10.0, 20.0, 0.0),
+            (49.0, 89.0, 0.0),
+            (9.0, 50.0, -1.0),
+            (30.0, 91.0, -2.0),
+        ] {
+            assert_eq!(area.depth(x, y), depth, "{x} {y}");
+        }
+        let image = Array2::zeros((100, 60));
+        let shape = Shape { width: 60, height: 100 };
+        let frame = Frame { mic: shape, work: shape };
+        let prepared = Prepared { image, valid: area, frame, repairs: Repairs::default() };
+        assert_eq!(prepared.depth_work_px(12.5, 50.0), 2.5);
+        assert_eq!(Area::whole((7, 9)), Area { x0: 0, y0: 0, x1: 9, y1: 7 });
+        assert!(area.contains(10, 89) && !area.contains(50, 89) && !area.contains(10, 90));
+        assert!(area.contains(49, 20) && !area.contains(9, 20) && !area.contains(10, 19));
+    }
+
+    #[test]
+    fn only_working_pixels_wholly_inside_count() {
+        let frame =
+            Frame { mic: Shape { width: 100, height: 200 }, work: Shape { width: 30, height: 50 } };
+        let scaled = |x0, y0, x1, y1| {
+            let area = scale_inward(Area { x0, y0, x1, y1 }, &frame);
+            (area.x0, area.y0, area.x1, area.y1)
+        };
+        assert_eq!(scaled(0, 0, 100, 200), (0, 0, 30, 50));
+        // 11 · 0.3 = 3.3, 95 · 0.3 = 28.5; 13 / 4 = 3.25, 197 / 4 = 49.25.
+        assert_eq!(scaled(11, 13, 95, 197), (4, 4, 28, 49));
+        // Narrower than a working pixel: empty, not negative.
+        assert_eq!(scaled(51, 102, 52, 103), (16, 26, 16, 26));
+    }
+
+    #[test]
+    fn the_robust_standard_deviation_is_that_of_normal_noise() {
+        let of = |values: &[f32]| robust_statistics(values.iter().copied());
+        assert_eq!(of(&[4.0, 1.0, 100.0, 3.0, 2.0]), (3.0, 1.4826));
+        assert_eq!(of(&[4.0, f32::NAN, 1.0, 100.0, 3.0, f32::INFINITY, 2.0]), (3.0, 1.4826));
+        // More than half are equal: the plain standard deviation about the median.
+        let (median, sd) = of(&[5.0, 5.0, 5.0, 5.0, 9.0]);
+        assert_eq!(median, 5.0);
+        assert!((sd - 3.2f32.sqrt()).abs() < 1e-6, "{sd}");
+        assert_eq!(of(&[]), (0.0, 0.0));
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(2);
+        let normal = rand_distr::Normal::new(10.0f32, 3.0).unwrap();
+        let (median, sd) = robust_statistics((0..20_000).map(|_| rng.sample(normal)));
+        assert!((median - 10.0).abs() < 0.1 && (sd - 3.0).abs() < 0.1, "{median} {sd}");
+    }
+
+    #[test]
+    fn normalised_values_are_deviations_from_the_median_and_clipped_on_both_sides() {
+        let valid = Area { x0: 1, y0: 0, x1: 6, y1: 1 };
+        let mut image = ndarray::array![[900.0, 1.0, 2.0, 3.0, 4.0, 100.0]];
+        normalise(&mut image, valid, 5.0).unwrap();
+        let unit = 1.0 / 1.4826;
+        for (value, expected) in image.iter().zip([0.0, -2.0 * unit, -unit, 0.0, unit, 5.0]) {
+            assert!((value - expected).abs() < 1e-6, "{image}");
+        }
+        let mut low = ndarray::array![[-100.0, 2.0, 3.0, 4.0, 5.0]];
+        normalise(&mut low, Area::whole((1, 5)), 3.0).unwrap();
+        assert_eq!(low[[0, 0]], -3.0);
+    }
+
+    #[test]
+    fn constant_images_and_endless_ranges_are_refused() {
+        let whole = Area::whole((2, 2));
+        assert!(normalise(&mut Array2::from_elem((2, 2), 4.0), whole, 5.0).is_err());
+        let mut endless = ndarray::array![[3e38, -3e38], [3e38, -3e38]];
+        assert!(normalise(&mut endless, whole, 5.0).is_err());
+    }
+
+    #[test]
+    fn the_background_is_taken_at_four_working_radii_or_left_in() {
+        // No crop at these radii, so each step can be done by hand.
+        let image = Array2::from_shape_fn((90, 110), |(y, x)| {
+            (x * x + 3 * y) as f32 * 0.1 + ((x * 7 + y * 13) % 17) as f32
+        });
+        for (radius, sigma) in [(9.5, 38.0), (5.0, 20.0)] {
+            let whole = Area::whole(image.dim());
+            let prepared = prepare(image.clone(), radius, &Settings::default()).unwrap();
+            let mut expected = &image - &background::local_mean(&image, whole, sigma);
+            normalise(&mut expected, whole, 5.0).unwrap();
+            assert_eq!((prepared.valid, prepared.repairs.any()), (whole, false));
+            assert_eq!(prepared.image, expected);
+        }
+        let kept = Settings { background_radii: 0.0, ..Settings::default() };
+        let mut expected = image.clone();
+        normalise(&mut expected, Area::whole(image.dim()), 5.0).unwrap();
+        assert_eq!(prepare(image, 9.5, &kept).unwrap().image, expected);
+    }
+
+    #[test]
+    fn bright_particles_are_shown_dark() {
+        let of = |particles| {
+            let settings = Settings { particles, ..Settings::default() };
+            prepare(noise(120, 120), 15.0, &settings).unwrap().image
+        };
+        let dark = of(Some(Particles::Dark));
+        assert_eq!(of(None), dark);
+        assert_eq!(of(Some(Particles::Bright)), -dark);
+    }
+
+    #[test]
+    fn the_largest_radius_is_a_quarter_of_the_shorter_side() {
+        for (height, width) in [(100, 160), (160, 100)] {
+            assert!(prepare(noise(height, width), 25.0, &Settings::default()).is_ok());
+            assert!(prepare(noise(height, width), 25.1, &Settings::default()).is_err());
+        }
+    }
+
+    #[test]
+    fn settings_are_checked_up_to_their_limits() {
+        let good = Settings::default;
+        for (settings, valid) in [
+            (Settings { working_radius_px: 2.0, ..good() }, true),
+            (Settings { working_radius_px: 1.9, ..good() }, false),
+            (Settings { working_radius_px: f64::INFINITY, ..good() }, false),
+            (Settings { background_radii: 0.0, ..good() }, true),
+            (Settings { background_radii: -0.1, ..good() }, false),
+            (Settings { clip_sd: 1.0, ..good() }, true),
+            (Settings { clip_sd: 0.9, ..good() }, false),
+            (Settings { clip_sd: f64::NAN, ..good() }, false),
+        ] {
+            assert_eq!(settings.check().is_ok(), valid, "{settings:?}");
+        }
+    }
 }
