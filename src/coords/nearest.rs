@@ -250,3 +250,31 @@ impl<'a> Free<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_at_exactly_the_distance_are_near() {
+        let at = |x: f64, y: f64| Coordinate { x_mic_px: x, y_mic_px: y, score: None };
+        let tree = Tree::of(&[at(0.0, 0.0), at(3.0, 4.0)]);
+        assert!(tree.has_earlier(1, 25.0) && !tree.has_earlier(1, 24.9));
+        assert!(!tree.has_earlier(0, 25.0), "the other comes later");
+        let count = |squared: f64| {
+            let mut count = 0;
+            let _ = tree.within(&at(0.0, 0.0), squared, |_, _| {
+                count += 1;
+                ControlFlow::<()>::Continue(())
+            });
+            count
+        };
+        assert_eq!((count(25.0), count(24.9)), (2, 1));
+        let mut free = Free::of(&tree, |_| true);
+        assert_eq!(free.nearest(&at(3.0, 0.0), 9.0), Some((9.0, 0)));
+        assert_eq!(free.nearest(&at(3.0, 0.0), 8.9), None);
+        free.take(0);
+        assert_eq!(free.nearest(&at(3.0, 0.0), 16.0), Some((16.0, 1)));
+        assert!(tree.len() == 2 && !tree.is_empty() && Tree::of(&[]).is_empty());
+    }
+}

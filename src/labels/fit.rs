@@ -479,4 +479,48 @@ mod tests {
         assert_eq!(found.severity, Severity::Doubtful, "{found:?}");
         assert!(found.what.contains("no better than chance"), "{found:?}");
     }
+
+    #[test]
+    fn the_edges_of_a_micrograph_lie_inside_and_its_middle_in_no_quadrant() {
+        let mic = Shape { width: 720, height: 600 };
+        for inside in [(0.0, 0.0), (719.0, 599.0)] {
+            assert!(!is_outside(inside, mic));
+        }
+        for outside in [(-0.1, 5.0), (5.0, -0.1), (719.1, 5.0), (5.0, 599.1)] {
+            assert!(is_outside(outside, mic));
+        }
+        let (prepared, _) = field(1, NOISE);
+        let in_quadrant = |places: &[(f64, f64)]| {
+            let points: Vec<Coordinate> = places
+                .iter()
+                .map(|&(x, y)| Coordinate { x_mic_px: x, y_mic_px: y, score: None })
+                .collect();
+            let one = Labelled { prepared: &prepared, points: &points, radius_work_px: 9.0 };
+            in_first_quadrant(&[one])
+        };
+        assert!(in_quadrant(&[(0.0, 0.0), (359.0, 299.0)]));
+        for other in [(360.0, 10.0), (10.0, 300.0), (700.0, 10.0), (10.0, 580.0)] {
+            assert!(!in_quadrant(&[(5.0, 5.0), other]), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn contrast_is_the_mean_of_the_disk_less_that_of_the_ring_up_to_the_edges() {
+        let (prepared, _) = field(2, CLEAR);
+        for (cx, cy) in [(100.0, 80.0), (100.4, 80.7), (3.2, 5.0), (357.5, 297.25), (1.0, 150.0)] {
+            let mean = |from: f64, to: f64| {
+                let pixels = prepared.image.indexed_iter().filter(|((y, x), _)| {
+                    let squared = (*x as f64 - cx).powi(2) + (*y as f64 - cy).powi(2);
+                    squared >= from && squared <= to
+                });
+                let values: Vec<f64> = pixels.map(|(_, value)| f64::from(*value)).collect();
+                values.iter().sum::<f64>() / values.len() as f64
+            };
+            let squared = |share: f64| (share * 9.0f64).powi(2);
+            let expected = mean(0.0, squared(0.7)) - mean(squared(1.1), squared(1.5));
+            let found = contrast(&prepared.image, (cx, cy), 9.0).unwrap();
+            assert!((found - expected).abs() < 1e-9, "{cx} {cy}");
+        }
+        assert_eq!(contrast(&prepared.image, (-40.0, 10.0), 9.0), None);
+    }
 }

@@ -491,4 +491,27 @@ mod tests {
             assert!(inside.all(|(x, y)| (0.0..=39.0).contains(&x) && (0.0..=29.0).contains(&y)));
         }
     }
+
+    #[test]
+    fn settings_are_checked_up_to_their_limits() {
+        let good = Settings::default;
+        assert!(good().check().is_ok());
+        for (settings, valid) in [
+            (Settings { patch_px: 32, ..good() }, true),
+            (Settings { patch_px: 16, ..good() }, false),
+            (Settings { patch_px: 40, ..good() }, false),
+            (Settings { particle_share: 1.0, ..good() }, true),
+            (Settings { particle_share: 1.1, ..good() }, false),
+            (Settings { warp_share: -0.1, ..good() }, false),
+            (Settings { scale: 1.1, ..good() }, false),
+            (Settings { contrast: f64::NAN, ..good() }, false),
+            (Settings { brightness: 1.1, ..good() }, false),
+            (Settings { noise: -0.1, ..good() }, false),
+            (Settings { elastic_px: 0.0, ..good() }, true),
+            (Settings { elastic_px: MOST_ELASTIC_PX, ..good() }, true),
+            (Settings { elastic_px: MOST_ELASTIC_PX + 0.1, ..good() }, false),
+        ] {
+            assert_eq!(settings.check().is_ok(), valid, "{settings:?}");
+        }
+    }
 }

@@ -505,4 +505,26 @@ mod tests {
         let disks: Vec<_> = picks.iter().map(|p| (p.x_mic_px, p.y_mic_px, 10.0, 0.99)).collect();
         assert_eq!(label(&map(&disks), &picks, &[]).1.pseudo_particles, 7);
     }
+
+    #[test]
+    fn a_label_is_found_by_any_of_several_picks() {
+        let map = map(&[(20.0, 20.0, 7.0, 0.99), (80.0, 50.0, 7.0, 0.99)]);
+        let (_, census) = label(&map, &[at(20.0, 20.0), at(80.0, 50.0)], &[at(80.0, 50.0)]);
+        assert_eq!((census.pseudo_particles, census.by_hand_found), (1, 1));
+    }
+
+    #[test]
+    fn counts_of_several_micrographs_are_summed() {
+        let of = |n| Census {
+            pseudo_particles: n,
+            positive_px: 10 * n,
+            negative_px: 100 * n,
+            ignored_px: 1000 * n,
+            by_hand: 7 * n,
+            by_hand_found: 5 * n,
+        };
+        let mut sum = of(2);
+        sum.add(of(3));
+        assert_eq!(sum, of(5));
+    }
 }

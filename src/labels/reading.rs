@@ -70,3 +70,33 @@ impl Reading {
         (join(turned, scaled), join(turn_hint, scale_hint))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_puts_points_where_its_name_says() {
+        let mic = Shape { width: 400, height: 300 };
+        let point = Coordinate { x_mic_px: 10.0, y_mic_px: 20.0, score: None };
+        let expected = [(10.0, 20.0), (10.0, 279.0), (389.0, 20.0), (389.0, 279.0), (20.0, 10.0)];
+        for (turn, expected) in TURNS.into_iter().zip(expected) {
+            assert_eq!(Reading { turn, factor: 1.0 }.apply(&point, mic), expected);
+        }
+        let half = Reading { turn: Turn::FlipY, factor: 0.5 };
+        assert_eq!(half.apply(&point, mic), (5.0, 289.0));
+    }
+
+    #[test]
+    fn a_reading_is_described_by_its_turn_and_its_factor() {
+        let meaning = |turn, factor| Reading { turn, factor }.meaning();
+        assert_eq!(meaning(Turn::None, 1.0), (String::new(), String::new()));
+        let (what, hint) = meaning(Turn::None, 1.0 / 3.0);
+        assert_eq!(what, "off by the factor of a binning, 0.333333");
+        assert!(hint.ends_with("multiply coordinates by 0.333333"), "{hint}");
+        assert_eq!(
+            meaning(Turn::FlipY, 2.0).0,
+            "upside down and off by the factor of a binning, 2"
+        );
+    }
+}

@@ -490,6 +490,12 @@ mod tests {
                    _rlnDetectorPixelSize #3\nM/job002/S/a.mrc 50000.0 5.0\n";
         assert_eq!(read(old).unwrap()[0].pixel_size, Some(PixelSize(1.0)));
         assert!(read(&old.replace("50000.0", "0")).unwrap_err().to_string().contains("line 7"));
+        // Either of both alone gives no pixel size.
+        let alone = "data_\n\nloop_\n_rlnMicrographName #1\n_rlnMagnification #2\n\
+                     M/job002/S/a.mrc 50000.0\n";
+        assert_eq!(read(alone).unwrap()[0].pixel_size, None);
+        let alone = alone.replace("rlnMagnification", "rlnDetectorPixelSize");
+        assert_eq!(read(&alone).unwrap()[0].pixel_size, None);
     }
 
     #[test]

@@ -374,4 +374,22 @@ mod tests {
         fs::write(&path, &bytes).unwrap();
         assert!(read(&path).is_ok());
     }
+
+    #[test]
+    fn a_tiff_that_is_too_short_for_its_size_says_how_much_it_needs() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("a.tif");
+        let mut encoder = TiffEncoder::new(File::create(&path).unwrap()).unwrap();
+        encoder.write_image::<colortype::Gray16>(40, 30, &[3u16; 1200]).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        // The tag of the height: 257, long, one value.
+        let tag = [257u16, 4, 1, 0, 30].map(u16::to_le_bytes).concat();
+        let at = bytes.windows(tag.len()).position(|window| window == tag).unwrap();
+        let length = bytes.len();
+        bytes[at + 8..at + 10].copy_from_slice(&3000u16.to_le_bytes());
+        fs::write(&path, &bytes).unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        let expected = format!("40×3000 px need 240000 bytes, it has {length}");
+        assert!(error.contains(&expected), "{error}");
+    }
 }
