@@ -5,12 +5,12 @@
 //! That is worth its disk where micrographs lie on a slow file system or are picked repeatedly.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::budget::Budget;
 use super::load::{Loaded, load_anew};
+use super::workers::in_order;
 use super::{Context, Ended, Event as StageEvent, Finished, Stage, Step};
 use crate::error::{Error, Result};
 use crate::micrograph::{self, Identity, Source, mrc};
@@ -44,7 +44,6 @@ pub(super) struct Record {
 const SCHEMA: u32 = 2;
 
 /// All that one preparing needs.
-#[derive(Debug)]
 pub struct Job<'a> {
     /// How images are prepared.
     pub settings: &'a preprocess::Settings,
@@ -54,6 +53,8 @@ pub struct Job<'a> {
     pub retry_failed: bool,
     /// Where everything goes.
     pub run: &'a RunDir,
+    /// What micrographs in hand may take together.
+    budget: Budget,
 }
 
 /// What happens while micrographs are prepared.
@@ -89,16 +90,16 @@ impl Prepare {
     /// Calls `work` with what is to be done.
     fn with_job<T>(context: &Context, work: impl FnOnce(&Job) -> Result<T>) -> Result<T> {
         let (settings, run) = (&context.settings().preprocess, context.run);
-        let retry_failed = context.retry_failed;
+        let (retry_failed, budget) = (context.retry_failed, Budget::of(&context.machine));
         if let Some(labelled) = &context.labelled {
-            return work(&Job { settings, scale: labelled.scale, retry_failed, run });
+            return work(&Job { settings, scale: labelled.scale, retry_failed, run, budget });
         }
         if context.to_train {
-            return work(&Job { settings, scale: context.scale(), retry_failed, run });
+            return work(&Job { settings, scale: context.scale(), retry_failed, run, budget });
         }
         let card = context.card(&context.base)?;
         let scale = context.scale().with_model(&card);
-        work(&Job { settings: &card.preprocess, scale, retry_failed, run })
+        work(&Job { settings: &card.preprocess, scale, retry_failed, run, budget })
     }
 }
 
@@ -145,44 +146,30 @@ pub fn run(
     cancel: &Cancel,
 ) -> Result<Summary> {
     observe(StageEvent::Prepare(Event::Begin(sources.len())));
-    // Observers live on the calling thread; what happens on the others is handed over in between.
-    let seen: Mutex<Vec<(Vec<String>, Option<Failure>)>> = Mutex::default();
-    let one = |source: &Source| {
-        if cancel.requested() {
-            return Err(Error::Interrupted);
-        }
+    let one = |(): &(), _: usize, source: &Source| {
         let asked = job.asked(source)?;
-        let (kept, (warnings, failure)) = match job.state(source, &asked) {
+        Ok(match job.state(source, &asked) {
             (State::Done, _) => (true, (Vec::new(), None)),
             (State::Failed, Some(Record { error: Some(error), .. })) if !job.retry_failed => {
                 let failure = Failure { micrograph: source.name.clone(), error };
                 (true, (Vec::new(), Some(failure.again())))
             }
             _ => (false, job.prepare(source, asked)?),
-        };
-        if let Ok(mut seen) = seen.lock() {
-            seen.push((warnings, failure.clone()));
-        }
-        Ok((kept, failure))
+        })
     };
     let mut summary = Summary::default();
-    for some in sources.chunks(rayon::current_num_threads().max(1) * 4) {
-        let ended: Vec<Result<(bool, Option<Failure>)>> = some.par_iter().map(one).collect();
-        let seen = seen.lock().map(|mut seen| std::mem::take(&mut *seen)).unwrap_or_default();
-        for (warnings, failure) in &seen {
-            let failure = failure.as_ref();
-            observe(StageEvent::Prepare(Event::Done { warnings, failure }));
-        }
-        for one in ended {
-            match one? {
-                (_, Some(failure)) => summary.failures.push(failure),
-                (kept, None) => {
-                    summary.micrographs += 1;
-                    summary.kept += usize::from(kept);
-                }
-            }
-        }
-    }
+    let take = |_: usize, ended: Result<(bool, (Vec<String>, Option<Failure>))>| {
+        let (kept, (warnings, failure)) = ended?;
+        observe(StageEvent::Prepare(Event::Done {
+            warnings: &warnings,
+            failure: failure.as_ref(),
+        }));
+        summary.micrographs += usize::from(failure.is_none());
+        summary.kept += usize::from(kept && failure.is_none());
+        summary.failures.extend(failure);
+        Ok(())
+    };
+    in_order(sources, 1, |_| Ok(()), one, take, cancel)?;
     Ok(summary)
 }
 
@@ -215,8 +202,11 @@ impl Job<'_> {
 
     /// What a user should read, and why it failed, if it did.
     fn prepare(&self, source: &Source, asked: String) -> Result<(Vec<String>, Option<Failure>)> {
-        let loaded = Identity::of(&source.path)
-            .and_then(|input| Ok((input, load_anew(source, &self.scale, self.settings))));
+        let share = self.budget.take_to_prepare(source, &self.scale, self.settings);
+        let loaded = Identity::of(&source.path).and_then(|input| {
+            let _share = share?;
+            Ok((input, load_anew(source, &self.scale, self.settings)))
+        });
         let (input, loaded) = match loaded {
             Ok(found) => found,
             Err(error) => return Ok((Vec::new(), Some(Failure::new(&source.name, &error)))),

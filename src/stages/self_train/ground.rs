@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 
 use super::{Event, Gate, Job};
 use crate::coords::Coordinate;
@@ -19,7 +18,7 @@ use crate::preprocess::Prepared;
 use crate::run::{Cancel, Failure, fingerprint};
 use crate::stages::budget::Budget;
 use crate::stages::load::{Loaded, load};
-use crate::stages::train::labelled::{self, is_among};
+use crate::stages::train::labelled::{self, is_among, load_side_by_side};
 use crate::train::Validation;
 
 /// Share of the micrographs that are set aside to judge on when there are no labels.
@@ -268,25 +267,20 @@ fn read_unlabelled<'a>(
 ) -> Result<Vec<Unlabelled<'a>>> {
     let scale = job.scale.with_model(card);
     let budget = Budget::of(&job.machine);
-    let one = |source: &'a Source| {
-        if cancel.requested() {
-            return Err(Error::Interrupted);
-        }
+    let load = |source: &Source| {
         let _share = budget.take_to_prepare(source, &scale, &card.preprocess)?;
         let loaded = load(job.run, source, &scale, &card.preprocess)?;
-        Ok(Unlabelled { source, loaded, content: job.run.content_of(&source.path)? })
+        Ok((loaded, job.run.content_of(&source.path)?))
     };
-    let read: Vec<_> = sources.par_iter().map(one).collect();
-    if cancel.requested() {
-        return Err(Error::Interrupted);
-    }
+    let mut read = Vec::new();
+    load_side_by_side(sources, load, |_: &Source, loaded| read.push(loaded), cancel)?;
     let mut all = Vec::new();
-    for (source, read) in sources.iter().zip(read) {
-        match read {
-            Ok(read) => {
-                let warnings = read.loaded.warnings().into_iter().map(labelled::Event::Warning);
+    for (source, loaded) in sources.iter().zip(read) {
+        match loaded {
+            Ok((loaded, content)) => {
+                let warnings = loaded.warnings().into_iter().map(labelled::Event::Warning);
                 warnings.for_each(|warning| observe(Event::Gathering(warning)));
-                all.push(read);
+                all.push(Unlabelled { source, loaded, content });
             }
             Err(error) => {
                 let failure = Failure::new(&source.name, &error);

@@ -4,7 +4,6 @@
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 
 use super::base;
 use crate::coords::{self, Coordinate, Coordinates};
@@ -19,6 +18,7 @@ use crate::scale::Scale;
 use crate::settings::Settings;
 use crate::stages::budget::Budget;
 use crate::stages::load::{Loaded, load};
+use crate::stages::workers::in_order;
 use crate::train::Validation;
 use crate::units::PixelSize;
 
@@ -152,11 +152,25 @@ impl Request<'_> {
         let settings = self.settings;
         let mut failures = Vec::new();
         let budget = Budget::of(machine);
-        let load = |source: &Source| {
+        let load = |(source, _): &LabelledSource| {
             let _share = budget.take_to_prepare(source, &self.scale, &settings.preprocess)?;
-            load(run, source, &self.scale, &settings.preprocess)
+            let loaded = load(run, source, &self.scale, &settings.preprocess)?;
+            Ok((loaded, run.content_of(&source.path)?))
         };
-        let items = load_all(paired.pairs, run, &load, cancel, observe, &mut failures)?;
+        let mut items = Vec::new();
+        let take = |(source, points): &LabelledSource, read: Result<(Loaded, String)>| match read {
+            Ok((loaded, content)) => {
+                loaded.warnings().into_iter().for_each(|w| observe(Event::Warning(w)));
+                let (source, points) = (source.clone(), points.clone());
+                items.push(Item { source, points, loaded, content });
+            }
+            Err(error) => {
+                let failure = Failure::new(&source.name, &error);
+                observe(Event::Failed(&failure));
+                failures.push(failure);
+            }
+        };
+        load_side_by_side(&paired.pairs, load, take, cancel)?;
         let pixel_size =
             one_pixel_size(items.iter().map(|item| (&item.source, item.loaded.pixel_size)))?;
         if items.is_empty() {
@@ -199,45 +213,22 @@ pub(crate) fn is_among(source: &Source, others: &[Source]) -> bool {
     others.iter().any(|other| same_file(&other.path, &source.path))
 }
 
-fn load_all(
-    labelled: Vec<LabelledSource>,
-    run: &RunDir,
-    load: &(dyn Fn(&Source) -> Result<Loaded> + Sync),
+/// Reads micrographs side by side, as many as fit into memory together.
+///
+/// By workers and not in rayon's pool: there a thread that has its share of the memory could be
+/// given another micrograph and wait for memory that it holds itself.
+pub(crate) fn load_side_by_side<T: Sync, R: Send>(
+    items: &[T],
+    load: impl Fn(&T) -> Result<R> + Sync,
+    mut take: impl FnMut(&T, Result<R>),
     cancel: &Cancel,
-    observe: &mut dyn FnMut(Event),
-    failures: &mut Vec<Failure>,
-) -> Result<Vec<Item>> {
-    let one = |(source, points): LabelledSource| {
-        let name = source.name.clone();
-        let item = if cancel.requested() {
-            Err(Error::Interrupted)
-        } else {
-            load(&source).and_then(|loaded| {
-                let content = run.content_of(&source.path)?;
-                Ok(Item { source, points, loaded, content })
-            })
-        };
-        (name, item)
+) -> Result<()> {
+    let work = |(): &(), _: usize, item: &T| load(item);
+    let take = |order: usize, loaded: Result<R>| {
+        take(&items[order], loaded);
+        Ok(())
     };
-    let read: Vec<(String, Result<Item>)> = labelled.into_par_iter().map(one).collect();
-    if cancel.requested() {
-        return Err(Error::Interrupted);
-    }
-    let mut items = Vec::new();
-    for (name, item) in read {
-        match item {
-            Ok(item) => {
-                item.loaded.warnings().into_iter().for_each(|w| observe(Event::Warning(w)));
-                items.push(item);
-            }
-            Err(error) => {
-                let failure = Failure::new(&name, &error);
-                observe(Event::Failed(&failure));
-                failures.push(failure);
-            }
-        }
-    }
-    Ok(items)
+    in_order(items, 1, |_| Ok(()), work, take, cancel)
 }
 
 /// Coordinates and micrographs that belong together; what has no partner is named.

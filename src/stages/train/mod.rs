@@ -217,7 +217,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
     let parent = base.as_ref().map(Origin::card).transpose()?;
     let loss = settings.train.loss(settings.labels.completeness);
     let card = Card {
-        schema: 1,
+        schema: Card::SCHEMA,
         picker_version: env!("CARGO_PKG_VERSION").to_string(),
         libtorch_version: LIBTORCH_VERSION.to_string(),
         architecture: settings.model,
