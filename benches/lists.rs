@@ -8,9 +8,15 @@ use std::hint::black_box;
 use std::path::{Path, PathBuf};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use ndarray::Array2;
 use picker::coords::{self, Coordinate, Coordinates, Format, matching, nearest::Tree};
 use picker::eval::{self, Pair};
-use picker::micrograph::Source;
+use picker::micrograph::{Source, mrc};
+use picker::model::{Machine, Origin};
+use picker::run::{Cancel, RunDir};
+use picker::settings::Given;
+use picker::stages::pick::Pick;
+use picker::stages::{Context, Stage, chain};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -133,9 +139,44 @@ fn writing(c: &mut Criterion) {
     }
 }
 
+/// Guards the plan of a run, and a picking with nothing to do: both look at every micrograph's
+/// record and files, and at nothing twice.
+fn looking_at_a_run(c: &mut Criterion) {
+    let mut group = c.benchmark_group("run");
+    let mut given = Given::default();
+    given.set("data.particle_radius_px", Some(8.0)).unwrap();
+    given.set("self_train.iterations", Some(0)).unwrap();
+    let card = Origin::Default.card().unwrap();
+    let resolved = given.resolve_with(&card).unwrap();
+    let machine = Machine::cpu(1);
+    for count in [50, 500] {
+        let folder = tempfile::tempdir().unwrap();
+        let source = |index: usize| {
+            let path = folder.path().join(format!("m{index}.mrc"));
+            let image = Array2::from_shape_fn((64, 64), |(y, x)| ((x * 7 + y * 13) % 11) as f32);
+            mrc::write(&path, &image, None, mrc::Mode::Float32).unwrap();
+            Source { path, ..source(&format!("m{index}")) }
+        };
+        let sources: Vec<Source> = (0..count).map(source).collect();
+        let run = RunDir::open(&folder.path().join("run")).unwrap();
+        let radius = resolved.settings.data.radius();
+        let context = Context {
+            sources: &sources,
+            radius,
+            ..Context::new(&run, &resolved, 1, machine.clone())
+        };
+        let pick = || Pick.run(&context, &mut |_| (), &Cancel::default()).unwrap();
+        pick();
+        group.bench_function(BenchmarkId::new("plan", count), |b| {
+            b.iter(|| chain::plan(black_box(&context)).unwrap());
+        });
+        group.bench_function(BenchmarkId::new("pick, nothing to do", count), |b| b.iter(pick));
+    }
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(10);
-    targets = reading, matching_names_and_points, writing
+    targets = reading, matching_names_and_points, writing, looking_at_a_run
 }
 criterion_main!(benches);

@@ -324,7 +324,13 @@ impl RunDir {
     /// `config.STAGE.toml`.
     pub fn describe(&self, stage: StageName, record: &Record, resolved: &Resolved) -> Result<()> {
         let mut manifest = self.manifest()?;
-        manifest.schema = Manifest::SCHEMA;
+        if manifest.schema != Manifest::SCHEMA {
+            return Err(Error::unusable(
+                &self.root,
+                "is the run directory of another version of picker",
+                "name another run directory; a model of this one can be used by naming its folder",
+            ));
+        }
         manifest.stages.insert(stage, record.clone());
         write_json(&self.root.join("manifest.json"), &manifest)?;
         let config = self.root.join(format!("config.{}.toml", stage.name()));
@@ -426,6 +432,23 @@ mod tests {
         })
     }
 
+    fn record() -> Record {
+        Record {
+            picker_version: String::new(),
+            libtorch_version: String::new(),
+            command_line: Vec::new(),
+            working_folder: PathBuf::new(),
+            seed: None,
+            threads: 1,
+            device: String::new(),
+            model: None,
+            given: Given::default(),
+            failures: Vec::new(),
+            outputs: Vec::new(),
+            progress: Progress::default(),
+        }
+    }
+
     #[test]
     fn a_micrograph_is_done_while_file_settings_and_peaks_are_the_same() {
         let dir = tempfile::tempdir().unwrap();
@@ -479,24 +502,23 @@ mod tests {
         let run = RunDir::open(dir.path()).unwrap();
         let path = dir.path().join("manifest.json");
         std::fs::write(&path, "{ \"schema\": 2, \"stages\"").unwrap();
-        let record = Record {
-            picker_version: String::new(),
-            libtorch_version: String::new(),
-            command_line: Vec::new(),
-            working_folder: PathBuf::new(),
-            seed: None,
-            threads: 1,
-            device: String::new(),
-            model: None,
-            given: Given::default(),
-            failures: Vec::new(),
-            outputs: Vec::new(),
-            progress: Progress::default(),
-        };
         let resolved = Given::default().resolve().unwrap();
-        let error = run.describe(StageName::Train, &record, &resolved).unwrap_err().to_string();
+        let error = run.describe(StageName::Train, &record(), &resolved).unwrap_err().to_string();
         assert!(error.contains("manifest.json"), "{error}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "{ \"schema\": 2, \"stages\"");
+    }
+
+    #[test]
+    fn a_run_directory_of_another_version_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::open(dir.path()).unwrap();
+        let old = "{ \"schema\": 1, \"threshold\": 0.5, \"stages\": {} }";
+        std::fs::write(dir.path().join("manifest.json"), old).unwrap();
+        assert!(run.record_of(StageName::Train).unwrap().is_none());
+        let resolved = Given::default().resolve().unwrap();
+        let error = run.describe(StageName::Train, &record(), &resolved).unwrap_err().to_string();
+        assert!(error.contains("another version"), "{error}");
+        assert_eq!(std::fs::read_to_string(dir.path().join("manifest.json")).unwrap(), old);
     }
 
     #[cfg(unix)]
