@@ -15,7 +15,7 @@ use crate::micrograph::{Source, Stamp};
 use crate::model::Card;
 use crate::publish::publish_text;
 use crate::report::curves;
-use crate::run::{Cancel, Item, RunDir, StageName, State, fingerprint};
+use crate::run::{Cancel, Item, RunDir, StageName, fingerprint};
 
 /// Picks and particles of the same micrographs.
 #[derive(Debug, Default)]
@@ -54,6 +54,9 @@ pub struct WithMissed {
 pub struct Summary<'a> {
     schema: u32,
     micrographs: &'a [String],
+    /// The fingerprint of a run's picks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    picks: Option<String>,
     threshold: Option<f32>,
     truth_without_picks: &'a [String],
     picks_without_truth: &'a [String],
@@ -181,6 +184,7 @@ impl Joined {
         Summary {
             schema: 1,
             micrographs: &self.names,
+            picks: None,
             threshold,
             truth_without_picks: &self.truth_without_picks,
             picks_without_truth: &self.picks_without_truth,
@@ -241,8 +245,6 @@ impl Stage for Evaluate {
 
     /// Stands for the picks, the truth, and the model, which decides what it has not seen.
     fn fingerprint(&self, context: &Context) -> Result<String> {
-        let list = context.run.list()?;
-        let picks = list.as_ref().map(|list| (&list.job, list.threshold, &list.tables));
         let truth: Vec<_> = context
             .settings()
             .data
@@ -253,7 +255,7 @@ impl Stage for Evaluate {
             .filter(|entry| entry.file_type().is_file())
             .map(|entry| (entry.path().to_path_buf(), Stamp::of(entry.path()).ok()))
             .collect();
-        fingerprint(&(picks, truth, context.model()?.hash()?))
+        fingerprint(&(super::picks_key(context.run)?, truth, context.model()?.hash()?))
     }
 
     fn model(&self, context: &Context) -> Result<Option<String>> {
@@ -261,21 +263,11 @@ impl Stage for Evaluate {
     }
 
     fn state(&self, context: &Context, before: &[Step]) -> Result<Step> {
-        let step = |state, why: &str| Ok(Step::new(self.name(), state, why));
         if before.iter().any(|step| !step.is_settled()) {
-            let known = context.run.record_of(self.name())?.is_some();
-            let state = if known { State::Outdated } else { State::New };
-            return step(state, "follows picking");
+            return super::follows(self, context, "picking");
         }
-        let (state, record) = super::recorded(context, self.name(), &self.fingerprint(context)?)?;
-        match state {
-            State::Done => step(state, "picks are judged"),
-            State::New => {
-                step(state, &super::why_new(context.run, record.as_ref(), "not done yet"))
-            }
-            State::Outdated => step(state, "picks or truth have changed"),
-            State::Failed => step(state, &super::error_of(record)),
-        }
+        let done = || Ok("picks are judged".into());
+        super::recorded(self, context, done, "picks, truth or the model have changed")
     }
 
     fn run(
@@ -293,7 +285,9 @@ impl Stage for Evaluate {
             return Ok(Ended::default());
         };
         let evaluation = joined.evaluate(radius, Some(threshold));
-        let written = joined.summary(&evaluation, Some(threshold)).write(&run.report())?;
+        let picks = Some(fingerprint(&super::picks_key(run)?)?);
+        let summary = Summary { picks, ..joined.summary(&evaluation, Some(threshold)) };
+        let written = summary.write(&run.report())?;
         observe(StageEvent::Finished(Finished::Evaluate(&joined, &evaluation)));
         let outputs = written.iter().map(|path| run.output(path)).collect::<Result<_>>()?;
         Ok(Ended { failures: Vec::new(), outputs })
@@ -305,7 +299,7 @@ impl Stage for Evaluate {
 pub struct Stored {
     /// The micrographs that were judged.
     pub micrographs: Vec<String>,
-    threshold: Option<f32>,
+    picks: Option<String>,
     /// The figures.
     #[serde(flatten)]
     pub evaluation: Evaluation,
@@ -321,9 +315,9 @@ impl Stored {
         })
     }
 
-    /// Whether it speaks of picks cut at this threshold.
-    pub fn fits(&self, threshold: f32) -> bool {
-        self.threshold.is_none_or(|own| own == threshold)
+    /// Whether it is about these picks, by their fingerprint.
+    pub fn is_of(&self, picks: &str) -> bool {
+        self.picks.as_deref() == Some(picks)
     }
 
     /// Hits, misses and false picks of a micrograph.

@@ -315,36 +315,41 @@ fn describe(
     Ok(record)
 }
 
-/// The state of a stage whose record decides, if what it wrote is still there.
+/// Where a stage stands whose record decides, if what it wrote is still there: `done` and
+/// `outdated` say it in words.
 fn recorded(
+    stage: &dyn Stage,
     context: &Context,
-    stage: StageName,
-    fingerprint: &str,
-) -> Result<(State, Option<Record>)> {
-    let record = context.run.record_of(stage)?;
-    let state = match Record::state(record.as_ref(), fingerprint) {
-        State::Done if lost(context.run, record.as_ref()).is_some() => State::New,
-        state => state,
+    done: impl FnOnce() -> Result<String>,
+    outdated: &str,
+) -> Result<Step> {
+    let record = context.run.record_of(stage.name())?;
+    let outputs = record.iter().flat_map(|record| &record.outputs);
+    let lost = outputs.into_iter().find(|output| !context.run.holds(output));
+    let (state, why) = match (Record::state(record.as_ref(), &stage.fingerprint(context)?), lost) {
+        (State::Outdated, _) => (State::Outdated, outdated.to_string()),
+        (State::Done, None) => (State::Done, done()?),
+        (_, Some(lost)) => (State::New, format!("{} is lost or changed", lost.path.display())),
+        (State::Failed, None) => {
+            let error = record.and_then(|record| record.progress.error);
+            (State::Failed, error.unwrap_or_default())
+        }
+        (State::New, None) if record.is_some() => (State::New, "was interrupted".into()),
+        (State::New, None) => (State::New, "not done yet".into()),
     };
-    Ok((state, record))
+    Ok(Step::new(stage.name(), state, why))
 }
 
-/// An output of a stage that is not there as it was written.
-fn lost<'a>(run: &RunDir, record: Option<&'a Record>) -> Option<&'a Output> {
-    record?.outputs.iter().find(|output| !run.holds(output))
+/// Where a stage stands that an earlier one has to come before.
+fn follows(stage: &dyn Stage, context: &Context, earlier: &str) -> Result<Step> {
+    let known = context.run.record_of(stage.name())?.is_some();
+    let state = if known { State::Outdated } else { State::New };
+    Ok(Step::new(stage.name(), state, format!("follows {earlier}")))
 }
 
-/// Why a stage is not done, in words, from its record.
-fn why_new(run: &RunDir, record: Option<&Record>, never: &str) -> String {
-    match (record, lost(run, record)) {
-        (Some(_), Some(lost)) => format!("{} is lost or changed", lost.path.display()),
-        (Some(_), None) => "was interrupted".into(),
-        (None, _) => never.into(),
-    }
-}
-
-fn error_of(record: Option<Record>) -> String {
-    record.and_then(|record| record.progress.error).unwrap_or_default()
+/// Stands for the picks that are there.
+fn picks_key(run: &RunDir) -> Result<impl Serialize + use<>> {
+    Ok(run.list()?.map(|list| (list.job, list.threshold, list.tables)))
 }
 
 /// How many micrographs are in which state.

@@ -92,34 +92,22 @@ impl Stage for SelfTrain {
     }
 
     fn state(&self, context: &Context, before: &[Step]) -> Result<Step> {
-        let step = |state, why: &dyn std::fmt::Display| Ok(Step::new(self.name(), state, why));
+        let done = |why: &str| Ok(Step::new(self.name(), State::Done, why));
         let settings = context.settings();
         if settings.self_train.iterations == 0 {
-            return step(State::Done, &"not asked for");
+            return done("not asked for");
         }
         if let Some(request) = &context.labelled
             && settings.labels.completeness == Completeness::Complete
             && !request.leaves_unlabelled()?
         {
-            return step(State::Done, &"nothing to learn from: every micrograph is labelled");
+            return done("nothing to learn from: every micrograph is labelled");
         }
-        let training = before.iter().find(|step| step.stage == StageName::Train);
-        if training.is_some_and(|training| training.state != State::Done) {
-            let known = context.run.record_of(self.name())?.is_some();
-            let state = if known { State::Outdated } else { State::New };
-            return step(state, &"follows training");
+        if before.iter().any(|step| step.stage == StageName::Train && step.state != State::Done) {
+            return super::follows(self, context, "training");
         }
-        let (state, record) = super::recorded(context, self.name(), &self.fingerprint(context)?)?;
-        match state {
-            State::Done => step(state, &"every round is judged"),
-            State::New => {
-                step(state, &super::why_new(context.run, record.as_ref(), "not done yet"))
-            }
-            State::Outdated => {
-                step(state, &"the model, unlabelled micrographs or settings have changed")
-            }
-            State::Failed => step(state, &super::error_of(record)),
-        }
+        let outdated = "the model, unlabelled micrographs or settings have changed";
+        super::recorded(self, context, || Ok("every round is judged".into()), outdated)
     }
 
     fn run(

@@ -140,26 +140,17 @@ impl Stage for Train {
     }
 
     fn state(&self, context: &Context, _before: &[Step]) -> Result<Step> {
-        let step = |state, why: &dyn std::fmt::Display| Ok(Step::new(self.name(), state, why));
         if context.labelled.is_none() {
-            return step(State::Done, &"the model was given");
+            return Ok(Step::new(self.name(), State::Done, "the model was given"));
         }
-        let (state, record) = super::recorded(context, self.name(), &self.fingerprint(context)?)?;
-        match state {
-            State::Done => {
-                let card = Origin::File(context.run.model().join(Model::TRAINED)).card()?;
-                let (f1, threshold) = (card.validation.f1, card.threshold);
-                step(state, &format!("f1 {f1:.3} on validation, threshold {threshold:.3}"))
-            }
-            State::New => {
-                step(state, &super::why_new(context.run, record.as_ref(), "not trained yet"))
-            }
-            State::Outdated => step(
-                state,
-                &"labelled micrographs, their scale, coordinates, seed or settings have changed",
-            ),
-            State::Failed => step(state, &super::error_of(record)),
-        }
+        let done = || {
+            let card = Origin::File(context.run.model().join(Model::TRAINED)).card()?;
+            let (f1, threshold) = (card.validation.f1, card.threshold);
+            Ok(format!("f1 {f1:.3} on validation, threshold {threshold:.3}"))
+        };
+        let outdated =
+            "labelled micrographs, their scale, coordinates, seed or settings have changed";
+        super::recorded(self, context, done, outdated)
     }
 
     fn run(

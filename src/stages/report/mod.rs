@@ -1,0 +1,233 @@
+//! The report of a run: run directory → `report/report.html` and the numbers behind its plots.
+
+mod gallery;
+mod sections;
+
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::evaluate::Stored;
+use super::pick::read_peaks;
+use super::self_train::Round;
+use super::{Context, Ended, Event as StageEvent, Finished, Stage, Step};
+use crate::error::{Error, Result};
+use crate::labels::Completeness;
+use crate::model::Card;
+use crate::publish::publish_text;
+use crate::report::curves::SCORE_BINS;
+use crate::report::page::Page;
+use crate::run::{Cancel, Item, RunDir, Scored, StageName, fingerprint};
+use crate::train::Epoch;
+use gallery::gallery;
+use sections::{
+    evaluation_section, failures, made_with, picks_section, radius_section, self_training, training,
+};
+
+/// Robust standard deviations from the median beyond which a micrograph's picks are remarkable.
+const REMARKABLE: f64 = 3.5;
+
+/// Picks of a run in numbers: what the plots of scores and picks show.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Picking {
+    schema: u32,
+    threshold: f32,
+    /// Peaks by score, in equal bins from 0 to 1.
+    score_histogram: Vec<u64>,
+    micrographs: Vec<String>,
+    picks: Vec<usize>,
+    median_picks: f64,
+}
+
+/// The stage that puts everything on one page.
+#[derive(Debug)]
+pub struct Report;
+
+impl Stage for Report {
+    fn name(&self) -> StageName {
+        StageName::Report
+    }
+
+    fn fingerprint(&self, context: &Context) -> Result<String> {
+        fingerprint(&(super::picks_key(context.run)?, context.model()?.hash()?))
+    }
+
+    fn model(&self, context: &Context) -> Result<Option<String>> {
+        context.model()?.hash().map(Some)
+    }
+
+    fn state(&self, context: &Context, before: &[Step]) -> Result<Step> {
+        if before.iter().any(|step| !step.is_settled()) {
+            return super::follows(self, context, "an earlier stage");
+        }
+        let done = || Ok(context.run.page().display().to_string());
+        super::recorded(self, context, done, "what it shows has changed")
+    }
+
+    fn run(
+        &self,
+        context: &Context,
+        observe: &mut dyn FnMut(StageEvent),
+        _cancel: &Cancel,
+    ) -> Result<Ended> {
+        let card = context.card(&context.model()?)?;
+        let page = write(context.run, &card)?;
+        observe(StageEvent::Finished(Finished::Report(&page)));
+        Ok(Ended { failures: Vec::new(), outputs: vec![context.run.output(&page)?] })
+    }
+}
+
+/// A micrograph with picks.
+type Picked = (Item, Scored);
+
+/// Writes the report of what is in a run directory; its path.
+pub fn write(run: &RunDir, card: &Card) -> Result<PathBuf> {
+    let threshold = run.threshold()?.unwrap_or(card.threshold);
+    let mut items: Vec<Picked> = Vec::new();
+    for item in run.listed_items()? {
+        if let Some(scored) = item.scored().cloned() {
+            items.push((item, scored));
+        }
+    }
+    let failed = run.failures()?;
+    let (picking, bins) = picking_in_numbers(run, &items, threshold)?;
+    let text = serde_json::to_string(&picking)
+        .map_err(|e| Error::setting("report", e.to_string(), "use finite scores"))?;
+    publish_text(&run.report().join("picking.json"), &(text + "\n"))?;
+    let picks = fingerprint(&super::picks_key(run)?)?;
+    let judged = Stored::read(&run.report())?.filter(|stored| stored.is_of(&picks));
+    // What stands here of another training says nothing of a model that was given.
+    let of_run = card.recipe.is_none();
+    let epochs: Vec<Epoch> =
+        if of_run { lines(&run.report().join("metrics.jsonl"))? } else { Vec::new() };
+    let judged_rounds = run.record_of(StageName::SelfTrain)?.and_then(|record| record.model);
+    let rounds: Vec<Round> = match judged_rounds {
+        base if base.is_some() && super::trained_hash(run) == base => lines(&run.rounds())?,
+        _ => Vec::new(),
+    };
+
+    let mut page = Page { title: "picker report".into(), ..Page::default() };
+    let total: usize = picking.picks.iter().sum();
+    let empty = picking.picks.iter().filter(|picks| **picks == 0).count();
+    let mut figure = |what: &str, how_much: String| page.figures.push((what.into(), how_much));
+    figure("micrographs picked", items.len().to_string());
+    figure("picks", total.to_string());
+    figure("picks, median", format!("{:.0}", picking.median_picks));
+    figure("without a pick", empty.to_string());
+    figure("failed", failed.len().to_string());
+    figure("threshold", format!("{threshold:.3}"));
+    match card.labels.completeness {
+        // It was validated on other particles than these.
+        _ if card.is_scale_free() => {}
+        Completeness::Complete => figure("F1, validation", format!("{:.3}", card.validation.f1)),
+        Completeness::Partial => {
+            figure("recall, validation", format!("{:.3}", card.validation.recall));
+        }
+    }
+    if let Some(judged) = &judged {
+        figure("F1, test", format!("{:.3}", judged.evaluation.macro_.f1));
+    }
+    page.sections = vec![
+        failures(&failed),
+        picks_section(&picking, &bins)?,
+        radius_section(run),
+        gallery(run, &items, &picking, judged.as_ref()),
+        evaluation_section(judged.as_ref())?,
+        training(card, &epochs)?,
+        self_training(&rounds),
+        made_with(run, card, &items)?,
+    ];
+    let path = run.page();
+    publish_text(&path, &page.html())?;
+    Ok(path)
+}
+
+/// The records of a file with one JSON object a line; none if there is no file.
+fn lines<T: DeserializeOwned + Debug>(path: &Path) -> Result<Vec<T>> {
+    let Ok(text) = std::fs::read_to_string(path) else { return Ok(Vec::new()) };
+    let parse = |(number, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|e| {
+            Error::malformed(path, number + 1, e.to_string(), "delete it and run again")
+        })
+    };
+    text.lines().enumerate().map(parse).collect()
+}
+
+fn picking_in_numbers(
+    run: &RunDir,
+    items: &[Picked],
+    threshold: f32,
+) -> Result<(Picking, [u64; SCORE_BINS])> {
+    let mut bins = [0; SCORE_BINS];
+    let mut picks = Vec::with_capacity(items.len());
+    for (_, scored) in items {
+        let peaks = read_peaks(run, scored)?;
+        let scores = peaks.iter().filter_map(|peak| peak.score);
+        scores.clone().for_each(|score| {
+            bins[((score * SCORE_BINS as f32) as usize).min(SCORE_BINS - 1)] += 1;
+        });
+        picks.push(scores.filter(|score| *score >= threshold).count());
+    }
+    let counts: Vec<f64> = picks.iter().map(|count| *count as f64).collect();
+    let picking = Picking {
+        schema: 1,
+        threshold,
+        score_histogram: bins.to_vec(),
+        micrographs: items.iter().map(|(item, _)| item.micrograph.clone()).collect(),
+        picks,
+        median_picks: median(counts),
+    };
+    Ok((picking, bins))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => values[n / 2],
+        n => f64::midpoint(values[n / 2 - 1], values[n / 2]),
+    }
+}
+
+impl Picking {
+    /// Micrographs with far more or far fewer picks than the others, most remarkable first.
+    fn remarkable(&self) -> Vec<(&str, usize)> {
+        let off = |count: usize| (count as f64 - self.median_picks).abs();
+        let spread = 1.4826 * median(self.picks.iter().map(|count| off(*count)).collect());
+        // Picks are counts: without any spread, chance still gives their square root.
+        let spread = spread.max(self.median_picks.sqrt()).max(1.0);
+        let all = self.micrographs.iter().map(String::as_str).zip(self.picks.iter().copied());
+        let mut far: Vec<(&str, usize)> =
+            all.filter(|(_, count)| off(*count) > REMARKABLE * spread).collect();
+        far.sort_by(|a, b| off(b.1).total_cmp(&off(a.1)).then(a.0.cmp(b.0)));
+        far
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_micrograph_that_stands_out_is_named() {
+        let picks: Vec<usize> = (0..20).map(|i| 100 + i % 5).chain([0, 400]).collect();
+        let picking = Picking {
+            schema: 1,
+            threshold: 0.4,
+            score_histogram: Vec::new(),
+            micrographs: (0..22).map(|i| format!("m{i}")).collect(),
+            median_picks: 102.0,
+            picks,
+        };
+        assert_eq!(picking.remarkable(), [("m21", 400), ("m20", 0)]);
+    }
+
+    #[test]
+    fn medians_of_few_values() {
+        assert_eq!(median(Vec::new()), 0.0);
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0]), 2.5);
+    }
+}
