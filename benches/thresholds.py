@@ -102,6 +102,17 @@ def shrunk(tables, particles, depth=0.005):
     return min(range(len(THRESHOLDS)), key=lambda i: abs(THRESHOLDS[i] - chosen))
 
 
+def held(tables, particles, depth=0.005):
+    """As shrunk, but no farther than F1 stays within .03 or one standard error of the best."""
+    values = curve(tables)
+    middle, end = plateau(tables, depth), shrunk(tables, particles, depth)
+    least = max(values) - max(0.03, standard_error(max(values), tables))
+    step = 1 if end > middle else -1
+    while middle != end and values[middle + step] >= least:
+        middle += step
+    return middle
+
+
 def penalised(tables, price):
     values = curve(tables)
     return max(range(len(values)), key=lambda i: values[i] - price * abs(THRESHOLDS[i] - GENERAL))
@@ -143,6 +154,7 @@ RULES = {
     "middle of the plateau, .005": plateau,
     "the same, median over micrographs": median,
     "the same, drawn to .7 as by 10 particles": lambda t: shrunk(t, 10),
+    "the same, no farther than within .03 or 1 SE of the best": lambda t: held(t, 10),
     "by 30 particles": lambda t: shrunk(t, 30),
     "by 100 particles": lambda t: shrunk(t, 100),
     "by 400 particles": lambda t: shrunk(t, 400),

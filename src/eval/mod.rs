@@ -20,6 +20,8 @@ use matching::Near;
 const CURVE_POINTS: usize = 200;
 /// F1 within this of the best counts as the same.
 const SAME: f64 = 0.005;
+/// F1 that the general threshold may cost on validation.
+const MOST_LOST: f64 = 0.03;
 /// The general threshold counts as much as this many validation particles.
 const PRIOR_PARTICLES: f64 = 10.0;
 /// Relative standard error of a recall of 0.9, for one particle: √(0.1 / 0.9).
@@ -207,7 +209,8 @@ fn sum(counts: &[Counts]) -> Counts {
 ///
 /// With complete labels it is the middle of the range around the best F1 in which F1 stays within
 /// half a point of it, drawn towards the threshold that fits models of this kind in general as if ten
-/// more particles spoke for that one (compared with other rules in `benches/README.md`).
+/// more particles spoke for that one, no farther than F1 stays within three points or one standard error
+/// of the best (compared with other rules in `benches/README.md`).
 ///
 /// With partial labels it is, of all within one standard error of the best criterion
 /// ([`Scores::criterion`]), the one nearest to the general one (after Breiman et al. 1984).
@@ -240,7 +243,17 @@ pub fn best_threshold(
             let middle = f64::from(points[first].0 + points[last].0) / 2.0;
             let share = particles / (particles + PRIOR_PARTICLES);
             let hundredths = 100.0 * (share * middle + (1.0 - share) * f64::from(general));
-            points[(hundredths.round() as usize).clamp(1, points.len()) - 1]
+            let drawn = (hundredths.round() as usize).clamp(1, points.len()) - 1;
+            // A model whose scores are all low must not be left without picks.
+            let error = (highest * (1.0 - highest) / particles.max(1.0)).sqrt();
+            let good = |i: &usize| value(*i) >= highest - error.max(MOST_LOST);
+            let middle = usize::midpoint(first, last);
+            let held = if drawn > middle {
+                (middle..=drawn).take_while(good).last()
+            } else {
+                (drawn..=middle).rev().take_while(good).last()
+            };
+            points[held.unwrap_or(middle)]
         }
         Completeness::Complete => points[nearest(highest)],
         Completeness::Partial => {
@@ -373,6 +386,13 @@ mod tests {
         let judged = evaluate(&[Pair { picks: &kept, truth: &truth }], 10.0, None);
         assert_eq!(judged.macro_, best.1, "its figures are those of evaluate");
         best
+    }
+
+    #[test]
+    fn a_model_whose_scores_are_all_low_keeps_its_picks() {
+        // By ten particles' weight the general threshold would be at .58, above every score.
+        let (threshold, scores) = chosen(&[0.45, 0.46, 0.47, 0.45, 0.46], &[], 0.7);
+        assert!(threshold <= 0.45 && scores.f1 == 1.0, "{threshold}");
     }
 
     #[test]

@@ -126,7 +126,7 @@ fn without_particles_it_does_not_make_up_a_radius() {
         .args(["pick", "--particle-radius", "auto"])
         .assert()
         .code(2)
-        .stderr(contains("cannot be told").and(contains("--particle-radius (px")));
+        .stderr(contains("cannot be told").and(contains("--particle-radius PX")));
     assert!(!folder.join("picker_run/picks").join("picks.csv").exists());
     picker(folder)
         .args(["train", "--particle-radius", "auto"])

@@ -204,7 +204,7 @@ fn a_full_disk_is_a_failure_that_relion_sees() {
 fn called_as_topaz_it_answers_as_topaz() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
-    project(folder, 1);
+    project(folder, 2);
     let mic = "MotionCorr/job001/Movies/sim_0001.mrc";
     let extract = |arguments: &[&str]| {
         let mut command = picker(folder);
@@ -259,7 +259,7 @@ fn a_diameter_in_angstrom_means_the_pixels_of_each_optics_group() {
     let radius = |name: &str| {
         let path = folder.join(JOB).join(format!("items/Movies/{name}.json"));
         let item: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-        item["particle_radius_px"].as_f64().unwrap()
+        item["outcome"]["done"]["particle_radius_px"].as_f64().unwrap()
     };
     assert_eq!((radius("sim_0001"), radius("sim_0002")), (14.0, 28.0));
 }

@@ -250,6 +250,11 @@ impl<'a> Listing<'a> {
         self.places = places.map(|(place, entry)| (entry.stem.clone(), place)).collect();
     }
 
+    /// Stores what is done so far, for a run that goes on from here.
+    pub(super) fn store(&self) -> Result<()> {
+        if self.changed { self.run.write_list(&self.list) } else { Ok(()) }
+    }
+
     /// Whether anything is new since the tables were last written.
     pub(super) fn is_changed(&self) -> bool {
         self.changed
@@ -353,17 +358,17 @@ pub fn recut(run: &RunDir, threshold: f32) -> Result<Summary> {
     };
     let list = run.list()?.ok_or_else(nothing)?;
     check_floor(threshold, list.floor)?;
+    // Everything is looked at before anything is changed.
+    let broken = list.entries.par_iter().find_map_first(|entry| stored(run, entry).err());
+    if let Some(error) = broken {
+        return Err(error);
+    }
     let mut summary = Summary { threshold, folder: run.picks(), ..Summary::default() };
-    let places = HashMap::new();
-    let tables = list.tables.clone();
-    let mut listing = Listing { run, list, places, changed: false };
-    listing.list.tables = tables;
+    let mut listing = Listing { run, list, places: HashMap::new(), changed: false };
     listing.begin_changes()?;
     listing.list.threshold = threshold;
     for entry in &mut listing.list.entries {
-        let item = run.item(&entry.source()).filter(|item| item.fingerprint == entry.fingerprint);
-        let Some(scored) = item.as_ref().and_then(Item::scored) else { continue };
-        let mut peaks = read_peaks(run, scored)?;
+        let Some((scored, mut peaks)) = stored(run, entry)? else { continue };
         cut(&mut peaks, threshold);
         let star = star_path(run, &entry.stem);
         coords::star::write(&star, &peaks)?;
@@ -382,6 +387,20 @@ pub fn recut(run: &RunDir, threshold: f32) -> Result<Summary> {
             peaks_path(run, &damaged.stem),
             "was damaged meanwhile",
             "pick again: only this micrograph is scored",
+        )),
+    }
+}
+
+/// The stored peaks of a listed micrograph; none if it has no picks either.
+fn stored(run: &RunDir, entry: &Entry) -> Result<Option<(Scored, Vec<Coordinate>)>> {
+    let item = run.item(&entry.source()).filter(|item| item.fingerprint == entry.fingerprint);
+    match item.as_ref().and_then(Item::scored) {
+        Some(scored) => Ok(Some((scored.clone(), read_peaks(run, scored)?))),
+        None if entry.picked.is_none() => Ok(None),
+        None => Err(Error::unusable(
+            &entry.micrograph,
+            "the record of its peaks is lost",
+            "pick again: only what is lost is scored",
         )),
     }
 }

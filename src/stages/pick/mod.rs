@@ -235,7 +235,11 @@ pub fn run(
     check_floor(job.threshold, job.settings.floor)?;
     let mut summary = job.summary();
     let mut listing = Listing::begin(job, sources, false, observe)?;
-    pick_into(job, sources, (&mut summary, &mut listing), observe, cancel)?;
+    let picked = pick_into(job, sources, (&mut summary, &mut listing), observe, cancel);
+    if let Err(error) = picked {
+        listing.store()?;
+        return Err(error);
+    }
     summary.up_to_date = !listing.is_changed();
     let damaged = listing.finish()?;
     if damaged.is_empty() {
