@@ -1,12 +1,10 @@
-//! The table of coordinate formats: what a format must do, and which there are.
+//! What a coordinate format must do, and what is done with all of them.
 
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use super::{
-    Coordinate, Coordinates, boxes, cbox, csv, is_position, json, micrograph_of, star, topaz,
-};
+use super::{Coordinate, Coordinates, FORMATS, is_position, micrograph_of};
 use crate::error::{Error, Result};
 
 /// What a file holds.
@@ -28,7 +26,8 @@ impl Content {
 /// Writes the particles of many micrographs as one table.
 pub(super) type TableWriter = fn(&Path, &[Coordinates]) -> Result<()>;
 
-/// One file format. A new one needs a file with its implementation and a row in [`FORMATS`].
+/// One file format. A new one is a file of this folder and two lines of its `mod.rs`: the module, and
+/// its row in [`FORMATS`].
 pub(super) trait CoordinateFormat: Sync {
     /// What a user types: `star`.
     fn name(&self) -> &'static str;
@@ -66,10 +65,6 @@ pub(super) trait CoordinateFormat: Sync {
     }
 }
 
-/// Every format, in the order in which messages and help name them.
-static FORMATS: [&dyn CoordinateFormat; 6] =
-    [&star::Star, &csv::Csv, &boxes::EmanBox, &json::EmanJson, &cbox::Cbox, &topaz::Topaz];
-
 /// A file format for coordinates, one of [`Format::all`].
 #[derive(Clone, Copy)]
 pub struct Format(&'static dyn CoordinateFormat);
@@ -77,7 +72,7 @@ pub struct Format(&'static dyn CoordinateFormat);
 impl Format {
     /// Every format.
     pub fn all() -> impl ExactSizeIterator<Item = Format> {
-        FORMATS.into_iter().map(Format)
+        FORMATS.iter().copied().map(Format)
     }
 
     /// The format of a file, by its name.

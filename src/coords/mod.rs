@@ -23,7 +23,11 @@ use crate::star::shorten;
 pub use format::Format;
 pub use matching::{Matched, match_to};
 
-use format::{Content, supported};
+use format::{Content, CoordinateFormat, supported};
+
+/// Every format, in the order in which messages and help name them.
+static FORMATS: &[&dyn CoordinateFormat] =
+    &[&star::Star, &csv::Csv, &boxes::EmanBox, &json::EmanJson, &cbox::Cbox, &topaz::Topaz];
 
 /// One particle or pick.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

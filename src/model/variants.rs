@@ -133,3 +133,25 @@ fn heads_of_coarser_scales_are_for_training_alone() {
     let (_, _) = (descend(&plain, 2), descend(&supervised, 2));
     assert!(score(&plain) != score(&supervised));
 }
+
+#[test]
+fn every_kind_of_every_part_is_among_them() {
+    for key in
+        ["encoder_block", "encoder_attention", "skip_attention", "bottleneck", "normalisation"]
+    {
+        // A kind that is not there is answered with those that are.
+        let error = toml::from_str::<Architecture>(&format!("{key} = \"?\"")).unwrap_err();
+        let message = error.message().to_string();
+        let kinds: Vec<&str> = message.split('`').skip(3).step_by(2).collect();
+        assert!(kinds.len() > 1, "{message}");
+        for kind in kinds {
+            let asked = toml::from_str(&format!("{key} = \"{kind}\"")).unwrap();
+            let own = |architecture: Architecture| {
+                let keys = toml::Table::try_from(architecture).unwrap();
+                keys[key].clone()
+            };
+            let found = all().into_iter().any(|(_, variant)| own(variant) == own(asked));
+            assert!(found, "no network with {key} = {kind:?} is tested: add one to all()");
+        }
+    }
+}

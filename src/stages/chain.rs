@@ -1,37 +1,17 @@
-//! The chain: stages in their order → where each stands, and all of them run.
+//! The chain: stages in their order → where each stands, and all of them run; their list is in
+//! `stages/mod.rs`.
 //!
 //! Usable without a terminal: fill in a [`Context`], call [`plan`] or [`run`], and observe the
 //! [`Event`]s.
 
-use super::evaluate::Evaluate;
-use super::pick::Pick;
-use super::prepare::Prepare;
-use super::report::Report;
-use super::self_train::SelfTrain;
-use super::train::Train;
-use super::{Context, Event, Stage, Step, describe, perform};
+use super::{Context, Event, Step, describe, perform, stages_of};
 use crate::error::Result;
 use crate::run::{Cancel, Failure, Progress, Record, StageName, State};
-
-/// The stages that a run has, in their order.
-pub fn stages(context: &Context) -> Vec<&'static dyn Stage> {
-    let data = &context.settings().data;
-    let mut stages: Vec<&'static dyn Stage> = Vec::new();
-    if data.keep_prepared {
-        stages.push(&Prepare);
-    }
-    stages.extend([&Train as &dyn Stage, &SelfTrain, &Pick]);
-    if !data.truth.is_empty() {
-        stages.push(&Evaluate);
-    }
-    stages.push(&Report);
-    stages
-}
 
 /// Where every stage stands. Looks only at records, files' stamps and settings.
 pub fn plan(context: &Context) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
-    for stage in stages(context) {
+    for stage in stages_of(context) {
         let step = stage.state(context, &steps)?;
         steps.push(step);
     }
@@ -51,7 +31,7 @@ pub fn run(
     let begun = describe(context, StageName::Run, model, Progress::default())?;
     let mut steps: Vec<Step> = Vec::new();
     let mut failures: Vec<Failure> = Vec::new();
-    for stage in stages(context) {
+    for stage in stages_of(context) {
         if !stage.each_micrograph() {
             let step = stage.state(context, &steps)?;
             if step.state == State::Done {

@@ -7,9 +7,9 @@
 //! ```
 //!
 //! A [`Stage`] says what its result depends on (fingerprint), where it stands (state), and does
-//! its work (run). [`chain`] has their order. One bad micrograph is recorded and named, the others
-//! go on. Everything can be stopped at any moment: finished work is on disk, whole, and the next
-//! run goes on from there.
+//! its work (run). [`chain`] plans and runs them in the order of the list in this file. One bad
+//! micrograph is recorded and named, the others go on. Everything can be stopped at any moment:
+//! finished work is on disk, whole, and the next run goes on from there.
 
 pub mod begin;
 pub(crate) mod budget;
@@ -189,6 +189,21 @@ pub trait Stage: Sync {
         observe: &mut dyn FnMut(Event),
         cancel: &Cancel,
     ) -> Result<Ended>;
+}
+
+/// The stages that a run has, in their order.
+fn stages_of(context: &Context) -> Vec<&'static dyn Stage> {
+    let data = &context.settings().data;
+    let mut stages: Vec<&'static dyn Stage> = Vec::new();
+    if data.keep_prepared {
+        stages.push(&prepare::Prepare);
+    }
+    stages.extend([&train::Train as &dyn Stage, &self_train::SelfTrain, &pick::Pick]);
+    if !data.truth.is_empty() {
+        stages.push(&evaluate::Evaluate);
+    }
+    stages.push(&report::Report);
+    stages
 }
 
 /// Where a stage stands, and why.

@@ -157,6 +157,44 @@ fn libtorch_stays_in_the_network_and_the_terminal_in_the_command_line() {
 }
 
 #[test]
+fn the_page_on_architecture_names_every_room_with_its_layer_and_what_it_uses() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+    // Room → layer and rooms used, from rows such as | `star` | task | error |, below | **1** | | |.
+    let (mut layer_of_rows, mut shown) = (String::new(), BTreeMap::new());
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [name, _, uses] = cells[..] else { continue };
+        if let Some(number) = name.strip_prefix("**") {
+            layer_of_rows = number.trim_end_matches('*').to_string();
+        } else if uses.split(' ').all(|word| word.chars().all(char::is_alphabetic) || word == "–")
+        {
+            let uses: BTreeSet<String> =
+                uses.split_whitespace().filter(|word| *word != "–").map(String::from).collect();
+            shown.insert(name.trim_matches('`').to_string(), (layer_of_rows.clone(), uses));
+        }
+    }
+    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (module, (_, code)) in sources() {
+        let own = uses.entry(room(&module).to_string()).or_default();
+        if !module.ends_with("tests") {
+            let others = used(&code).into_iter().filter_map(|path| path.into_iter().next());
+            own.extend(others.filter(|other| other != room(&module)));
+        }
+    }
+    for (room, uses) in uses {
+        let layer = layer(&room).to_string();
+        let row = format!("`{room}` in layer {layer}, which uses {uses:?}");
+        assert_eq!(shown.get(&room), Some(&(layer, uses)), "docs/architecture.md: {row}");
+    }
+    for entry in fs::read_dir(root.join("src")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let named = shown.contains_key(name.trim_end_matches(".rs")) || page.contains(&name);
+        assert!(named, "docs/architecture.md does not name src/{name}");
+    }
+}
+
+#[test]
 fn commands_are_short() {
     let longest = sources().into_iter().filter(|(module, _)| module.starts_with("cli::"));
     for (_, (file, code)) in longest {

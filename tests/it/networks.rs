@@ -10,7 +10,7 @@ use std::process::Command;
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 
-use super::support::{RADIUS, picker, shown, simulate};
+use super::support::{RADIUS, partner, picker, shown, simulate};
 
 /// A training of a moment for networks of eight features.
 fn short_config(folder: &Path, more: &str) {
@@ -89,10 +89,7 @@ fn the_flag_stands_in_for_the_files_parts_but_keeps_its_features() {
 
 #[test]
 fn an_exported_attention_unet_answers_in_pytorch_as_it_does_here() {
-    let Some(python) = std::env::var_os("PICKER_TEST_TORCH") else {
-        eprintln!("skipped: PICKER_TEST_TORCH names no Python with torch");
-        return;
-    };
+    let Some(python) = partner("PICKER_TEST_TORCH", "a Python with torch") else { return };
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     picker(folder)

@@ -3,29 +3,31 @@
 //! `PICKER_TEST_PYTHON` names a Python that has both; without it these tests say that they are
 //! skipped.
 
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::Command;
 
-use super::support::{picker, simulate, train};
+use super::support::{partner, picker, simulate, train};
 
-fn python(code: &str, folder: &Path) -> Option<String> {
-    let Some(python) = std::env::var_os("PICKER_TEST_PYTHON") else {
-        eprintln!("skipped: PICKER_TEST_PYTHON is not set");
-        return None;
-    };
+fn readers() -> Option<OsString> {
+    partner("PICKER_TEST_PYTHON", "a Python with mrcfile and starfile")
+}
+
+fn run(python: &OsStr, code: &str, folder: &Path) -> String {
     let output = Command::new(python).arg("-c").arg(code).current_dir(folder).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Some(String::from_utf8(output.stdout).unwrap())
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
 fn simulated_micrographs_are_read_by_mrcfile_in_strict_mode() {
+    let Some(python) = readers() else { return };
     let dir = tempfile::tempdir().unwrap();
     simulate(dir.path(), 1);
     let code = "import mrcfile\nwith mrcfile.open('micrographs/sim_0001.mrc') as m:\n \
         assert mrcfile.validate('micrographs/sim_0001.mrc')\n \
         print(m.data.shape, float(m.voxel_size.x), repr(float(m.data[7, 11])))";
-    let Some(seen) = python(code, dir.path()) else { return };
+    let seen = run(&python, code, dir.path());
     let ours = picker::micrograph::read(&dir.path().join("micrographs/sim_0001.mrc")).unwrap();
     assert!(seen.contains("(256, 320) 5.0"), "{seen}");
     let value: f64 = seen.split_whitespace().last().unwrap().parse().unwrap();
@@ -34,6 +36,7 @@ fn simulated_micrographs_are_read_by_mrcfile_in_strict_mode() {
 
 #[test]
 fn every_star_file_is_read_by_starfile() {
+    let Some(python) = readers() else { return };
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     simulate(folder, 2);
@@ -57,7 +60,7 @@ fn every_star_file_is_read_by_starfile() {
         assert list(lists) == ['coordinate_files'], list(lists)\n\
         assert len(lists['coordinate_files']) == 2\n\
         print(len(one), int((many.rlnMicrographName == 'sim_0001.mrc').sum()))";
-    let Some(seen) = python(code, folder) else { return };
+    let seen = run(&python, code, folder);
     let ours =
         picker::coords::read(&folder.join("picker_run/picks/sim_0001_autopick.star")).unwrap();
     let count = ours[0].points.len();

@@ -1,10 +1,10 @@
-//! Picks as RELION itself takes them; skipped, with a word, where RELION is not installed.
+//! Picks as RELION itself takes them; skipped, with a line on stderr, where RELION is not installed.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::support::{RADIUS, picker, quick_config, simulate};
+use super::support::{RADIUS, picker, quick_config, simulate, skipped};
 
 /// Side of the extracted boxes in px.
 const BOX: usize = 64;
@@ -12,7 +12,7 @@ const BOX: usize = 64;
 fn installed() -> bool {
     let there = Command::new("relion_preprocess").arg("--help").output().is_ok();
     if !there {
-        eprintln!("skipped: RELION is not installed");
+        skipped("RELION is not installed");
     }
     there
 }

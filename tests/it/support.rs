@@ -1,5 +1,6 @@
 //! A small simulated data set and the quickest training that still learns something.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
@@ -78,4 +79,47 @@ pub(crate) fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
         .collect();
     files.sort();
     files
+}
+
+/// Says that the calling test ends without testing anything, because its partner program is missing.
+///
+/// The test harness keeps back what the macros print in a test that passes, so this writes to the
+/// stream itself. `.ci/run` repeats these lines in its summary.
+pub(crate) fn skipped(why: &str) {
+    let thread = std::thread::current();
+    let line = format!("skipped: {}: {why}\n", thread.name().unwrap_or("a test"));
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+}
+
+/// The program that an environment variable names; without it the calling test is skipped.
+pub(crate) fn partner(variable: &str, what: &str) -> Option<std::ffi::OsString> {
+    let named = std::env::var_os(variable);
+    if named.is_none() {
+        skipped(&format!("{variable} does not name {what}"));
+    }
+    named
+}
+
+#[test]
+fn a_test_without_its_partner_program_says_that_it_is_skipped() {
+    let tests = [
+        "networks::an_exported_attention_unet_answers_in_pytorch_as_it_does_here",
+        "readers::every_star_file_is_read_by_starfile",
+        "readers::simulated_micrographs_are_read_by_mrcfile_in_strict_mode",
+        "relion::relion_extracts_exactly_the_picks_centred_from_both_kinds_of_lists",
+        "relion::relions_pipeliner_runs_the_chain_and_learns_how_each_job_ended",
+    ];
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--test-threads=2"])
+        .args(tests)
+        .env_remove("PICKER_TEST_PYTHON")
+        .env_remove("PICKER_TEST_TORCH")
+        .env("PATH", "")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let seen = String::from_utf8(output.stderr).unwrap();
+    for test in tests {
+        assert!(seen.contains(&format!("skipped: {test}: ")), "{test} is silent: {seen}");
+    }
 }
