@@ -428,10 +428,10 @@ mod tests {
 
     #[test]
     fn few_particles_move_the_threshold_little_and_none_not_at_all() {
-        let of = |number: usize| chosen(&vec![0.5; number], &vec![0.2; number], 0.9).0;
+        let of = |number: usize| chosen(&vec![0.95; number], &vec![0.2; number], 0.9).0;
         assert!((of(0) - 0.9).abs() < 1e-6);
-        // From .21 to .5 all is right.
-        for (number, expected) in [(2, 0.9 - 0.545 / 6.0), (10, 0.6275), (490, 0.366)] {
+        // From .21 to .95 all is right.
+        for (number, expected) in [(2, 0.9 - 0.32 / 6.0), (10, 0.74), (490, 0.5864)] {
             let threshold = of(number);
             assert!((threshold - expected).abs() < 0.007, "{threshold} with {number}");
         }

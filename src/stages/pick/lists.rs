@@ -358,9 +358,13 @@ pub fn recut(run: &RunDir, threshold: f32) -> Result<Summary> {
     };
     let list = run.list()?.ok_or_else(nothing)?;
     check_floor(threshold, list.floor)?;
-    // Everything is looked at before anything is changed.
-    let broken = list.entries.par_iter().find_map_first(|entry| stored(run, entry).err());
-    if let Some(error) = broken {
+    // Everything is looked at before anything is changed. Damaged peaks go, so that the micrograph
+    // counts as one that has not been scored.
+    let broken =
+        list.entries.par_iter().filter_map(|entry| Some((entry, stored(run, entry).err()?)));
+    let mut broken: Vec<(&Entry, Error)> = broken.collect();
+    broken.iter().try_for_each(|(entry, _)| remove(&peaks_path(run, &entry.stem)))?;
+    if let Some((_, error)) = broken.drain(..).next() {
         return Err(error);
     }
     let mut summary = Summary { threshold, folder: run.picks(), ..Summary::default() };
