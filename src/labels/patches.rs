@@ -3,7 +3,6 @@
 //! Image, target and weight go through the same turn, flip, scale and bending. A batch depends on
 //! (seed, epoch, step) alone, never on threads or on what was drawn before.
 
-use ndarray::Array2;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
@@ -238,6 +237,7 @@ fn choose_warp(micrograph: &Labelled, settings: &Settings, rng: &mut ChaCha8Rng)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ndarray::Array2;
 
     fn batch(pool: Pool, settings: &Settings, key: (u64, usize, usize), len: usize) -> Batch {
         let mut batch = Batch::default();
@@ -426,7 +426,7 @@ mod tests {
             for (axis, mut labelled) in [columns, rows].into_iter().enumerate() {
                 labelled.centres = vec![(200.25, 180.5)];
                 let patch = batch(only(&[labelled]), &settings, (seed, 0, 0), 1).images;
-                let middle = (patch[0] + patch[64 * 64 - 1]) / 2.0;
+                let middle = f32::midpoint(patch[0], patch[64 * 64 - 1]);
                 let (least, most) = seen[axis];
                 seen[axis] = (least.min(at[axis] - middle), most.max(at[axis] - middle));
             }

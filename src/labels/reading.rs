@@ -9,7 +9,7 @@ pub(super) enum Turn {
     None,
     FlipY,
     FlipX,
-    HalfTurn,
+    Half,
     Transpose,
 }
 
@@ -22,7 +22,7 @@ pub(super) struct Reading {
 
 pub(super) const AS_GIVEN: Reading = Reading { turn: Turn::None, factor: 1.0 };
 pub(super) const TURNS: [Turn; 5] =
-    [Turn::None, Turn::FlipY, Turn::FlipX, Turn::HalfTurn, Turn::Transpose];
+    [Turn::None, Turn::FlipY, Turn::FlipX, Turn::Half, Turn::Transpose];
 pub(super) const FACTORS: [f64; 11] =
     [1.0, 0.125, 0.25, 1.0 / 3.0, 0.5, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0];
 
@@ -35,7 +35,7 @@ impl Reading {
             Turn::None => (x, y),
             Turn::FlipY => (x, bottom - y),
             Turn::FlipX => (right - x, y),
-            Turn::HalfTurn => (right - x, bottom - y),
+            Turn::Half => (right - x, bottom - y),
             Turn::Transpose => (y, x),
         }
     }
@@ -49,7 +49,7 @@ impl Reading {
                 Some("mirrored left to right"),
                 Some("mirror x in the program that wrote the coordinates"),
             ),
-            Turn::HalfTurn => {
+            Turn::Half => {
                 (Some("turned by 180°"), Some("export them again for the micrographs as they are"))
             }
             Turn::Transpose => {
