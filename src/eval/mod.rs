@@ -543,7 +543,7 @@ mod tests {
         ];
         let Overall { macro_, micro } = Overall::of(&counts);
         assert_eq!((macro_.precision, macro_.recall), (0.5, 0.8));
-        assert!((macro_.f1 - (6.0 / 9.0 + 2.0 / 5.0) / 2.0).abs() < 1e-12);
+        assert!((macro_.f1 - f64::midpoint(6.0 / 9.0, 2.0 / 5.0)).abs() < 1e-12);
         assert_eq!((micro.precision, micro.recall), (0.5, 4.0 / 6.0));
         assert!((micro.f1 - 8.0 / 14.0).abs() < 1e-12);
         assert_eq!(Overall::of(&[]).macro_, Scores::default());

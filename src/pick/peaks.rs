@@ -135,7 +135,7 @@ mod tests {
             [(23, 37, 0.8), (23, 37, 2.85), (4, 9, 2.85), (9, 1, 1.5), (1, 9, 1.5)]
         {
             let map = random_map(height, width, 200);
-            let reach = (3.0 * sigma as f64).ceil() as isize;
+            let reach = (3.0_f64 * sigma).ceil() as isize;
             let weight = |k: isize| (-0.5 * (k as f64 / sigma).powi(2)).exp();
             let total: f64 = (-reach..=reach).map(weight).sum();
             let at = |y: isize, x: isize| {
