@@ -96,21 +96,14 @@ def smoothed(tables, width=5):
     return max(range(len(values)), key=at)
 
 
-def shrunk(tables, particles, depth=0.005):
+def shrunk(tables, particles, bounded=False):
+    """The middle of the plateau, drawn to the general threshold; bounded: within .03 or 1 SE of the best."""
     share = (n := sum(table[0][2] for table in tables)) / (n + particles)
-    chosen = GENERAL + share * (THRESHOLDS[plateau(tables, depth)] - GENERAL)
-    return min(range(len(THRESHOLDS)), key=lambda i: abs(THRESHOLDS[i] - chosen))
-
-
-def held(tables, particles, depth=0.005):
-    """As shrunk, but no farther than F1 stays within .03 or one standard error of the best."""
+    chosen = GENERAL + share * (THRESHOLDS[plateau(tables)] - GENERAL)
     values = curve(tables)
-    middle, end = plateau(tables, depth), shrunk(tables, particles, depth)
-    least = max(values) - max(0.03, standard_error(max(values), tables))
-    step = 1 if end > middle else -1
-    while middle != end and values[middle + step] >= least:
-        middle += step
-    return middle
+    least = max(values) - max(0.03, standard_error(max(values), tables)) if bounded else 0.0
+    allowed = [i for i, value in enumerate(values) if value >= least]
+    return min(allowed, key=lambda i: abs(THRESHOLDS[i] - chosen))
 
 
 def penalised(tables, price):
@@ -154,9 +147,9 @@ RULES = {
     "middle of the plateau, .005": plateau,
     "the same, median over micrographs": median,
     "the same, drawn to .7 as by 10 particles": lambda t: shrunk(t, 10),
-    "the same, no farther than within .03 or 1 SE of the best": lambda t: held(t, 10),
-    "by 30 particles": lambda t: shrunk(t, 30),
+    "by 50 particles": lambda t: shrunk(t, 50),
     "by 100 particles": lambda t: shrunk(t, 100),
+    "by 100 particles, within .03 or 1 SE of the best": lambda t: shrunk(t, 100, True),
     "by 400 particles": lambda t: shrunk(t, 400),
 }
 
