@@ -14,10 +14,13 @@ use std::time::{Duration, Instant};
 use picker::coords::{self, Format};
 use picker::micrograph;
 use picker::model::{Machine, Origin, Precision};
+use picker::run::{RunDir, StageName};
 use picker::settings::Given;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+use super::support::{RADIUS, picker, simulate};
 
 /// Longest time for one file of a few kB, on a machine that has other work too.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -69,6 +72,39 @@ fn read_model(path: &Path) {
     let origin = Origin::File(path.to_path_buf());
     let _ = origin.card();
     let _ = origin.load(&machine, Precision::F32);
+}
+
+/// A record of a run directory, among whole ones.
+fn read_state(path: &Path) {
+    let folder = path.with_extension("run");
+    std::fs::create_dir_all(folder.join("items")).unwrap();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let place = if name == "item.json" { "items/sim_0001.json" } else { name };
+    std::fs::copy(path, folder.join(place)).unwrap();
+    let run = RunDir::look_into(&folder);
+    let _ = (run.records(), run.list(), run.listed_items(), run.failures(), run.threshold());
+    let _ = run.content_of(path);
+    for stage in [StageName::Train, StageName::Pick] {
+        let _ = run.given_to(stage, &folder).map(|given| given.map(|given| given.resolve()));
+    }
+}
+
+/// The records of a small run.
+fn states() -> Vec<Kind> {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 1);
+    let mut run = picker(folder);
+    run.args(["run", "micrographs", "--model", "default", "--particle-radius", RADIUS]);
+    run.args(["--iterations", "0", "--out", "run"]).assert().success();
+    let at = |name: &str| std::fs::read(folder.join("run").join(name)).unwrap();
+    [
+        ("manifest.json", "manifest.json"),
+        ("list.json", "list.json"),
+        ("item.json", "items/sim_0001.json"),
+    ]
+    .map(|(name, place)| kind(name, at(place), true, read_state))
+    .into()
 }
 
 fn as_it_is(bytes: Vec<u8>) -> Vec<u8> {
@@ -176,6 +212,7 @@ fn kinds() -> Vec<Kind> {
         let bare: Vec<&str> = seed.lines().map(|l| l.split('#').next().unwrap()).collect();
         kinds.push(kind(name, bare.join("\n").into_bytes(), true, read_settings));
     }
+    kinds.extend(states());
     let model = Origin::Default.bytes().unwrap();
     let length = u64::from_le_bytes(model[..8].try_into().unwrap()) as usize;
     let header = model[8..8 + length].to_vec();
