@@ -21,7 +21,7 @@ use crate::train::{self, Start};
 /// Compares variants of the configuration on the same micrographs: which is worth it here?
 ///
 /// Trains every variant with every seed from nothing on the same split and budget, picks the test
-/// micrographs, and tells F1 (mean, range, difference to the first variant with its 95 % interval
+/// micrographs, and prints F1 (mean, range, difference to the first variant with its 95 % interval
 /// over seeds), parameters and times. Says better or worse only where the interval leaves no doubt.
 /// Stopped at any moment, it goes on where it was when run again.
 #[derive(Debug, Args)]

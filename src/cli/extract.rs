@@ -62,7 +62,7 @@ struct Call {
 }
 
 pub(super) fn run(args: &ExtractArgs, global: &Global) -> Result<Exit> {
-    // Who called stops for good where the file is missing, and tells the user where it is empty.
+    // RELION stops for good where the file is missing, and goes on where it is empty.
     if let Some(out) = out_of(&args.arguments) {
         coords::topaz::write(&out, &[])?;
     }

@@ -23,7 +23,7 @@ use crate::studies::maps::{self, Event, Focus, Job};
 ///
 /// Writes, for each micrograph, a probability map and a map of each attention on a skip connection
 /// as MRC of the micrograph's size, and a picture of all of them over the micrograph. With --truth,
-/// mean attention on particles is held against that beside them. A map tells by what features are
+/// mean attention on particles is held against that beside them. A map shows by what features are
 /// multiplied, not why a particle was picked.
 #[derive(Debug, Args)]
 pub(super) struct MapsArgs {

@@ -39,9 +39,9 @@ struct ShowArgs {
     json: bool,
 }
 
-/// Makes a scale-free model of half the size, which is told the particle's radius when it is used
+/// Makes a scale-free model of half the size, which needs the particle's radius when it is used
 ///
-/// Its card tells how the model was trained, in place of the micrographs' names.
+/// Its card says how the model was trained, in place of the micrographs' names.
 #[derive(Debug, Args)]
 struct PackArgs {
     /// The run directory of a training, or its model file there

@@ -1,6 +1,6 @@
 //! `picker relion`: as RELION calls an External job.
 //!
-//! This process only watches: stages run as processes of their own, so that the job's end is told
+//! This process only watches: stages run as processes of their own, so that the job's end is reported
 //! even if one of them is killed. What they are told, and how they stop, is in [`Global`].
 
 use std::ffi::OsString;
@@ -79,7 +79,7 @@ pub(super) fn refused(arguments: impl Iterator<Item = String>) {
     }
 }
 
-/// A job whose end is told however this process goes on, a panic included.
+/// A job whose end is reported however this process goes on, a panic included.
 struct Marked {
     folder: JobFolder,
     ended: Ended,

@@ -60,7 +60,7 @@ pub struct Data {
     pub particle_radius_px: Option<f64>,
     /// Particle radius in Å; needs the pixel size.
     pub particle_radius_a: Option<f64>,
-    /// Å/px, where no STAR file tells it.
+    /// Å/px, where no STAR file says it.
     pub pixel_size_a: Option<f64>,
     /// Whether `picker run` stores micrographs at the working scale.
     pub keep_prepared: bool,

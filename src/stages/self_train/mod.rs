@@ -260,7 +260,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
     rounds(job, folds.as_deref(), observe, cancel)
 }
 
-/// Runs every round; where `folds` tells the mean criterion of each, it decides.
+/// Runs every round; where `folds` has the mean criterion of each, that decides.
 fn rounds(
     job: &Job,
     folds: Option<&[Option<f64>]>,
