@@ -107,7 +107,7 @@ pub(super) fn run(args: &AblateArgs, global: &Global) -> Result<Exit> {
         &job,
         &mut |event| match event {
             Event::Training(_, _, training::Event::Gathering(event)) => {
-                show::show_gathering(&progress, &event)
+                show::show_gathering(&progress, &event);
             }
             Event::Training(variant, seed, training::Event::Train(event)) => {
                 if let train::Event::Epoch { epochs, .. } = event

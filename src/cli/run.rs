@@ -149,10 +149,10 @@ impl InputArgs {
 
     /// The model that can look for the radius.
     pub(super) fn scout(&self, run: &RunDir, given: &Given) -> Result<Origin> {
-        match given.resolve()?.settings.data.coordinates.is_empty() {
-            true => Ok(begin::base_model(run, self.model.as_deref())?),
-            false => Ok(Origin::Default),
+        if given.resolve()?.settings.data.coordinates.is_empty() {
+            return Ok(begin::base_model(run, self.model.as_deref())?);
         }
+        Ok(Origin::Default)
     }
 
     pub(super) fn context<'a>(

@@ -138,6 +138,10 @@ impl Stage for Prepare {
     }
 }
 
+/// A micrograph that was dealt with: whether an earlier run had done it, what a user should read,
+/// and why it failed, if it did.
+type Dealt = (bool, (Vec<String>, Option<Failure>));
+
 /// Prepares and stores every micrograph.
 pub fn run(
     job: &Job,
@@ -158,7 +162,7 @@ pub fn run(
         })
     };
     let mut summary = Summary::default();
-    let take = |_: usize, ended: Result<(bool, (Vec<String>, Option<Failure>))>| {
+    let take = |_: usize, ended: Result<Dealt>| {
         let (kept, (warnings, failure)) = ended?;
         observe(StageEvent::Prepare(Event::Done {
             warnings: &warnings,

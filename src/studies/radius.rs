@@ -52,7 +52,7 @@ impl Measured {
         let unchanged = |(name, input): &(String, Identity)| {
             let mut sources = sources.iter();
             let source = sources.find(|source| source.name == *name);
-            source.and_then(|source| Some(input.holds(&source.path))) == Some(true)
+            source.is_some_and(|source| input.holds(&source.path))
         };
         let same = measured.fingerprint == way_of_looking(model).ok()?;
         let found = measured.proposal.is_some_and(|own| own.confidence != Confidence::Unsure);

@@ -225,8 +225,8 @@ fn every_property_of_the_inputs_makes_the_stages_outdated_that_depend_on_it() {
 
     // The optics table of the STAR file that lists the micrographs.
     let list = |pixel_size: &str| {
-        let rows: String =
-            (1..=4).map(|i| format!("{} 1\n", at(&format!("sim_000{i}.mrc")).display())).collect();
+        let row = |i: usize| format!("{} 1\n", at(&format!("sim_000{i}.mrc")).display());
+        let rows = (1..=4).map(row).collect::<Vec<_>>().concat();
         let star = format!(
             "data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnMicrographPixelSize #2\n1 {pixel_size}\n\n\
              data_micrographs\n\nloop_\n_rlnMicrographName #1\n_rlnOpticsGroup #2\n{rows}"

@@ -124,7 +124,7 @@ pub(super) fn prepare(
     if let (Some(request), Some(paired)) = (&job.request, paired) {
         let mut gathering = |event: labelled::Event| observe(Event::Gathering(event));
         let mut gathered =
-            request.gather(paired, (job.run, &job.machine), &mut gathering, cancel)?;
+            request.gather(&paired, (job.run, &job.machine), &mut gathering, cancel)?;
         failures.append(&mut gathered.failures);
         by_hand = Some(gathered);
     }

@@ -144,7 +144,7 @@ impl Request<'_> {
     /// Reads the labelled micrographs, checks them against each other, and divides them.
     pub(crate) fn gather(
         &self,
-        paired: Paired,
+        paired: &Paired,
         (run, machine): (&RunDir, &Machine),
         observe: &mut dyn FnMut(Event),
         cancel: &Cancel,

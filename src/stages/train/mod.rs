@@ -196,7 +196,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
     let mut gathering = |event: labelled::Event| observe(Event::Gathering(event));
     let paired = request.pair(&mut gathering)?;
     let fingerprint = request.fingerprint(job.run)?;
-    let mut gathered = request.gather(paired, (job.run, &job.machine), &mut gathering, cancel)?;
+    let mut gathered = request.gather(&paired, (job.run, &job.machine), &mut gathering, cancel)?;
     // Who starts from nothing has no use for the default model's opinion.
     if base.is_some() && settings.labels.completeness == Completeness::Complete {
         let labelled = gathered.training.iter().chain(&gathered.validation);
