@@ -135,7 +135,7 @@ def median(tables):
 
 RULES = {
     "the general threshold, .7": lambda t: THRESHOLDS.index(GENERAL),
-    "nearest to .7 within .03 or 1 SE of the best": lambda t: within(t, lambda *a: max(0.03, standard_error(*a))),
+    "nearest to .7 within .03 or 1 SE of the best (picker)": lambda t: within(t, lambda *a: max(0.03, standard_error(*a))),
     "nearest to .7 within .02": lambda t: within(t, lambda *_: 0.02),
     "nearest to .7 within .01": lambda t: within(t, lambda *_: 0.01),
     "nearest to .7 within 1 SE of the difference": lambda t: paired(t, 1),

@@ -7,12 +7,25 @@
 #   LABELLED  so many micrographs, drawn with SEED, have labels; the last of them is for validation (of a
 #             single one its lower quarter); 0: the default model without training
 #   WORK      folder for models, one subfolder each
+#        thresholds.sh simulated WORK: twelve proteins with carbon and ice, six micrographs each, as sets
 # PICKER names the program, EPOCHS the epochs.
 set -euo pipefail
 
+picker=${PICKER:-target/release/picker}
+if [ "$1" = simulated ]; then
+  shapes=(compact elongated ring barrel shell multi-domain disc)
+  for number in $(seq 12); do
+    radius=$((12 + 6 * (number % 6)))
+    snr=$(awk "BEGIN { printf \"%.4f\", (0.15 + 0.1 * ($number % 4)) * (9.5 / $radius) ^ 2 }")
+    "$picker" simulate --out "$2/sim$number" --count 6 --size $((34 * radius)) --particle-radius "$radius" \
+      --pixel-size "$(awk "BEGIN { print 90 / $radius }")" --shape "${shapes[$((number % 7))]}" --snr "$snr" \
+      --carbon 0.25 --ice-blobs 2 --seed $((2000 + number)) --quiet
+    echo "$2/sim$number, radius $radius px"
+  done
+  exit
+fi
 set_dir=$(realpath "$1") radius=$2 labelled=$3 seed=$4
 model=$5/$(basename "$set_dir").$labelled.$seed
-picker=${PICKER:-target/release/picker}
 rm -rf "$model"
 mkdir -p "$model"
 mapfile -t all < <(find "$set_dir/micrographs" -name '*.mrc' | sort | python3 -c "

@@ -18,13 +18,9 @@ use matching::Near;
 
 /// Most points of a precision–recall curve.
 const CURVE_POINTS: usize = 200;
-/// F1 within this of the best is as good, however many labels say so: what one micrograph says about
-/// others.
-const AS_GOOD: f64 = 0.03;
-/// F1 within this of the best is the same.
-const SAME: f64 = 0.005;
-/// The general threshold counts as much as this many validation particles.
-const PRIOR_PARTICLES: f64 = 100.0;
+/// F1 within this of the best counts as the same, however many labels say so: what one micrograph
+/// says about others.
+const SAME: f64 = 0.03;
 /// Relative standard error of a recall of 0.9, for one particle: √(0.1 / 0.9).
 pub const RECALL_ERROR: f64 = 1.0 / 3.0;
 const BOOTSTRAP_ROUNDS: usize = 2000;
@@ -206,15 +202,11 @@ fn sum(counts: &[Counts]) -> Counts {
 }
 
 /// The threshold to use after looking at these micrographs: of all that are about as good as the
-/// best by the criterion ([`Scores::criterion`]), the one nearest to a target (after Breiman et al.
-/// 1984). About as good is within one standard error, of F1 (at least three points) or, with partial
-/// labels, of the criterion.
+/// best by the criterion ([`Scores::criterion`]), the one nearest to the threshold that fits models
+/// of this kind in general (after Breiman et al. 1984).
 ///
-/// With partial labels the target is the threshold that fits models of this kind in general. With
-/// complete ones it is the middle of the range around the best F1 in which F1 stays within half a
-/// point of it, drawn towards the general one as if a hundred more particles spoke for that; other
-/// rules are compared in `benches/README.md`. Hundredths are tried. The figures are those at the
-/// threshold.
+/// About as good is within one standard error, of F1 (at least three points) or, with partial labels,
+/// of the criterion. Hundredths are tried. The figures are macro figures at that threshold.
 pub fn best_threshold(
     pairs: &[Pair],
     max_distance_px: f64,
@@ -226,35 +218,18 @@ pub fn best_threshold(
         .map(|i| i as f32 / 100.0)
         .map(|threshold| (threshold, at(&prepared, Some(threshold)).macro_))
         .collect();
-    let value = |i: usize| points[i].1.criterion(labels);
-    let highest = (0..points.len()).map(value).fold(0.0, f64::max);
+    let value = |(_, scores): &(f32, Scores)| scores.criterion(labels);
+    let highest = points.iter().map(value).fold(0.0, f64::max);
     let particles: usize = pairs.iter().map(|pair| pair.truth.len()).sum();
     let root = (particles.max(1) as f64).sqrt();
     let least = match labels {
-        Completeness::Complete => {
-            highest - ((highest * (1.0 - highest)).sqrt() / root).max(AS_GOOD)
-        }
+        Completeness::Complete => highest - ((highest * (1.0 - highest)).sqrt() / root).max(SAME),
         Completeness::Partial => highest * (1.0 - RECALL_ERROR / root),
     };
+    let off = |(threshold, _): &(f32, Scores)| (threshold - general).abs();
+    let as_good = points.iter().filter(|point| value(point) >= least);
     // Without any pick every threshold is as good.
-    let nearest = |target: f32, least: f64| {
-        let off = |i: &usize| (points[*i].0 - target).abs();
-        let as_good = (0..points.len()).filter(|i| value(*i) >= least);
-        as_good.min_by(|a, b| off(a).total_cmp(&off(b))).unwrap_or(0)
-    };
-    let target = match labels {
-        Completeness::Complete => {
-            let top = nearest(general, highest);
-            let same = |i: &usize| value(*i) >= highest - SAME;
-            let first = (0..=top).rev().take_while(same).last().unwrap_or(top);
-            let last = (top..points.len()).take_while(same).last().unwrap_or(top);
-            let middle = f32::midpoint(points[first].0, points[last].0);
-            let share = particles as f64 / (particles as f64 + PRIOR_PARTICLES);
-            general + share as f32 * (middle - general)
-        }
-        Completeness::Partial => general,
-    };
-    points[nearest(target, least)]
+    as_good.min_by(|a, b| off(a).total_cmp(&off(b))).copied().unwrap_or(points[0])
 }
 
 /// Judges the picks from `threshold` up, or all, and what other thresholds would have given.
@@ -366,70 +341,23 @@ mod tests {
         assert_eq!(evaluate(&pairs, 5.0, None).macro_.f1, 0.5);
     }
 
-    /// The threshold for particles that are picked with `scores`, and false picks with `others`.
-    fn chosen(scores: &[f32], others: &[f32], general: f32) -> (f32, Scores) {
-        let place = |i: usize| 100.0 * i as f64;
-        let truth: Vec<Coordinate> = (0..scores.len()).map(|i| at(place(i), 0.0)).collect();
-        let hits = scores.iter().enumerate().map(|(i, score)| at(place(i) + 1.0, *score));
-        let false_picks = others.iter().enumerate().map(|(i, score)| at(place(i) + 50.0, *score));
-        let picks: Vec<Coordinate> = hits.chain(false_picks).collect();
-        let pair = Pair { picks: &picks, truth: &truth };
-        let best = best_threshold(&[pair], 10.0, Completeness::Complete, general);
+    #[test]
+    fn the_threshold_is_the_general_one_where_f1_allows_it_and_its_figures_are_those_of_evaluate() {
+        let truth: Vec<Coordinate> = (0..10).map(|i| at(100.0 * f64::from(i), 0.0)).collect();
+        let mut picks: Vec<Coordinate> = truth.iter().map(|t| at(t.x_mic_px + 1.0, 0.8)).collect();
+        picks.extend((0..10).map(|i| at(100.0 * f64::from(i) + 50.0, 0.4)));
+        let chosen = |general| {
+            let pair = Pair { picks: &picks, truth: &truth };
+            best_threshold(&[pair], 10.0, Completeness::Complete, general)
+        };
+        let (threshold, scores) = chosen(0.7);
+        assert!((threshold - 0.7).abs() < 1e-6, "{threshold}");
+        assert!((chosen(0.2).0 - 0.41).abs() < 1e-6, "false picks are not allowed");
+        assert!((chosen(0.9).0 - 0.8).abs() < 1e-6, "nor the loss of particles");
         let kept: Vec<Coordinate> =
-            picks.iter().copied().filter(|p| p.score.unwrap() >= best.0).collect();
+            picks.iter().copied().filter(|p| p.score.unwrap() >= threshold).collect();
         let judged = evaluate(&[Pair { picks: &kept, truth: &truth }], 10.0, None);
-        assert_eq!(judged.macro_, best.1, "its figures are those of evaluate");
-        best
-    }
-
-    #[test]
-    fn the_threshold_follows_f1_on_many_particles_however_little_better_it_is() {
-        // False picks up to .81 cost two hundredths of F1 at the general threshold.
-        let scores: Vec<f32> = (0..800).map(|i| 0.94 + 0.00005 * i as f32).collect();
-        let others: Vec<f32> = (0..32).map(|i| 0.72 + 0.003 * i as f32).collect();
-        let best = chosen(&scores, &others, 0.7);
-        assert!((0.82..=0.9).contains(&best.0), "{}", best.0);
-        assert_eq!(best.1.f1, 1.0);
-        // And the other way about: particles that score low.
-        let scores: Vec<f32> = (0..800).map(|i| if i < 32 { 0.5 } else { 0.95 }).collect();
-        let best = chosen(&scores, &[0.1; 100], 0.7);
-        assert!(best.0 <= 0.5, "{}", best.0);
-    }
-
-    #[test]
-    fn the_threshold_keeps_its_distance_from_where_f1_falls() {
-        // Between .4 and .8 all is right; above .8 every particle is lost, below .4 half is false.
-        for general in [0.2_f32, 0.7, 0.9] {
-            let best = chosen(&[0.8; 400], &[0.4; 400], general).0;
-            let expected = (400.0 * 0.605 + 100.0 * general) / 500.0;
-            assert!((best - expected).abs() < 0.007, "{best} for {general}");
-        }
-    }
-
-    #[test]
-    fn one_particle_in_several_hundred_does_not_move_the_threshold() {
-        // One particle at .3 and one false pick at .2: F1 is best between them by an eighth of a point.
-        let mut scores = vec![0.9; 399];
-        scores.push(0.3);
-        let best = chosen(&scores, &[0.2], 0.7).0;
-        assert!((best - (400.0 * 0.455 + 100.0 * 0.7) / 500.0).abs() < 0.02, "{best}");
-    }
-
-    #[test]
-    fn few_particles_move_the_threshold_little_and_none_not_at_all() {
-        let of =
-            |number: usize, general: f32| chosen(&vec![0.8; number], &vec![0.2; number], general).0;
-        // From .21 to .8 all is right.
-        for (number, expected) in [(0, 0.7), (2, 0.696), (100, 0.6025), (900, 0.5245)] {
-            let threshold = of(number, 0.7);
-            assert!((threshold - expected).abs() < 0.007, "{threshold} with {number}");
-        }
-        assert!((of(2, 0.95) - 0.8).abs() < 1e-6, "but never to where particles are lost");
-        assert!((of(2, 0.05) - 0.21).abs() < 1e-6, "or half of the picks are false");
-        let nothing_found = [at(0.0, 0.0)];
-        let pair = Pair { picks: &[], truth: &nothing_found };
-        let best = best_threshold(&[pair], 10.0, Completeness::Complete, 0.7);
-        assert!((best.0 - 0.7).abs() < 0.01);
+        assert_eq!(judged.macro_, scores);
     }
 
     #[test]
