@@ -213,20 +213,4 @@ mod tests {
         assert_eq!(Format::of_name(Path::new("m.mrc")), None);
         assert!("docx".parse::<Format>().unwrap_err().contains("cbox"));
     }
-
-    #[test]
-    fn the_names_that_users_type_and_messages_show_stay() {
-        let all: Vec<_> = Format::all()
-            .map(|format| (format.name(), format.title(), format.extension(), format.holds_many()))
-            .collect();
-        let expected = [
-            ("star", "RELION STAR", "star", true),
-            ("csv", "CSV", "csv", true),
-            ("box", "EMAN box", "box", false),
-            ("json", "EMAN2 JSON", "json", false),
-            ("cbox", "crYOLO cbox", "cbox", false),
-            ("topaz", "Topaz text", "txt", true),
-        ];
-        assert_eq!(all, expected);
-    }
 }

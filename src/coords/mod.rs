@@ -196,6 +196,22 @@ mod tests {
     }
 
     #[test]
+    fn the_names_that_users_type_and_messages_show_stay() {
+        let all: Vec<_> = Format::all()
+            .map(|format| (format.name(), format.title(), format.extension(), format.holds_many()))
+            .collect();
+        let expected = [
+            ("star", "RELION STAR", "star", true),
+            ("csv", "CSV", "csv", true),
+            ("box", "EMAN box", "box", false),
+            ("json", "EMAN2 JSON", "json", false),
+            ("cbox", "crYOLO cbox", "cbox", false),
+            ("topaz", "Topaz text", "txt", true),
+        ];
+        assert_eq!(all, expected);
+    }
+
+    #[test]
     fn a_file_is_named_after_its_micrograph() {
         for (file, micrograph) in [
             ("d/m1.star", "m1"),

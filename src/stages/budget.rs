@@ -63,11 +63,13 @@ impl Budget {
         if host > self.host.total {
             let gb = |bytes: u64| (bytes + PROGRAM) as f64 / 1e9;
             let what = format!(
-                "needs about {:.1} GB of memory, picking may take {:.1}",
+                "{} needs about {:.1} GB of memory, picking may take {:.1}",
+                path.display(),
                 gb(host),
                 gb(self.host.total)
             );
-            return Err(Error::unusable(path, what, "allow more: machine.memory"));
+            // Not the file's fault: with more memory it can be picked.
+            return Err(Error::setting("machine.memory", what, "allow more"));
         }
         let card = self.cards.iter().find(|(own, _)| Some(*own) == card);
         Ok(Share { _host: self.host.take(host), _card: card.map(|(_, pool)| pool.take(maps)) })
@@ -197,7 +199,10 @@ mod tests {
         let take = |memory| {
             let budget = Budget::of(&Machine::imagined(&[Device::Cpu], PROGRAM + memory));
             let taken = budget.take_bytes(Path::new("a.mrc"), Some(&frame(10)), 0, None);
-            taken.err().map(|error| error.to_string())
+            taken.err().map(|error| {
+                assert!(!error.is_permanent(), "it may fit into the memory of another run");
+                error.to_string()
+            })
         };
         assert_eq!(take(need), None);
         assert!(take(need - 1).unwrap().contains("a.mrc"));
