@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::micrograph::{self, Source};
+use crate::micrograph::{self, HeaderPixelSize, Source};
 use crate::model::Card;
 use crate::units::{PixelSize, Radius};
 
@@ -47,15 +47,25 @@ impl<'a> Scale<'a> {
     }
 
     /// The size of particles in a micrograph whose header declares this pixel size.
-    pub fn of(&self, source: &Source, header: Option<PixelSize>) -> Result<MicrographScale> {
+    pub fn of(&self, source: &Source, header: HeaderPixelSize) -> Result<MicrographScale> {
         let (pixel_size, doubt) = micrograph::pixel_size(source, self.pixel_size, header);
         let radius_px = match (self.radius, self.card) {
-            (Some(given), _) => given.in_px(pixel_size)?,
+            (Some(given), _) => given.in_px(pixel_size).map_err(|error| because(error, header))?,
             (None, Some(card)) => own_radius(card, pixel_size)?,
             (None, None) => return Err(Error::no_radius()),
         };
         self.card.map_or(Ok(()), |card| check(card, radius_px))?;
         Ok(MicrographScale { radius_px, pixel_size, doubt })
+    }
+}
+
+/// Says why a header that holds a number gives no pixel size.
+fn because(error: Error, header: HeaderPixelSize) -> Error {
+    match (error, header.doubt()) {
+        (Error::Missing { what, hint }, Some(doubt)) => {
+            Error::missing(format!("{what}: {doubt}"), hint)
+        }
+        (error, _) => error,
     }
 }
 
@@ -115,7 +125,7 @@ mod tests {
         assert!(card.is_scale_free());
         let radius_px = |radius, size: Option<f64>| {
             let scale = Scale { radius, pixel_size: size.map(PixelSize), card: Some(&card) };
-            scale.of(&source(None), None).map(|own| own.radius_px)
+            scale.of(&source(None), HeaderPixelSize::Absent).map(|own| own.radius_px)
         };
         assert_eq!(radius_px(Some(Radius::Px(42.0)), None).unwrap(), 42.0);
         assert_eq!(radius_px(Some(Radius::Px(8.0)), Some(1.0)).unwrap(), 8.0);
@@ -131,17 +141,28 @@ mod tests {
     }
 
     #[test]
+    fn a_placeholder_in_the_header_gives_no_scale_and_is_named() {
+        let scale = |radius, pixel_size| Scale { radius: Some(radius), pixel_size, card: None };
+        let placeholder = HeaderPixelSize::Doubtful(1.0);
+        let error = scale(Radius::Angstrom(60.0), None).of(&source(None), placeholder).unwrap_err();
+        assert!(error.to_string().contains("the header says 1 Å/px"), "{error}");
+        let given = scale(Radius::Angstrom(60.0), Some(PixelSize(1.0)));
+        assert_eq!(given.of(&source(None), placeholder).unwrap().radius_px, 60.0);
+        let in_px = scale(Radius::Px(60.0), None).of(&source(None), placeholder).unwrap();
+        assert_eq!((in_px.radius_px, in_px.pixel_size), (60.0, None));
+    }
+
+    #[test]
     fn the_optics_table_decides_over_the_given_pixel_size_and_that_over_the_header() {
         let scale = |pixel_size: Option<f64>| Scale {
             radius: Some(Radius::Angstrom(60.0)),
             pixel_size: pixel_size.map(PixelSize),
             card: None,
         };
-        let radius = |own, given, header: Option<f64>| {
-            scale(given).of(&source(own), header.map(PixelSize)).unwrap().radius_px
-        };
-        assert_eq!(radius(Some(1.0), Some(2.0), Some(3.0)), 60.0);
-        assert_eq!(radius(None, Some(2.0), Some(3.0)), 30.0);
-        assert_eq!(radius(None, None, Some(3.0)), 20.0);
+        let header = HeaderPixelSize::Measured(PixelSize(3.0));
+        let radius = |own, given| scale(given).of(&source(own), header).unwrap().radius_px;
+        assert_eq!(radius(Some(1.0), Some(2.0)), 60.0);
+        assert_eq!(radius(None, Some(2.0)), 30.0);
+        assert_eq!(radius(None, None), 20.0);
     }
 }

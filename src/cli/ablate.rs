@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::args::{LabelArgs, ScaleArgs, give_or_folder, given};
+use super::micrographs::MicrographArgs;
 use super::progress::Progress;
 use super::session::Session;
 use super::{Exit, Global, show};
@@ -26,10 +27,8 @@ use crate::train::{self, Start};
 /// Stopped at any moment, it goes on where it was when run again.
 #[derive(Debug, Args)]
 pub(super) struct AblateArgs {
-    /// Labelled micrographs: folders, files, globs, lists of paths, RELION STAR files [default:
-    /// micrographs]
-    #[arg(value_name = "MICROGRAPHS")]
-    micrographs: Vec<PathBuf>,
+    #[command(flatten)]
+    micrographs: MicrographArgs,
     /// Variants, as tables [[variant]] with a name and what each changes; see configs/ablation.toml
     #[arg(long, value_name = "FILE")]
     variants: PathBuf,
@@ -61,7 +60,7 @@ pub(super) fn run(args: &AblateArgs, global: &Global) -> Result<Exit> {
     let mut given = given(args.config.as_deref())?;
     args.scale.give(&mut given)?;
     args.labels.give(&mut given)?;
-    give_or_folder(&mut given, "data.micrographs", &args.micrographs, "micrographs")?;
+    args.micrographs.give(&mut given)?;
     give_or_folder(&mut given, "data.coordinates", &[], "coordinates")?;
     given.set("train.epochs", args.epochs)?;
     // The default model's weights would favour the one variant that can start from them.
@@ -72,9 +71,9 @@ pub(super) fn run(args: &AblateArgs, global: &Global) -> Result<Exit> {
     let mut seeds = args.seeds.clone();
     seeds.sort_unstable();
     seeds.dedup();
-    let test = micrograph::list(&args.test)?;
+    let test = micrograph::list(&args.test, settings.data.filter())?.whole()?;
     let is_test = |source: &Source| test.iter().any(|other| same_file(&other.path, &source.path));
-    let mut sources = micrograph::list(&settings.data.micrographs)?;
+    let mut sources = settings.data.list()?.whole()?;
     sources.retain(|source| !is_test(source));
     let validation = begin::validation(&settings)?;
     if let Choice::Named(named) = &validation

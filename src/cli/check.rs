@@ -64,7 +64,7 @@ const MOST_IMAGES: usize = 40;
 
 pub(super) fn run(args: &CheckArgs, _global: &Global) -> Result<Exit> {
     let settings = preprocess::Settings::default();
-    let sources = micrograph::list(&args.micrographs)?;
+    let sources = micrograph::named(&args.micrographs)?;
     let matched = coords::match_to(&sources, coords::read_all(&args.coordinates)?)?;
     let (mut rows, mut prepared, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
     let every = matched.pairs.len().div_ceil(MOST_IMAGES).max(1);

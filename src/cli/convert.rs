@@ -172,7 +172,7 @@ impl ConvertArgs {
         if let Some(height) = self.height {
             return Ok(vec![height; all.len()]);
         }
-        let sources = micrograph::list(&self.micrographs)?;
+        let sources = micrograph::named(&self.micrographs)?;
         let owners = coords::matching::owners(&sources, all)?;
         let mut known: BTreeMap<usize, usize> = BTreeMap::new();
         owners

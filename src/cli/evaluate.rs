@@ -64,7 +64,7 @@ pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
     }
     let named = match args.micrographs.as_slice() {
         [] => None,
-        paths => Some(micrograph::list(paths)?),
+        paths => Some(micrograph::named(paths)?),
     };
     let (truth, picks) = (coords::read_all(&args.truth)?, coords::read_all(&args.picks)?);
     let joined = Joined::of(truth, picks, named.as_deref())?;

@@ -75,9 +75,16 @@ pub(super) fn run(args: &ExtractArgs, global: &Global) -> Result<Exit> {
     let origin = call.model.as_deref().map_or(Ok(Origin::Default), begin::locate)?;
     super::name_default(&origin)?;
     let model = origin.load(&session.machine, Precision::default())?;
-    let sources = micrograph::list(&call.micrographs)?;
-    let mut all = Vec::new();
+    // RELION has chosen: each of its micrographs is believed.
     let mut failures = Vec::new();
+    let mut sources = Vec::new();
+    for path in &call.micrographs {
+        match micrograph::named(&[path]) {
+            Ok(found) => sources.extend(found),
+            Err(error) => failures.push(Failure::new(&path.display().to_string(), &error)),
+        }
+    }
+    let mut all = Vec::new();
     for source in &sources {
         if session.cancel.requested() {
             return Err(Error::Interrupted.into());

@@ -84,7 +84,8 @@ fn look(file: &Path) -> Result<Value, Error> {
         "samples": header.sample,
         "width_px": header.shape.width,
         "height_px": header.shape.height,
-        "pixel_size_a": micrograph.header_pixel_size,
+        "pixel_size_a": micrograph.header_pixel_size.measured(),
+        "pixel_size_doubt": micrograph.header_pixel_size.doubt(),
         "min": statistics.map(|s| s.min),
         "max": statistics.map(|s| s.max),
         "mean": statistics.map(|s| s.mean),
@@ -96,7 +97,7 @@ fn look(file: &Path) -> Result<Value, Error> {
 
 /// A STAR file without coordinates may list micrographs.
 fn look_at_list(file: &Path) -> Result<Value, Error> {
-    let sources = micrograph::list(&[file.to_path_buf()])?;
+    let sources = micrograph::named(&[file.to_path_buf()])?;
     let sizes: Vec<f64> = sources.iter().filter_map(|source| Some(source.pixel_size?.0)).collect();
     Ok(json!({
         "kind": "list of micrographs",

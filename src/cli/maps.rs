@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::args::{ScaleArgs, give_or_folder};
+use super::args::ScaleArgs;
+use super::micrographs::{self, MicrographArgs};
 use super::progress::Progress;
 use super::session::Session;
 use super::{Exit, Global, show};
 use crate::coords::{self, Coordinate};
 use crate::error::Error;
-use crate::micrograph::{self, Source};
+use crate::micrograph::Source;
 use crate::run::RunDir;
 use crate::scale::Scale;
 use crate::settings::Given;
@@ -27,9 +28,8 @@ use crate::studies::maps::{self, Event, Focus, Job};
 /// multiplied, not why a particle was picked.
 #[derive(Debug, Args)]
 pub(super) struct MapsArgs {
-    /// Micrographs: folders, files, globs, lists of paths, RELION STAR files [default: micrographs]
-    #[arg(value_name = "MICROGRAPHS")]
-    micrographs: Vec<PathBuf>,
+    #[command(flatten)]
+    micrographs: MicrographArgs,
     /// A model file, the folder of a run, or `default` for the model inside picker [default: the
     /// trained model in `picker_run`, else that inside picker]
     #[arg(long, value_name = "PATH")]
@@ -50,9 +50,9 @@ pub(super) struct MapsArgs {
 pub(super) fn run(args: &MapsArgs, global: &Global) -> Result<Exit> {
     let mut given = Given::default();
     args.scale.give(&mut given)?;
-    give_or_folder(&mut given, "data.micrographs", &args.micrographs, "micrographs")?;
+    args.micrographs.give(&mut given)?;
     let settings = given.resolve()?.settings;
-    let sources = micrograph::list(&settings.data.micrographs)?;
+    let (sources, mut failures) = micrographs::find(&settings.data)?;
     let session = Session::start(global)?;
     let origin = match &args.model {
         Some(model) => begin::locate(model)?,
@@ -70,7 +70,6 @@ pub(super) fn run(args: &MapsArgs, global: &Global) -> Result<Exit> {
         out: &args.out,
     };
     let progress = Progress::new(global);
-    let mut failures = Vec::new();
     let focus = maps::run(
         &job,
         &mut |event| match event {

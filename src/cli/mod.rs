@@ -22,6 +22,7 @@ mod extract;
 mod global;
 mod info;
 mod maps;
+mod micrographs;
 mod model;
 mod overlay;
 mod pick;

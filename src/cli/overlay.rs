@@ -40,7 +40,7 @@ pub(super) struct OverlayArgs {
 }
 
 pub(super) fn run(args: &OverlayArgs, _global: &Global) -> Result<Exit> {
-    let sources = micrograph::list(std::slice::from_ref(&args.micrograph))?;
+    let sources = micrograph::named(std::slice::from_ref(&args.micrograph))?;
     let [source] = &sources[..] else {
         return Err(Error::setting(
             args.micrograph.display().to_string(),

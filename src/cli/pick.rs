@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 
-use super::args::{RunArgs, ScaleArgs, check_threshold, give_or_folder};
+use super::args::{RunArgs, ScaleArgs, check_threshold};
+use super::micrographs::{self, MicrographArgs};
 use super::session::Session;
 use super::{Exit, Global, radius};
 use crate::error::Error;
-use crate::micrograph;
 use crate::model::Card;
 use crate::run::RunDir;
 use crate::settings::{Given, Settings};
@@ -26,9 +26,8 @@ use crate::units::Radius;
 /// scored again.
 #[derive(Debug, Args)]
 pub(super) struct PickArgs {
-    /// Micrographs: folders, files, globs, lists of paths, RELION STAR files [default: micrographs]
-    #[arg(value_name = "MICROGRAPHS")]
-    micrographs: Vec<PathBuf>,
+    #[command(flatten)]
+    micrographs: MicrographArgs,
     /// A model file, the folder of a run, or `default` for the model inside picker [default: the
     /// trained model in OUT, else that inside picker]
     #[arg(long, value_name = "PATH")]
@@ -84,7 +83,7 @@ impl WatchArgs {
 pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
     let mut given = args.run.given()?;
     let auto = args.scale.give_but_auto(&mut given)?;
-    give_or_folder(&mut given, "data.micrographs", &args.micrographs, "micrographs")?;
+    args.micrographs.give(&mut given)?;
     let threshold = check_threshold(args.threshold)?;
     let watch = args.watch.interval()?;
     let session = Session::start(global)?;
@@ -94,22 +93,24 @@ pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
     };
     super::name_default(&base)?;
     let card = base.card()?;
-    let list = |given: &Given| -> Result<_> {
-        Ok(micrograph::list(&given.resolve_with(&card)?.settings.data.micrographs)?)
-    };
     if auto {
         let run = args.run.out.open()?;
-        radius::find(&session, &run, &base, &list(&given)?, &mut given)?;
+        let sources = given.resolve_with(&card)?.settings.data.list()?.sources;
+        radius::find(&session, &run, &base, &sources, &mut given)?;
     }
     args.give_min_distance(&mut given, &card)?;
     let resolved = given.resolve_with(&card)?;
     let radius = resolved.settings.data.radius();
     begin::check_scale(&card, radius)?;
     // Who waits for files may start before the first has come.
-    let sources = if watch.is_some() { Vec::new() } else { list(&given)? };
+    let (sources, unlisted) = match watch {
+        Some(_) => Default::default(),
+        None => micrographs::find(&resolved.settings.data)?,
+    };
     let run = args.run.out.open()?;
     let context = Context {
         sources: &sources,
+        unlisted,
         base,
         own_model: false,
         radius,

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::args::{RunArgs, ScaleArgs, give_or_folder};
+use super::args::{RunArgs, ScaleArgs};
+use super::micrographs::{self, MicrographArgs};
 use super::session::Session;
 use super::{Exit, Global};
 use crate::error::Error;
-use crate::micrograph;
 use crate::model::Origin;
 use crate::stages::prepare::Prepare;
 use crate::stages::{Context, begin};
@@ -22,9 +22,8 @@ use crate::stages::{Context, begin};
 /// system or are picked again and again. The images are MRC files that any viewer opens.
 #[derive(Debug, Args)]
 pub(super) struct PreprocessArgs {
-    /// Micrographs: folders, files, globs, lists of paths, RELION STAR files [default: micrographs]
-    #[arg(value_name = "MICROGRAPHS")]
-    micrographs: Vec<PathBuf>,
+    #[command(flatten)]
+    micrographs: MicrographArgs,
     /// The model they are meant for: a model file or the folder of a run, which knows the radius, or
     /// `default` for the model inside picker
     #[arg(long, value_name = "PATH")]
@@ -41,7 +40,7 @@ pub(super) struct PreprocessArgs {
 pub(super) fn run(args: &PreprocessArgs, global: &Global) -> Result<Exit> {
     let mut given = args.run.given()?;
     args.scale.give(&mut given)?;
-    give_or_folder(&mut given, "data.micrographs", &args.micrographs, "micrographs")?;
+    args.micrographs.give(&mut given)?;
     let base = args.model.as_deref().map(begin::locate).transpose()?;
     let resolved = match &base {
         Some(base) => given.resolve_with(&base.card()?)?,
@@ -53,11 +52,12 @@ pub(super) fn run(args: &PreprocessArgs, global: &Global) -> Result<Exit> {
         None if radius.is_none() => return Err(Error::no_radius().into()),
         None => {}
     }
-    let sources = micrograph::list(&resolved.settings.data.micrographs)?;
+    let (sources, unlisted) = micrographs::find(&resolved.settings.data)?;
     let session = Session::start(global)?;
     let run = args.run.out.open()?;
     let context = Context {
         sources: &sources,
+        unlisted,
         // Without a model, images are prepared as for a training with these settings.
         base: base.unwrap_or(Origin::Default),
         to_train: args.model.is_none(),

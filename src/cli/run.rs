@@ -8,11 +8,12 @@ use clap::Args;
 use super::args::{
     ArchitectureArgs, LabelArgs, RunArgs, ScaleArgs, check_threshold, give_or_folder, give_paths,
 };
+use super::micrographs::{self, MicrographArgs};
 use super::session::Session;
 use super::show::Show;
 use super::{Exit, Global, pick, radius, self_train, status};
 use crate::error::Error;
-use crate::micrograph::{self, Source};
+use crate::micrograph::Source;
 use crate::model::{Machine, Model, Origin};
 use crate::run::{RunDir, StageName};
 use crate::settings::{Given, Resolved};
@@ -43,9 +44,8 @@ pub(super) struct PipelineArgs {
 /// What the pipeline is given.
 #[derive(Debug, Args)]
 pub(super) struct InputArgs {
-    /// Micrographs: folders, files, globs, lists of paths, RELION STAR files [default: micrographs]
-    #[arg(value_name = "MICROGRAPHS")]
-    micrographs: Vec<PathBuf>,
+    #[command(flatten)]
+    micrographs: MicrographArgs,
     #[command(flatten)]
     labels: LabelArgs,
     /// Particles to judge the picks by; micrographs that the model has seen are left out
@@ -80,7 +80,7 @@ pub(super) fn run(args: &PipelineArgs, global: &Global) -> Result<Exit> {
     if !settings.data.coordinates.is_empty() || settings.self_train.iterations > 0 {
         global.fit_training(&mut given, &settings, &session.machine)?;
     }
-    let sources = micrograph::list(&settings.data.micrographs)?;
+    let (sources, unlisted) = micrographs::find(&settings.data)?;
     if auto {
         let scout = inputs.scout(&run, &given)?;
         if args.dry_run {
@@ -104,7 +104,7 @@ pub(super) fn run(args: &PipelineArgs, global: &Global) -> Result<Exit> {
         }
     };
     let watch = args.watch.interval()?;
-    let context = Context { base, retry_failed: args.retry_failed, watch, ..context };
+    let context = Context { base, unlisted, retry_failed: args.retry_failed, watch, ..context };
     let mut show = Show::new(global, &context);
     let ended = chain::run(&context, &mut |event| show.event(&event), &session.cancel);
     show.end(ended)
@@ -127,7 +127,7 @@ impl InputArgs {
         let auto = self.scale.give_but_auto(&mut given)?;
         self.labels.give(&mut given)?;
         self.architecture.give(&mut given)?;
-        give_or_folder(&mut given, "data.micrographs", &self.micrographs, "micrographs")?;
+        self.micrographs.give(&mut given)?;
         give_paths(&mut given, "data.truth", &self.truth)?;
         given.set("data.keep_prepared", self.keep_prepared.then_some(true))?;
         let unnamed = !given.has("data.coordinates") && self.model.is_none();

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::args::{LabelArgs, RunArgs, ScaleArgs, give_or_folder};
+use super::micrographs::{self, FilterArgs};
 use super::session::Session;
 use super::words::named;
 use super::{Exit, Global};
@@ -30,6 +31,8 @@ pub(super) struct SelfTrainArgs {
     /// More micrographs without labels: folders, files, globs, lists of paths, RELION STAR files
     #[arg(long, value_name = "PATH", num_args = 1..)]
     micrographs: Vec<PathBuf>,
+    #[command(flatten)]
+    filter: FilterArgs,
     /// The model to begin with: a model file, the folder of a run, or `default` for the model inside
     /// picker [default: the trained model in OUT; without one and without labels, that inside picker]
     #[arg(long, value_name = "PATH")]
@@ -101,9 +104,16 @@ pub(super) fn run(args: &SelfTrainArgs, global: &Global) -> Result<Exit> {
     let radius = typed.resolve()?.settings.data.radius().or(of_settings);
     begin::check_scale(&card, radius)?;
     let seed = session.seed_or(card.seed);
+    let mut unlisted = Vec::new();
     let unlabelled = match args.micrographs.as_slice() {
         [] => Vec::new(),
-        paths => micrograph::list(paths)?,
+        paths => {
+            let listed = micrograph::list(paths, settings.data.filter())?;
+            listed.check_scale(radius, settings.data.pixel_size())?;
+            let (sources, failures) = micrographs::announce(listed);
+            unlisted = failures;
+            sources
+        }
     };
     let labelled = begin::labelled_as_trained(&run, settings, &card, seed)?;
     if labelled.is_none() && unlabelled.is_empty() {
@@ -114,6 +124,7 @@ pub(super) fn run(args: &SelfTrainArgs, global: &Global) -> Result<Exit> {
     let context = Context {
         labelled,
         unlabelled,
+        unlisted,
         base: begin::place(&run, &base)?,
         radius,
         ..Context::new(&run, &resolved, seed, session.machine.clone())
@@ -133,6 +144,7 @@ impl SelfTrainArgs {
         self.scale.give(&mut given)?;
         self.labels.give(&mut given)?;
         self.rounds.give(&mut given)?;
+        self.filter.give(&mut given)?;
         let (coordinates, micrographs) = ("data.coordinates", "data.micrographs");
         if !given.has(coordinates) && self.model.is_none() && Path::new("coordinates").is_dir() {
             give_or_folder(&mut given, coordinates, &[], "coordinates")?;

@@ -8,8 +8,7 @@ use serde_json::json;
 
 use super::run::InputArgs;
 use super::words::with_flags;
-use super::{Exit, Global, radius};
-use crate::micrograph;
+use super::{Exit, Global, micrographs, radius};
 use crate::run::{RunDir, StageName};
 use crate::settings::Resolved;
 use crate::stages::{Step, chain};
@@ -30,7 +29,7 @@ pub(super) struct StatusArgs {
 pub(super) fn run(args: &StatusArgs, global: &Global) -> Result<Exit> {
     let run = RunDir::look_into(&args.inputs.run.out.out);
     let (mut given, auto) = args.inputs.given(&run, true)?;
-    let sources = micrograph::list(&given.resolve()?.settings.data.micrographs)?;
+    let (sources, _) = micrographs::find(&given.resolve()?.settings.data)?;
     if auto {
         radius::recall(&run, &args.inputs.scout(&run, &given)?, &sources, &mut given)?;
     }

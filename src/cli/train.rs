@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::args::{ArchitectureArgs, LabelArgs, RunArgs, ScaleArgs, give_or_folder};
+use super::micrographs::{self, MicrographArgs};
 use super::session::Session;
 use super::{Exit, Global};
 use crate::error::Error;
@@ -22,9 +23,8 @@ use crate::train::Start;
 /// from the last finished epoch when run again.
 #[derive(Debug, Args)]
 pub(super) struct TrainArgs {
-    /// Micrographs: folders, files, globs, lists of paths, RELION STAR files [default: micrographs]
-    #[arg(value_name = "MICROGRAPHS")]
-    micrographs: Vec<PathBuf>,
+    #[command(flatten)]
+    micrographs: MicrographArgs,
     #[command(flatten)]
     labels: LabelArgs,
     #[command(flatten)]
@@ -59,7 +59,9 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> Result<Exit> {
     let radius = resolved.settings.data.radius().ok_or_else(Error::no_radius)?;
     let run = args.run.out.open()?;
     let seed = session.seed(&run)?;
+    let (_, unlisted) = micrographs::find(&resolved.settings.data)?;
     let context = Context {
+        unlisted,
         labelled: Some(begin::labelled(&resolved.settings, radius, seed)?),
         base: Origin::File(run.model().join(Model::TRAINED)),
         ..Context::new(&run, &resolved, seed, session.machine.clone())
@@ -76,7 +78,7 @@ impl TrainArgs {
         self.architecture.give(&mut given)?;
         // Asked for first: it has to be looked up, a folder is only to be named.
         given.resolve()?.settings.data.radius().ok_or_else(Error::no_radius)?;
-        give_or_folder(&mut given, "data.micrographs", &self.micrographs, "micrographs")?;
+        self.micrographs.give(&mut given)?;
         give_or_folder(&mut given, "data.coordinates", &[], "coordinates")?;
         given.set("train.epochs", self.epochs)?;
         given.set("train.batch_size", self.batch_size)?;

@@ -7,7 +7,7 @@ use std::io::Write;
 use serde::de::DeserializeOwned;
 
 /// Keys with a flag of their own, the longer ones first.
-const FLAGS: [(&str, &str); 20] = [
+const FLAGS: [(&str, &str); 22] = [
     ("pseudo_labels.positive_threshold", "--positive-threshold"),
     ("pseudo_labels.negative_threshold", "--negative-threshold"),
     ("data.particle_radius_px", "--particle-radius"),
@@ -16,6 +16,8 @@ const FLAGS: [(&str, &str); 20] = [
     ("data.validation_share", "--validation"),
     ("data.pixel_size_a", "--pixel-size"),
     ("data.micrographs", "the micrographs"),
+    ("data.include", "--include"),
+    ("data.exclude", "--exclude"),
     ("data.coordinates", "--coordinates"),
     ("data.validation", "--validation"),
     ("labels.completeness", "--labels"),

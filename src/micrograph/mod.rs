@@ -16,14 +16,17 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::units::{PixelSize, Shape};
 
+mod content;
 pub mod identity;
 mod list;
 pub mod mrc;
+mod pixel_size;
 mod raster;
 
 pub use identity::{Identity, Stamp};
 pub(crate) use list::below_job;
-pub use list::{list, list_present, same_file};
+pub use list::{Filter, LeftOut, Listed, Lister, Reason, list, named, same_file};
+pub use pixel_size::{HeaderPixelSize, pixel_size};
 
 /// The largest image that is read (32768²): more than any detector gives, so a damaged header.
 const MAX_PIXELS: u64 = 1 << 30;
@@ -40,8 +43,8 @@ const SUPPORTED: &str = "give motion-corrected micrographs as MRC (mode 0, 1, 2,
 pub struct Micrograph {
     /// Rows × columns; may still hold NaN and hot pixels, which preprocessing repairs.
     pub pixels: Array2<f32>,
-    /// What the file's header declares, if it is believable.
-    pub header_pixel_size: Option<PixelSize>,
+    /// What the file's header says of it.
+    pub header_pixel_size: HeaderPixelSize,
     /// Oddities that a user should hear of once ("no MAP stamp", …).
     pub warnings: Vec<String>,
 }
@@ -69,8 +72,10 @@ pub struct Header {
     pub sample: String,
     /// Columns and rows.
     pub shape: Shape,
-    /// Å/px, if the header declares a believable one.
-    pub pixel_size: Option<PixelSize>,
+    /// Images in the file: one in a micrograph, several in a movie or a stack.
+    pub images: usize,
+    /// What it says of the pixel size.
+    pub pixel_size: HeaderPixelSize,
     /// The length of the file in bytes.
     pub bytes: u64,
     /// Oddities that a user should hear of once.
@@ -95,7 +100,7 @@ pub enum Format {
 impl Format {
     /// The format that a file's name promises.
     pub fn of_name(path: &Path) -> Option<Format> {
-        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
         let (stem, extension) = name.rsplit_once('.')?;
         match extension {
             "mrc" | "mrcs" => Some(Format::Mrc),
@@ -151,6 +156,16 @@ impl Format {
 /// `Io` when the file cannot be read; `Malformed` when it is damaged; `Unusable` when it is sound
 /// but no micrograph: a movie or stack, a picture in colour, more than 1 % of NaN or infinities.
 pub fn read(path: &Path) -> Result<Micrograph> {
+    let (header, pixels) = read_any(path)?;
+    if content::is_spectrum(&pixels) {
+        let what = "is the same after half a turn: a power spectrum, not a micrograph";
+        return Err(Error::unusable(path, what, SUPPORTED));
+    }
+    Ok(Micrograph { pixels, header_pixel_size: header.pixel_size, warnings: header.warnings })
+}
+
+/// As [`read`], whatever the image shows.
+fn read_any(path: &Path) -> Result<(Header, Array2<f32>)> {
     let format = Format::of_content(path)?;
     let (mut header, pixels, extremes) = match format {
         Format::Mrc | Format::MrcGz => mrc::read(path, format)?,
@@ -159,7 +174,7 @@ pub fn read(path: &Path) -> Result<Micrograph> {
     };
     header.warnings.extend(misnamed(path, format));
     header.warnings.extend(check_values(path, pixels.len(), extremes)?);
-    Ok(Micrograph { pixels, header_pixel_size: header.pixel_size, warnings: header.warnings })
+    Ok((header, pixels))
 }
 
 fn with_extremes((header, pixels): (Header, Array2<f32>)) -> (Header, Array2<f32>, Extremes) {
@@ -177,31 +192,6 @@ pub fn header(path: &Path) -> Result<Header> {
     };
     header.warnings.extend(misnamed(path, format));
     Ok(header)
-}
-
-/// The pixel size to use for a micrograph and a warning if its sources contradict each other.
-///
-/// The STAR file that listed the micrograph comes first, since RELION believes nothing else; then
-/// the user's flag; then the file's header.
-pub fn pixel_size(
-    source: &Source,
-    flag: Option<PixelSize>,
-    header: Option<PixelSize>,
-) -> (Option<PixelSize>, Option<String>) {
-    let mut known =
-        [(source.pixel_size, "its STAR file"), (flag, "the command line"), (header, "its header")]
-            .into_iter()
-            .filter_map(|(size, origin)| size.map(|size| (size, origin)));
-    let Some((used, origin)) = known.next() else {
-        return (None, None);
-    };
-    let warning = known.find(|(other, _)| other.differs_from(used)).map(|(other, elsewhere)| {
-        format!(
-            "{}: the pixel size {:.4} Å of {origin} is used, but {elsewhere} says {:.4} Å",
-            source.name, used.0, other.0
-        )
-    });
-    (Some(used), warning)
 }
 
 /// Grey-value statistics over the finite pixels of an image.
@@ -253,9 +243,11 @@ fn check_values(path: &Path, pixels: usize, found: Extremes) -> Result<Option<St
         let hint = "motion correction may have failed; make this file again";
         return Err(Error::unusable(path, what, hint));
     }
-    Ok(if low >= high {
-        Some(format!("every pixel is {low}: the image is blank"))
-    } else if not_finite > 0 {
+    if low >= high {
+        let what = format!("every pixel is {low}: the image is blank");
+        return Err(Error::unusable(path, what, "leave it out, or make this file again"));
+    }
+    Ok(if not_finite > 0 {
         Some(format!("{not_finite} px are NaN or infinite"))
     } else {
         None
@@ -321,6 +313,20 @@ impl Extremes {
     }
 }
 
+impl Header {
+    /// Refuses a file that is sound, but no single image.
+    fn one_image(&self, path: &Path) -> Result<()> {
+        if self.images == 1 {
+            return Ok(());
+        }
+        let (images, Shape { width, height }) = (self.images, self.shape);
+        let what = format!(
+            "holds {images} images of {width}×{height} px: a movie or a stack, not a micrograph"
+        );
+        Err(Error::unusable(path, what, SUPPORTED))
+    }
+}
+
 fn misnamed(path: &Path, format: Format) -> Option<String> {
     let promised = Format::of_name(path)?;
     (promised != format).then(|| {
@@ -353,11 +359,6 @@ fn check_shape(
         ));
     }
     Ok(Shape { width: width as usize, height: height as usize })
-}
-
-/// A pixel size in the range of electron microscopes' images, from super-resolution to overviews.
-fn believable(pixel_size_a: f64) -> Option<PixelSize> {
-    (0.1..50.0).contains(&pixel_size_a).then_some(PixelSize(pixel_size_a))
 }
 
 #[cfg(test)]

@@ -12,12 +12,14 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 use ndarray::Array2;
 
-use super::{Extremes, Format, Header, SUPPORTED, Statistics, believable, check_shape};
+use super::{Extremes, Format, Header, HeaderPixelSize, SUPPORTED, Statistics, check_shape};
 use crate::error::{Error, Result};
 use crate::publish::publish;
 use crate::units::{PixelSize, Shape};
 
 const HEADER_BYTES: u64 = 1024;
+/// As much of the extended header as is looked at.
+const EXTENDED_BYTES: u64 = 256;
 /// 256 KiB.
 const PIECE_SAMPLES: usize = 1 << 16;
 const COPY_AGAIN: &str = "the file is damaged or incomplete; copy or make it again";
@@ -100,6 +102,7 @@ pub(super) fn header(path: &Path, format: Format) -> Result<Header> {
 /// Reads header and pixels, and looks at their values on the way.
 pub(super) fn read(path: &Path, format: Format) -> Result<(Header, Array2<f32>, Extremes)> {
     let mut guarded = Guarded::open(path, format)?;
+    guarded.declared.one_image(path)?;
     let shape = guarded.declared.shape;
     let (values, extremes) = if guarded.is_plain() {
         guarded.read_plain(path)?
@@ -140,9 +143,15 @@ impl Guarded {
         };
         let mut raw = [0; HEADER_BYTES as usize];
         data.read_exact(&mut raw).map_err(|error| unread(path, format, error))?;
-        let (header, declared) = check(path, &raw, format, bytes)?;
+        let (header, mut declared) = check(path, &raw, format, bytes)?;
+        let mut start = Vec::new();
         let mut extended = (&mut data).take(header.nsymbt as u64);
-        io::copy(&mut extended, &mut io::sink()).map_err(|error| unread(path, format, error))?;
+        (&mut extended)
+            .take(EXTENDED_BYTES)
+            .read_to_end(&mut start)
+            .and_then(|_| io::copy(&mut extended, &mut io::sink()))
+            .map_err(|error| unread(path, format, error))?;
+        declared.pixel_size = fei_pixel_size(&header, &start).unwrap_or(declared.pixel_size);
         let sample_bytes = image_bytes(&header);
         Ok(Guarded { header, declared, sample_bytes, data })
     }
@@ -273,12 +282,6 @@ fn check(
         101 => return refused("packed 4-bit integers (mode 101), as in raw movies".into()),
         mode => return refused(format!("sample type (mode {mode}) is unknown")),
     };
-    if header.nz > 1 {
-        return refused(format!(
-            "holds {} images of {}×{} px: a movie or a stack, not a micrograph",
-            header.nz, header.nx, header.ny
-        ));
-    }
     if header.nsymbt < 0 {
         let what = format!("its extended header has the length {}", header.nsymbt);
         return Err(Error::malformed(path, None, what, COPY_AGAIN));
@@ -289,12 +292,49 @@ fn check(
     if format == Format::Mrc && needed > file_bytes {
         return Err(cut_off(path, shape, needed - file_bytes));
     }
-    let pixel_size =
-        (header.mx > 0).then(|| f64::from(header.xlen) / f64::from(header.mx)).and_then(believable);
-    let warnings = oddities(&header);
-    let sample = sample.to_string();
-    let declared = Header { format, sample, shape, pixel_size, bytes: file_bytes, warnings };
+    let declared = Header {
+        format,
+        sample: sample.to_string(),
+        shape,
+        images: header.nz as usize,
+        pixel_size: pixel_size(&header),
+        bytes: file_bytes,
+        warnings: oddities(&header),
+    };
     Ok((header, declared))
+}
+
+/// The cell's length by the samples in it.
+fn pixel_size(header: &mrc::Header) -> HeaderPixelSize {
+    let of = |samples: i32| match samples {
+        1.. => HeaderPixelSize::of(f64::from(header.xlen) / f64::from(samples)),
+        _ => HeaderPixelSize::Absent,
+    };
+    match (of(header.mx), of(header.nx)) {
+        // Some programs leave the number of samples at 1.
+        (HeaderPixelSize::Doubtful(_), by_width @ HeaderPixelSize::Measured(_))
+            if header.mx == 1 =>
+        {
+            by_width
+        }
+        (by_samples, _) => by_samples,
+    }
+}
+
+/// The pixel size in the extended header of Thermo Fisher's programs, which is in metres.
+fn fei_pixel_size(header: &mrc::Header, extended: &[u8]) -> Option<HeaderPixelSize> {
+    const PIXEL_SIZE_X: std::ops::Range<usize> = 156..164;
+    if ![*b"FEI1", *b"FEI2"].contains(&header.exttyp()) {
+        return None;
+    }
+    let bytes: [u8; 8] = extended.get(PIXEL_SIZE_X)?.try_into().ok()?;
+    let metres = match header.detect_endian() {
+        mrc::FileEndian::LittleEndian => f64::from_le_bytes(bytes),
+        mrc::FileEndian::BigEndian => f64::from_be_bytes(bytes),
+    };
+    let size = PixelSize(metres * 1e10);
+    // Here 1 Å is a measurement too.
+    (0.05..50.0).contains(&size.0).then_some(HeaderPixelSize::Measured(size))
 }
 
 /// The header in the byte order in which it makes sense, by RELION's test.

@@ -13,7 +13,7 @@ use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::{CompressionMethod, PhotometricInterpretation, Tag};
 use tiff::{ColorType, TiffError};
 
-use super::{Format, Header, MAX_PIXELS, SUPPORTED, check_shape};
+use super::{Format, Header, HeaderPixelSize, MAX_PIXELS, SUPPORTED, check_shape};
 use crate::error::{Error, Result};
 use crate::units::Shape;
 
@@ -30,6 +30,7 @@ pub(super) fn tiff_header(path: &Path) -> Result<Header> {
 /// Reads header and pixels of a TIFF.
 pub(super) fn read_tiff(path: &Path) -> Result<(Header, Array2<f32>)> {
     let (header, mut decoder) = open_tiff(path)?;
+    header.one_image(path)?;
     let values = match decoder.read_image().map_err(|error| tiff_error(path, error))? {
         DecodingResult::U8(v) => v.into_iter().map(f32::from).collect(),
         DecodingResult::U16(v) => v.into_iter().map(f32::from).collect(),
@@ -58,10 +59,6 @@ fn open_tiff(path: &Path) -> Result<(Header, TiffDecoder)> {
     limits.decoding_buffer_size = MAX_BYTES as usize;
     limits.intermediate_buffer_size = MAX_BYTES as usize;
     let mut decoder = Decoder::new(file).map_err(damaged)?.with_limits(limits);
-    if decoder.more_images() {
-        let what = "holds several images: a movie or a stack, not a micrograph";
-        return Err(Error::unusable(path, what, SUPPORTED));
-    }
     let (width, height) = decoder.dimensions().map_err(damaged)?;
     let bits = match decoder.colortype().map_err(damaged)? {
         ColorType::Gray(bits @ (8 | 16 | 32 | 64)) => bits,
@@ -90,11 +87,17 @@ fn open_tiff(path: &Path) -> Result<(Header, TiffDecoder)> {
     {
         warnings.push("is tagged as white-is-zero: its grey values are read inverted".into());
     }
+    let mut images = 1;
+    while decoder.more_images() {
+        decoder.next_image().map_err(damaged)?;
+        images += 1;
+    }
     let header = Header {
         format: Format::Tiff,
         sample: format!("{bits}-bit {kind}"),
         shape,
-        pixel_size: None,
+        images,
+        pixel_size: HeaderPixelSize::Absent,
         bytes,
         warnings,
     };
@@ -155,7 +158,8 @@ fn open_picture(path: &Path, format: Format) -> Result<(Header, impl ImageDecode
         format,
         sample: format!("{bits}-bit {kind}"),
         shape,
-        pixel_size: None,
+        images: 1,
+        pixel_size: HeaderPixelSize::Absent,
         bytes,
         warnings: Vec::new(),
     };
@@ -333,11 +337,11 @@ mod tests {
             .unwrap();
         assert_eq!(read(&png).unwrap().pixels, array![[7.0, 60_000.0]]);
         assert_eq!(super::super::header(&png).unwrap().sample, "16-bit grey");
-        image::ImageBuffer::<image::Rgb<u16>, _>::from_raw(1, 1, vec![999u16; 3])
+        image::ImageBuffer::<image::Rgb<u16>, _>::from_raw(2, 1, vec![999u16, 999, 999, 7, 7, 7])
             .unwrap()
             .save(&png)
             .unwrap();
-        assert_eq!(read(&png).unwrap().pixels, array![[999.0]]);
+        assert_eq!(read(&png).unwrap().pixels, array![[999.0, 7.0]]);
         assert_eq!(super::super::header(&png).unwrap().sample, "16-bit colour");
         let clear = image::RgbaImage::from_raw(1, 1, vec![9, 9, 9, 100]).unwrap();
         clear.save(&png).unwrap();

@@ -4,25 +4,6 @@ use tempfile::TempDir;
 use super::*;
 
 #[test]
-fn the_star_file_beats_the_flag_and_the_flag_the_header() {
-    let mut source = Source {
-        path: "a.mrc".into(),
-        name: "a.mrc".into(),
-        stem: "a".into(),
-        pixel_size: Some(PixelSize(1.0)),
-    };
-    let (flag, header) = (Some(PixelSize(1.005)), Some(PixelSize(2.0)));
-    let (used, warning) = pixel_size(&source, flag, header);
-    assert_eq!(used, Some(PixelSize(1.0)));
-    assert!(warning.unwrap().contains("its header says 2.0000 Å"));
-    assert_eq!(pixel_size(&source, flag, None), (Some(PixelSize(1.0)), None));
-    source.pixel_size = None;
-    assert_eq!(pixel_size(&source, flag, header).0, flag);
-    assert_eq!(pixel_size(&source, None, header), (header, None));
-    assert_eq!(pixel_size(&source, None, None), (None, None));
-}
-
-#[test]
 fn statistics_leave_out_what_is_not_finite() {
     let image = array![[1e6, f32::NAN], [1e6 + 2.0, f32::INFINITY]];
     let statistics = Statistics::of(&image).unwrap();
@@ -34,7 +15,7 @@ fn statistics_leave_out_what_is_not_finite() {
 }
 
 #[test]
-fn a_few_nan_are_warned_of_and_many_refused() {
+fn a_few_nan_are_warned_of_and_many_or_a_blank_image_refused() {
     let check = |image: &Array2<f32>| {
         check_values(Path::new("a.mrc"), image.len(), Extremes::of_image(image))
     };
@@ -45,8 +26,8 @@ fn a_few_nan_are_warned_of_and_many_refused() {
     image[[1, 1]] = f32::INFINITY;
     assert!(check(&image).unwrap_err().to_string().contains("5 of its pixels"));
     assert!(check(&Array2::from_elem((2, 2), f32::NAN)).is_err());
-    let blank = check(&Array2::zeros((2, 2))).unwrap();
-    assert!(blank.unwrap().contains("blank"));
+    // Rounding errors of an image without contrast must not be taken for one.
+    assert!(check(&Array2::zeros((2, 2))).unwrap_err().to_string().contains("blank"));
 }
 
 #[test]
@@ -158,9 +139,6 @@ fn a_size_that_the_file_cannot_hold_is_refused() {
     assert!(shape(1 << 15, 1 << 15, 1, 1 << 30).is_ok());
     assert!(shape((1 << 15) + 1, 1 << 15, 1, 1 << 30).is_err());
     assert!(shape(u64::MAX, u64::MAX, 4, 1 << 30).is_err());
-    for (size, expected) in [(0.0999, false), (0.1, true), (49.99, true), (50.0, false)] {
-        assert_eq!(believable(size), expected.then_some(PixelSize(size)));
-    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::micrograph::{self, Filter, Listed};
 use crate::model::Architecture;
 use crate::train::Start;
 use crate::units::{PixelSize, Radius};
@@ -48,6 +49,11 @@ pub struct Settings {
 pub struct Data {
     /// Micrographs: folders, files, globs, lists of paths, STAR files.
     pub micrographs: Vec<PathBuf>,
+    /// Patterns of which files found are taken, and all of these; without any, those that are
+    /// micrographs.
+    pub include: Vec<String>,
+    /// Patterns of which files found are left out.
+    pub exclude: Vec<String>,
     /// Coordinates of the particles on some of them.
     pub coordinates: Vec<PathBuf>,
     /// The micrographs to validate on, if not a share of the labelled ones.
@@ -73,6 +79,8 @@ impl Default for Data {
     fn default() -> Data {
         Data {
             micrographs: Vec::new(),
+            include: Vec::new(),
+            exclude: Vec::new(),
             coordinates: Vec::new(),
             validation: Vec::new(),
             truth: Vec::new(),
@@ -123,7 +131,23 @@ impl Data {
         self.pixel_size_a.map(PixelSize)
     }
 
+    /// Which of the files found are wanted.
+    pub fn filter(&self) -> Filter<'_> {
+        Filter { include: &self.include, exclude: &self.exclude }
+    }
+
+    /// The micrographs.
+    ///
+    /// # Errors
+    /// As [`micrograph::list`]; `Setting` where one radius in px would be different lengths.
+    pub fn list(&self) -> Result<Listed> {
+        let listed = micrograph::list(&self.micrographs, self.filter())?;
+        listed.check_scale(self.radius(), self.pixel_size())?;
+        Ok(listed)
+    }
+
     fn check(&self) -> Result<()> {
+        self.filter().check()?;
         let named = [
             ("data.particle_radius_px", self.particle_radius_px),
             ("data.particle_radius_a", self.particle_radius_a),

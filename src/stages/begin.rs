@@ -17,7 +17,7 @@ use crate::units::Radius;
 pub fn validation(settings: &Settings) -> Result<Choice> {
     match settings.data.validation.as_slice() {
         [] => Ok(Choice::Share(settings.data.validation_share)),
-        paths => Ok(Choice::Named(micrograph::list(paths)?)),
+        paths => Ok(Choice::Named(micrograph::list(paths, settings.data.filter())?.whole()?)),
     }
 }
 
@@ -25,7 +25,7 @@ pub fn validation(settings: &Settings) -> Result<Choice> {
 pub fn labelled(settings: &Settings, radius: Radius, seed: u64) -> Result<Request<'_>> {
     let pixel_size = settings.data.pixel_size();
     Ok(Request {
-        sources: micrograph::list(&settings.data.micrographs)?,
+        sources: settings.data.list()?.sources,
         coordinates: coords::read_all(&settings.data.coordinates)?,
         validation: validation(settings)?,
         settings,

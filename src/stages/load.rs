@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::prepare;
 use crate::error::{Error, Result};
-use crate::micrograph::{self, Source};
+use crate::micrograph::{self, HeaderPixelSize, Source};
 use crate::preprocess::{self, Prepared, Repairs};
 use crate::run::RunDir;
 use crate::scale::Scale;
@@ -17,7 +17,7 @@ pub(crate) struct Loaded {
     pub(crate) prepared: Prepared,
     pub(crate) radius_mic_px: f64,
     pub(crate) pixel_size: Option<PixelSize>,
-    pub(crate) header_pixel_size: Option<PixelSize>,
+    pub(crate) header_pixel_size: HeaderPixelSize,
     /// Oddities of the file, and what was mended in it.
     pub(crate) of_file: Vec<String>,
     /// If two sources of the pixel size contradict each other.

@@ -47,6 +47,8 @@ pub struct Context<'a> {
     pub resolved: &'a Resolved,
     /// All micrographs, to be picked.
     pub sources: &'a [Source],
+    /// What under the inputs cannot be used; reported with the micrographs that fail.
+    pub unlisted: Vec<Failure>,
     /// The labelled micrographs; none if a model was given.
     pub labelled: Option<train::Request<'a>>,
     /// Further micrographs without labels to learn from.
@@ -83,6 +85,7 @@ impl<'a> Context<'a> {
             run,
             resolved,
             sources: &[],
+            unlisted: Vec::new(),
             labelled: None,
             unlabelled: Vec::new(),
             base: Origin::Default,
@@ -283,7 +286,8 @@ pub fn perform(
     let progress = Progress { fingerprint, ..Progress::default() };
     let begun = describe(context, stage.name(), stage.model(context)?, progress)?;
     match stage.run(context, observe, cancel) {
-        Ok(Ended { failures, outputs }) => {
+        Ok(Ended { mut failures, outputs }) => {
+            failures.extend(context.unlisted.iter().cloned());
             // What went in may have been made on the way, as the picks of an evaluation.
             let progress = Progress { finished: true, ..begun.progress.clone() };
             let record = Record { failures: failures.clone(), outputs, progress, ..begun };

@@ -13,7 +13,7 @@ use super::load::{Loaded, load_anew};
 use super::workers::in_order;
 use super::{Context, Ended, Event as StageEvent, Finished, Stage, Step};
 use crate::error::{Error, Result};
-use crate::micrograph::{self, Identity, Source, mrc};
+use crate::micrograph::{self, HeaderPixelSize, Identity, Source, mrc};
 use crate::preprocess::{self, Area, Prepared, Repairs};
 use crate::publish::publish_text;
 use crate::run::{Cancel, Failure, Output, RunDir, StageName, State, beside, fingerprint};
@@ -31,7 +31,7 @@ pub(super) struct Record {
     asked: String,
     settings: preprocess::Settings,
     particle_radius_px: f64,
-    header_pixel_size_a: Option<PixelSize>,
+    header_pixel_size: HeaderPixelSize,
     /// The stored image, the way back to micrograph px, and where there is image.
     stored: Option<(Output, Frame, Area)>,
     repairs: Repairs,
@@ -194,7 +194,7 @@ impl Job<'_> {
             _ if !record.fits(source, self.settings) => State::Outdated,
             None if record.asked == asked => State::Failed,
             None => State::Outdated,
-            Some((output, ..)) => match self.scale.of(source, record.header_pixel_size_a) {
+            Some((output, ..)) => match self.scale.of(source, record.header_pixel_size) {
                 Ok(own) if own.radius_px != record.particle_radius_px => State::Outdated,
                 Ok(_) if self.run.holds(output) => State::Done,
                 Ok(_) => State::New,
@@ -223,7 +223,7 @@ impl Job<'_> {
             asked,
             settings: self.settings.clone(),
             particle_radius_px: 0.0,
-            header_pixel_size_a: None,
+            header_pixel_size: HeaderPixelSize::Absent,
             stored: None,
             repairs: Repairs::default(),
             warnings: Vec::new(),
@@ -247,7 +247,7 @@ impl Job<'_> {
         let path = image_path(self.run, source);
         mrc::write(&path, &image, work_size, mrc::Mode::Float32)?;
         record.particle_radius_px = loaded.radius_mic_px;
-        record.header_pixel_size_a = loaded.header_pixel_size;
+        record.header_pixel_size = loaded.header_pixel_size;
         record.stored = Some((self.run.output(&path)?, frame, valid));
         record.repairs = repairs;
         record.warnings = loaded.of_file;
@@ -298,7 +298,7 @@ impl Record {
             return None;
         }
         let (output, frame, valid) = self.stored?;
-        let own = scale.of(source, self.header_pixel_size_a).ok()?;
+        let own = scale.of(source, self.header_pixel_size).ok()?;
         if own.radius_px != self.particle_radius_px {
             return None;
         }
@@ -308,7 +308,7 @@ impl Record {
             prepared: Prepared { image, valid, frame, repairs: self.repairs },
             radius_mic_px: own.radius_px,
             pixel_size: own.pixel_size,
-            header_pixel_size: self.header_pixel_size_a,
+            header_pixel_size: self.header_pixel_size,
             of_file: self.warnings,
             doubt: own.doubt,
         })

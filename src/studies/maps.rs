@@ -112,7 +112,7 @@ fn map(
     maps.extend(explained.attention.into_iter().map(|map| (name_of(&map), map.weights)));
     for (name, values) in &maps {
         let path = beside(job.out, &source.stem, &format!("_{name}.mrc"));
-        let size = loaded.header_pixel_size.or(loaded.pixel_size);
+        let size = loaded.header_pixel_size.measured().or(loaded.pixel_size);
         mrc::write(&path, &at_micrograph(values, &prepared.frame), size, Mode::Float32)?;
     }
     let shown: Vec<_> =
@@ -204,6 +204,7 @@ fn focus(seen: &[Vec<Seen>]) -> Vec<Focus> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::micrograph::HeaderPixelSize;
     use crate::preprocess::{Area, Prepared, Repairs};
     use crate::units::Shape;
 
@@ -234,7 +235,7 @@ mod tests {
             prepared,
             radius_mic_px: 20.0,
             pixel_size: None,
-            header_pixel_size: None,
+            header_pixel_size: HeaderPixelSize::Absent,
             of_file: Vec::new(),
             doubt: None,
         };

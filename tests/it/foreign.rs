@@ -32,8 +32,9 @@ fn images_of_mrcfile_relion_tifffile_and_pillow_hold_their_pixels() {
             assert_eq!(*value, expected, "{name}: row {row}, column {column}");
         }
         let is_mrc = name.contains(".mrc");
-        assert_eq!(image.header_pixel_size.is_some(), is_mrc, "{name}");
-        assert!(image.header_pixel_size.is_none_or(|size| (size.0 - 1.25).abs() < 1e-6), "{name}");
+        let size = image.header_pixel_size.measured();
+        assert_eq!(size.is_some(), is_mrc, "{name}");
+        assert!(size.is_none_or(|size| (size.0 - 1.25).abs() < 1e-6), "{name}");
         assert!(image.warnings.is_empty(), "{name}: {:?}", image.warnings);
         let header = micrograph::header(&path).unwrap();
         assert_eq!((header.shape.width, header.shape.height), (32, 24), "{name}");
@@ -102,7 +103,7 @@ fn relions_list_of_micrographs_is_read_and_topazs_annotations_are_refused_by_nam
     std::fs::create_dir(dir.path().join("Mics")).unwrap();
     std::fs::write(dir.path().join("Mics/grid_1.mrc"), "").unwrap();
     std::fs::copy(folder().join("relion_micrographs.star"), &list).unwrap();
-    let sources = micrograph::list(&[list]).unwrap();
+    let sources = micrograph::named(&[list]).unwrap();
     assert_eq!(sources.len(), 1);
     assert_eq!(sources[0].name, "Mics/grid_1.mrc");
     assert_eq!(sources[0].pixel_size.map(|size| size.0), Some(2.0));

@@ -18,7 +18,7 @@ fn the_pipeline_runs_without_a_command_line() {
     given.set("data.particle_radius_px", Some(14.0)).unwrap();
     given.set("self_train.iterations", Some(0)).unwrap();
     let resolved = given.resolve_with(&Origin::Default.card().unwrap()).unwrap();
-    let sources = micrograph::list(&resolved.settings.data.micrographs).unwrap();
+    let sources = resolved.settings.data.list().unwrap().sources;
     let run = RunDir::open(&dir.path().join("run")).unwrap();
     let context = Context {
         sources: &sources,

@@ -22,7 +22,7 @@ fn maps_lie_over_the_micrograph_and_are_held_against_the_particles() {
         let map =
             picker::micrograph::read(&folder.join(format!("maps/sim_0002_{name}.mrc"))).unwrap();
         assert_eq!(map.pixels.dim(), (256, 320));
-        assert_eq!(map.header_pixel_size.map(|size| size.0), Some(5.0));
+        assert_eq!(map.header_pixel_size.measured().map(|size| size.0), Some(5.0));
         assert!(map.pixels.iter().all(|value| (0.0..=1.0).contains(value)));
     }
     assert_eq!(&fs::read(folder.join("maps/sim_0001_maps.png")).unwrap()[1..4], b"PNG");

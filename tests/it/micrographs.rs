@@ -108,7 +108,7 @@ fn every_sample_type_is_read_in_both_byte_orders() {
             let file = Mrc { big_endian, ..Mrc::new(mode, samples) };
             let read = file.read().unwrap_or_else(|e| panic!("mode {mode}: {e}"));
             assert_values(&read);
-            assert_eq!(read.header_pixel_size, Some(PixelSize(1.5)), "mode {mode}");
+            assert_eq!(read.header_pixel_size.measured(), Some(PixelSize(1.5)), "mode {mode}");
         }
     }
 }
@@ -129,7 +129,7 @@ fn headers_are_believed_as_far_as_relion_believes_them() {
         &Mrc { header: vec![(64, vec![2, 0, 0, 0, 1, 0, 0, 0])], ..plain() }.read().unwrap(),
     );
     let sizeless = Mrc { header: vec![(40, vec![0; 12])], ..plain() }.read().unwrap();
-    assert_eq!(sizeless.header_pixel_size, None);
+    assert_eq!(sizeless.header_pixel_size.measured(), None);
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn what_is_written_is_read_back() {
     let dir = tempfile::tempdir().unwrap();
     for mode in [mrc::Mode::Float32, mrc::Mode::Float16] {
         let read = write_and_read(&dir.path().join("m.mrc"), mode);
-        assert!((read.header_pixel_size.unwrap().0 - 0.885).abs() < 1e-6);
+        assert!((read.header_pixel_size.measured().unwrap().0 - 0.885).abs() < 1e-6);
         assert!(read.warnings.is_empty(), "{:?}", read.warnings);
     }
 }

@@ -60,7 +60,7 @@ fn read_points(path: &Path) {
 }
 
 fn read_micrograph_list(path: &Path) {
-    let _ = micrograph::list(&[path]);
+    let _ = micrograph::named(&[path]);
 }
 
 fn read_settings(path: &Path) {

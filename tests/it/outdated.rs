@@ -27,6 +27,8 @@ const STAGES: [(char, &dyn Stage); 5] =
 /// What follows from a stage that is done again is not counted.
 const KEYS: &[(&str, &str, &str)] = &[
     ("data.coordinates", "['other']", "ts"),
+    ("data.include", "['*_0001.mrc']", "sk"),
+    ("data.exclude", "['*_0001.mrc']", "sk"),
     ("data.validation", "['micrographs/sim_0001.mrc']", "ts"),
     ("data.truth", "['other']", "e"),
     ("data.trust_coordinates", "true", ""),
@@ -151,7 +153,7 @@ fn fingerprints(folder: &Path, changes: &str, threshold: Option<f32>) -> BTreeMa
     let resolved = given(folder, changes).resolve().unwrap();
     let settings = &resolved.settings;
     let run = RunDir::look_into(&folder.join("run"));
-    let sources = micrograph::list(&settings.data.micrographs).unwrap();
+    let sources = settings.data.list().unwrap().sources;
     let radius = settings.data.radius().unwrap();
     let context = Context {
         sources: &sources,

@@ -35,7 +35,7 @@ fn a_set_holds_micrographs_coordinates_and_every_parameter() {
         let micrograph = out.join("micrographs").join(name).with_extension("mrc");
         let read = picker::micrograph::read(&micrograph).unwrap();
         assert_eq!(read.pixels.dim(), (200, 256));
-        assert!((read.header_pixel_size.unwrap().0 - 5.0).abs() < 1e-3);
+        assert!((read.header_pixel_size.measured().unwrap().0 - 5.0).abs() < 1e-3);
         let star = out.join("coordinates").join(name).with_extension("star");
         let rows = fs::read_to_string(star).unwrap();
         let rows =

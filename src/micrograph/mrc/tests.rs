@@ -56,7 +56,7 @@ fn grey_values_beyond_the_mode_are_not_written() {
         assert!(!path.exists());
     }
     write(&path, &array![[1.0, 1e6]], None, Mode::Float32).unwrap();
-    assert_eq!(header(&path, Format::Mrc).unwrap().pixel_size, None);
+    assert_eq!(header(&path, Format::Mrc).unwrap().pixel_size, HeaderPixelSize::Absent);
 }
 
 /// The header of 2 × 2 px with other 32-bit words at these offsets, checked as one of 1,040 bytes.
@@ -90,7 +90,6 @@ fn headers_are_checked_up_to_their_limits() {
         (vec![(0, 1), (4, 65_536)], "neither an MRC"),
         (vec![(0, 65_535), (4, 1)], "bytes are missing"),
         (vec![(0, 1), (4, 65_535)], "bytes are missing"),
-        (vec![(8, 2)], "2 images"),
         (vec![(12, 3)], "mode 3"),
         (vec![(12, 4)], "mode 4"),
         (vec![(12, 101)], "4-bit"),
@@ -107,11 +106,50 @@ fn headers_are_checked_up_to_their_limits() {
 #[test]
 fn the_pixel_size_is_the_cell_by_its_samples_if_there_are_any() {
     let size = |words: &[(usize, i32)]| checked(words).unwrap().pixel_size;
-    let cell = (40, 3.0f32.to_bits() as i32);
-    assert_eq!(size(&[cell]), Some(PixelSize(1.5)));
-    assert_eq!(size(&[cell, (28, 4)]), Some(PixelSize(0.75)));
-    assert_eq!(size(&[cell, (28, 0)]), None);
-    assert_eq!(size(&[]), None);
+    let cell = |length: f32| (40, length.to_bits() as i32);
+    let measured = |size| HeaderPixelSize::Measured(PixelSize(size));
+    assert_eq!(size(&[cell(3.0)]), measured(1.5));
+    assert_eq!(size(&[cell(3.0), (28, 4)]), measured(0.75));
+    assert_eq!(size(&[cell(3.0), (28, 0)]), HeaderPixelSize::Absent);
+    assert_eq!(size(&[]), HeaderPixelSize::Absent);
+    assert_eq!(size(&[cell(2.0)]), HeaderPixelSize::Doubtful(1.0));
+    // One sample: the cell is that of the pixel, or else of the image.
+    assert_eq!(size(&[cell(3.0), (28, 1)]), measured(3.0));
+    assert_eq!(size(&[cell(60.0), (28, 1)]), measured(30.0));
+}
+
+#[test]
+fn a_stack_is_told_from_its_header_and_refused() {
+    let mut stack = written();
+    stack[8..12].copy_from_slice(&3_i32.to_le_bytes());
+    stack.extend([0; 32]);
+    let text = read_bytes(&stack).unwrap_err().to_string();
+    assert!(text.contains("holds 3 images of 2×2 px"), "{text}");
+    assert_eq!(checked(&[(8, 3)]).unwrap().images, 3);
+}
+
+#[test]
+fn the_extended_header_of_a_microscope_is_believed_over_a_placeholder() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("a.mrc");
+    let image = array![[1.5, -2.0], [8.0, 0.0]];
+    let read = |kind: &[u8; 4], metres: f64| {
+        write(&path, &image, Some(PixelSize(1.0)), Mode::Float32).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[92..96].copy_from_slice(&768_i32.to_le_bytes());
+        bytes[104..108].copy_from_slice(kind);
+        let mut extended = [0; 768];
+        extended[156..164].copy_from_slice(&metres.to_le_bytes());
+        bytes.splice(1024..1024, extended);
+        let micrograph = read_bytes(&bytes).unwrap();
+        assert_eq!(micrograph.pixels, image);
+        micrograph.header_pixel_size
+    };
+    let of = |size| HeaderPixelSize::Measured(PixelSize(size * 1e-10 * 1e10));
+    assert_eq!(read(b"FEI1", 1e-10), of(1.0));
+    assert_eq!(read(b"FEI2", 0.834e-10), of(0.834));
+    assert_eq!(read(b"FEI1", 0.0), HeaderPixelSize::Doubtful(1.0));
+    assert_eq!(read(b"SERI", 0.834e-10), HeaderPixelSize::Doubtful(1.0));
 }
 
 #[test]
@@ -143,7 +181,7 @@ fn images_of_more_than_one_piece_are_read_whole() {
         let (header, found, seen) = super::read(&path, Format::Mrc).unwrap();
         assert_eq!(found, pixels);
         assert_eq!((seen.low, seen.high, seen.not_finite), (extremes.0, extremes.1, 0));
-        assert!((header.pixel_size.unwrap().0 - 0.885).abs() < 1e-6);
+        assert!((header.pixel_size.measured().unwrap().0 - 0.885).abs() < 1e-6);
     }
 }
 

@@ -4,7 +4,7 @@
 //! micrographs. They are removed when the first of them changes and written when the last is done,
 //! so that what is there fits together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -243,9 +243,28 @@ impl<'a> Listing<'a> {
         self.run.write_list(&self.list)
     }
 
+    /// Takes out micrographs of these names, with their picks.
+    pub(super) fn retire(&mut self, names: &HashSet<String>) -> Result<()> {
+        let goes = |entry: &Entry| names.contains(&entry.micrograph);
+        let going: Vec<PathBuf> =
+            self.list.entries.iter().filter(|own| goes(own)).map(|own| own.stem.clone()).collect();
+        if going.is_empty() {
+            return Ok(());
+        }
+        self.begin_changes()?;
+        going.iter().try_for_each(|stem| remove(&star_path(self.run, stem)))?;
+        self.list.entries.retain(|entry| !goes(entry));
+        self.find_places();
+        self.run.write_list(&self.list)
+    }
+
     /// Brings the micrographs into the order of their names.
     pub(super) fn sort(&mut self) {
         self.list.entries.sort_by(|a, b| a.micrograph.cmp(&b.micrograph));
+        self.find_places();
+    }
+
+    fn find_places(&mut self) {
         let places = self.list.entries.iter().enumerate();
         self.places = places.map(|(place, entry)| (entry.stem.clone(), place)).collect();
     }

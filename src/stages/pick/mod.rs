@@ -214,7 +214,7 @@ impl Stage for Pick {
         let summary = match context.watch {
             None => run(&job, context.sources, &mut watch, cancel)?,
             Some(every) => {
-                watch::pick(&job, every, &settings.data.micrographs, &mut watch, cancel)?
+                watch::pick(&job, every, &settings.data, &mut watch, cancel)?
             }
         };
         observe(StageEvent::Finished(Finished::Pick(&summary)));

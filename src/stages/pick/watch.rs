@@ -2,7 +2,8 @@
 //!
 //! A file is taken once it no longer changes; what has been taken is not looked at again unless it
 //! changes, so the work of a look grows with the folder's listing alone. What cannot be looked at
-//! (a dead link, a folder without permission) is named once and passed over.
+//! (a dead link, a folder without permission) is named once and passed over; picks of a file that a
+//! better image of the same exposure has followed go.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -11,15 +12,16 @@ use std::time::{Duration, Instant, SystemTime};
 use super::lists::Listing;
 use super::{Event, Job, Summary, check_floor, pick_into};
 use crate::error::{Error, Result};
-use crate::micrograph::{self, Source, Stamp};
+use crate::micrograph::{Listed, Lister, Source, Stamp};
 use crate::run::Cancel;
+use crate::settings::Data;
 
 /// A file that nobody has touched for so long is taken at the first look.
 const SETTLED: Duration = Duration::from_secs(60);
 /// Tables of all picks take at most this share of the time.
 const TABLES_SHARE: f64 = 0.05;
 
-/// Picks micrographs as they arrive in `folders`, until `cancel` is requested, which is the way to
+/// Picks micrographs as they arrive in the folders of the settings, until `cancel` is requested, which is the way to
 /// end it.
 ///
 /// Tables are brought up to date while nothing waits; in the end they are those of a run over all
@@ -27,7 +29,7 @@ const TABLES_SHARE: f64 = 0.05;
 pub(super) fn pick(
     job: &Job,
     every: Duration,
-    folders: &[PathBuf],
+    data: &Data,
     observe: &mut dyn FnMut(Event),
     cancel: &Cancel,
 ) -> Result<Summary> {
@@ -35,16 +37,22 @@ pub(super) fn pick(
     observe(Event::Begin(0));
     let mut summary = job.summary();
     let mut listing = Listing::begin(job, &[], true, observe)?;
+    let mut lister = Lister::of(&data.micrographs, data.filter())?;
     let mut arrivals = Arrivals::default();
     let mut passed_over = BTreeSet::new();
     let (mut written, mut cost) = (Instant::now(), Duration::ZERO);
     while !cancel.requested() {
-        let mut unreadable = |error: Error| {
-            if passed_over.insert(error.to_string()) {
-                observe(Event::Warning(format!("passed over: {error}")));
+        let mut listed = lister.list_present()?;
+        let mut reasons: Vec<String> = listed.unusable.iter().map(ToString::to_string).collect();
+        reasons.extend(take_out_other_scales(&mut listed, job));
+        for reason in reasons {
+            if passed_over.insert(reason.clone()) {
+                observe(Event::Warning(format!("passed over: {reason}")));
             }
-        };
-        let found = micrograph::list_present(folders, &mut unreadable)?;
+        }
+        let left_out = listed.left_out.iter().flat_map(|own| &own.files);
+        listing.retire(&left_out.map(|path| path.display().to_string()).collect())?;
+        let found = listed.sources;
         let stamp = |source: Source| Some((Stamp::of(&source.path).ok()?, source));
         let ready = arrivals.ready(found.into_iter().filter_map(stamp), SystemTime::now());
         if !ready.is_empty() {
@@ -68,6 +76,22 @@ pub(super) fn pick(
         tables(job, &mut listing, &mut summary, observe, cancel)?;
     }
     Ok(summary)
+}
+
+/// Takes out micrographs in which the radius in px is another length than in the first, with the
+/// reason.
+fn take_out_other_scales(listed: &mut Listed, job: &Job) -> Vec<String> {
+    let others = listed.of_other_scale(job.scale.radius, job.scale.pixel_size);
+    let mut reasons = Vec::new();
+    for (index, size, first) in others.into_iter().rev() {
+        let source = listed.sources.remove(index);
+        reasons.push(format!(
+            "{}: it has {:.4} Å/px, others {:.4}, so that one radius in px does not suit both (give \
+             data.particle_radius_a)",
+            source.name, size.0, first.0
+        ));
+    }
+    reasons
 }
 
 /// Writes the tables; how long it took.

@@ -1,0 +1,67 @@
+//! Which micrographs a command is about: flags → settings → files, with a word on what is not taken.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::args::give_or_folder;
+use super::words::with_flags;
+use crate::error::Result;
+use crate::micrograph::{Listed, Source};
+use crate::run::Failure;
+use crate::settings::{Data, Given};
+
+/// The micrographs as typed.
+#[derive(Debug, Clone, Args)]
+pub(super) struct MicrographArgs {
+    /// Micrographs: folders, files, globs, lists of paths, RELION STAR files [default: micrographs]
+    #[arg(value_name = "MICROGRAPHS")]
+    pub(super) micrographs: Vec<PathBuf>,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+impl MicrographArgs {
+    /// Flags win over the file; without either the folder micrographs/ is meant.
+    pub(super) fn give(&self, given: &mut Given) -> Result<()> {
+        self.filter.give(given)?;
+        give_or_folder(given, "data.micrographs", &self.micrographs, "micrographs")
+    }
+}
+
+/// Which of the files found are wanted.
+#[derive(Debug, Clone, Args)]
+pub(super) struct FilterArgs {
+    /// Take only files whose name, or path below the folder, fits the pattern, and all of these
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// Leave out files whose name, or path below the folder, fits the pattern
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+}
+
+impl FilterArgs {
+    /// Flags win over the file.
+    pub(super) fn give(&self, given: &mut Given) -> Result<()> {
+        given.set("data.include", (!self.include.is_empty()).then_some(&self.include))?;
+        given.set("data.exclude", (!self.exclude.is_empty()).then_some(&self.exclude))
+    }
+}
+
+/// The micrographs of the settings, and what under the inputs cannot be used.
+pub(super) fn find(data: &Data) -> Result<(Vec<Source>, Vec<Failure>)> {
+    Ok(announce(data.list()?))
+}
+
+/// Says at once what is not taken; what cannot be used is named again in the end.
+pub(super) fn announce(listed: Listed) -> (Vec<Source>, Vec<Failure>) {
+    if let Some(words) = listed.in_words() {
+        tracing::info!("{words}; --include takes what fits a pattern");
+    }
+    let failures: Vec<Failure> =
+        listed.unusable.iter().map(|error| Failure::new(&error.to_string(), error)).collect();
+    for failure in &failures {
+        tracing::warn!("left out: {}", with_flags(&failure.error));
+    }
+    (listed.sources, failures)
+}

@@ -1,0 +1,253 @@
+//! Which micrographs are meant: folders, globs, files, text lists, RELION micrographs STAR files.
+//!
+//! Input: paths as typed. Output: one [`Source`] per micrograph, in the order of a list and by
+//! name in a folder, each with a stem of its own under which its results are kept, so that equal
+//! names in two folders stay apart. What was found but is not meant, and what cannot be used, is
+//! given with the reason.
+
+mod choice;
+mod find;
+mod listed;
+mod names;
+mod star;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use glob::Pattern;
+use rayon::prelude::*;
+
+use super::{Format, SUPPORTED, Source, header};
+use crate::error::{Error, Result};
+use choice::Evidence;
+use find::{Found, absolute};
+
+pub(crate) use find::below_job;
+pub use listed::{LeftOut, Listed, Reason};
+
+/// Which of the files found are wanted, as patterns of their names or of their paths below the
+/// folder.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Filter<'a> {
+    /// If there are any: only files that fit one are taken, and all of these.
+    pub include: &'a [String],
+    /// Files that fit one are left out.
+    pub exclude: &'a [String],
+}
+
+impl Filter<'_> {
+    /// Refuses what is no pattern.
+    pub fn check(&self) -> Result<()> {
+        self.patterns().map(drop)
+    }
+
+    fn patterns(&self) -> Result<(Vec<Pattern>, Vec<Pattern>)> {
+        let compile = |key: &str, patterns: &[String]| {
+            let compile = |pattern: &String| {
+                Pattern::new(pattern).map_err(|error| {
+                    Error::setting(key, format!("{pattern}: {error}"), "e.g. '*_DW.mrc'")
+                })
+            };
+            patterns.iter().map(compile).collect::<Result<Vec<Pattern>>>()
+        };
+        Ok((compile("data.include", self.include)?, compile("data.exclude", self.exclude)?))
+    }
+}
+
+/// Finds the micrographs of the inputs, each of which is a folder (searched with its subfolders),
+/// a glob, a micrograph, a text file with one path a line, or a RELION micrographs STAR file.
+///
+/// Listed paths are relative to the working folder, as RELION has them; if they are not there, to
+/// the folder of the list or one above it. What is found in folders, by globs, or as several files
+/// is looked at together: of each exposure one image is taken, and no movie, preview or power
+/// spectrum beside it. A list, and a file that is named alone, is believed.
+///
+/// # Errors
+/// `Missing` when an input does not exist or nothing is found; `Unusable` when a STAR file lists
+/// something else; `Setting` when two micrographs would share one stem.
+pub fn list<P: AsRef<Path>>(inputs: &[P], filter: Filter) -> Result<Listed> {
+    Lister::of(inputs, filter)?.list()
+}
+
+/// As [`list`], where every entry has to be usable.
+///
+/// # Errors
+/// As [`list`], and the first entry that cannot be used.
+pub fn named<P: AsRef<Path>>(inputs: &[P]) -> Result<Vec<Source>> {
+    list(inputs, Filter::default())?.whole()
+}
+
+/// Lists the same inputs again and again, while others write to them.
+#[derive(Debug)]
+pub struct Lister {
+    inputs: Vec<PathBuf>,
+    include: Vec<Pattern>,
+    exclude: Vec<Pattern>,
+    evidence: Evidence,
+}
+
+impl Lister {
+    /// For these inputs; errors as [`Filter::check`].
+    pub fn of<P: AsRef<Path>>(inputs: &[P], filter: Filter) -> Result<Lister> {
+        let (include, exclude) = filter.patterns()?;
+        let inputs = inputs.iter().map(|input| input.as_ref().to_path_buf()).collect();
+        Ok(Lister { inputs, include, exclude, evidence: Evidence::default() })
+    }
+
+    /// As [`list`], but nothing found is no error.
+    pub fn list_present(&mut self) -> Result<Listed> {
+        match self.look() {
+            Err(Error::Missing { .. }) => Ok(Listed::default()),
+            found => found,
+        }
+    }
+
+    /// As [`list`].
+    pub fn list(&mut self) -> Result<Listed> {
+        let listed = self.look()?;
+        if listed.sources.is_empty() {
+            return Err(nothing_listed(&self.inputs, listed));
+        }
+        Ok(listed)
+    }
+
+    fn look(&mut self) -> Result<Listed> {
+        let mut listed = Listed::default();
+        let mut found = self.find(&mut listed.unusable)?;
+        let mut left_out = LeftOuts::default();
+        found = left_out.sort(found, |own| (!self.wants(own)).then_some(Reason::NotIncluded));
+        let mut files = HashSet::new();
+        found = left_out.sort(found, |own| {
+            let first = files.insert(file_id(&own.source.path));
+            (!first).then_some(Reason::SameFile)
+        });
+        found.par_iter_mut().for_each(|own| own.header = header(&own.source.path).ok());
+        listed.header_pixel_sizes = found
+            .iter()
+            .filter_map(|own| Some((own.source.path.clone(), own.header.as_ref()?.pixel_size)))
+            .collect();
+        if self.include.is_empty() {
+            let mut reasons = choice::choose(&found, &mut self.evidence).into_iter();
+            found = left_out.sort(found, |_| reasons.next().flatten());
+        }
+        listed.sources = found.into_iter().map(|own| own.source).collect();
+        listed.left_out = left_out.into_groups();
+        distinct(&listed.sources)?;
+        Ok(listed)
+    }
+
+    /// Every file that the inputs stand for, each path once.
+    fn find(&self, unusable: &mut Vec<Error>) -> Result<Vec<Found>> {
+        let mut found = Vec::new();
+        let mut single = Vec::new();
+        for input in &self.inputs {
+            for path in find::expand(input)? {
+                if path.is_dir() {
+                    found.extend(find::in_folder(&path, unusable));
+                } else if path.extension().is_some_and(|extension| extension == "star") {
+                    found.extend(find::locate(&path, star::names(&path)?, unusable)?);
+                } else if Format::of_name(&path).is_none() && find::is_text(&path)? {
+                    found.extend(find::locate(&path, find::in_text(&path)?, unusable)?);
+                } else {
+                    single.push(found.len());
+                    found.push(Found::at(&path, PathBuf::new()));
+                }
+            }
+        }
+        find::name_below_common_folder(&mut found, &single);
+        let mut paths = HashSet::new();
+        found.retain(|own| paths.insert(absolute(&own.source.path)));
+        Ok(found)
+    }
+
+    fn wants(&self, found: &Found) -> bool {
+        let below = found.below.as_deref().unwrap_or(Path::new(&found.source.name));
+        let name = below.file_name().map(Path::new);
+        let fits = |pattern: &Pattern| {
+            pattern.matches_path(below) || name.is_some_and(|name| pattern.matches_path(name))
+        };
+        (self.include.is_empty() || self.include.iter().any(fits)) && !self.exclude.iter().any(fits)
+    }
+}
+
+/// Files by the reason for which they are left out.
+#[derive(Default)]
+struct LeftOuts(BTreeMap<Reason, Vec<PathBuf>>);
+
+impl LeftOuts {
+    /// Takes out what there is a reason for.
+    fn sort(
+        &mut self,
+        found: Vec<Found>,
+        mut reason: impl FnMut(&Found) -> Option<Reason>,
+    ) -> Vec<Found> {
+        let mut kept = Vec::with_capacity(found.len());
+        for own in found {
+            match reason(&own) {
+                None => kept.push(own),
+                Some(reason) => self.0.entry(reason).or_default().push(own.source.path),
+            }
+        }
+        kept
+    }
+
+    fn into_groups(self) -> Vec<LeftOut> {
+        self.0.into_iter().map(|(reason, files)| LeftOut { reason, files }).collect()
+    }
+}
+
+fn nothing_listed(inputs: &[PathBuf], listed: Listed) -> Error {
+    if let Some(words) = listed.in_words() {
+        let what = format!("no micrographs are left ({words})");
+        return Error::missing(what, "check data.include and data.exclude");
+    }
+    // The reason, where there is one, says more than that nothing was found.
+    if let Some(error) = listed.unusable.into_iter().next() {
+        return error;
+    }
+    let what = match inputs {
+        [] => "no micrographs were given".to_string(),
+        [first, ..] => format!("no micrographs in {}", first.display()),
+    };
+    Error::missing(what, SUPPORTED)
+}
+
+/// The same for all names of one file.
+fn file_id(path: &Path) -> (u64, u64, Option<PathBuf>) {
+    match fs::metadata(path) {
+        Ok(metadata) => (metadata.dev(), metadata.ino(), None),
+        Err(_) => (0, 0, Some(path.to_path_buf())),
+    }
+}
+
+/// Two micrographs must not write to one place.
+fn distinct(sources: &[Source]) -> Result<()> {
+    let mut stems = HashMap::<&Path, &Source>::new();
+    for source in sources {
+        let Some(other) = stems.insert(&source.stem, source) else { continue };
+        let (a, b) = (&other.name, &source.name);
+        let jobs = [a, b].iter().all(|name| below_job(Path::new(name)) != Path::new(*name));
+        let hint = if jobs {
+            "RELION too keeps results under the name without the job; pick the micrographs of each \
+             job in a run directory of its own"
+        } else {
+            "rename one of them, or give the folder that holds both trees"
+        };
+        return Err(Error::setting(
+            "micrographs",
+            format!("{a} and {b} would both write their results as {}", source.stem.display()),
+            hint,
+        ));
+    }
+    Ok(())
+}
+
+/// Whether two paths lead to one file, however they are spelt.
+pub fn same_file(a: &Path, b: &Path) -> bool {
+    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+#[cfg(test)]
+mod tests;
