@@ -87,6 +87,20 @@ pub enum Error {
     Interrupted,
 }
 
+/// The most of a text from a file that goes into a message, in characters.
+const LONGEST: usize = 600;
+
+/// A message as one line that a terminal shows as it is: what comes from a file may hold line
+/// breaks, control characters, or a megabyte without a blank.
+pub fn one_line(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { ' ' } else { c };
+    let line: String = text.trim().chars().map(shown).take(LONGEST + 1).collect();
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
 impl Error {
     /// For `map_err` on input and output: `Error::io("read", path)`.
     pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Error {
@@ -204,6 +218,14 @@ mod tests {
 
     fn output(kind: io::ErrorKind) -> Error {
         Error::output("picks/a.star")(io::Error::from(kind))
+    }
+
+    #[test]
+    fn a_message_is_one_line_of_printable_characters() {
+        assert_eq!(one_line("broken:\nend of \u{1b}[31mfile\r\n"), "broken: end of  [31mfile");
+        let long = one_line(&"é".repeat(10_000));
+        assert_eq!(long.chars().count(), LONGEST + 1);
+        assert!(long.ends_with('…'));
     }
 
     #[test]

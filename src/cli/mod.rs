@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, one_line};
 use crate::model::Origin;
 
 mod ablate;
@@ -144,7 +144,7 @@ fn explain(error: &anyhow::Error) -> Exit {
             break;
         }
     }
-    tell(&format!("error: {}", with_flags(&parts.join(": "))));
+    tell(&format!("error: {}", with_flags(&one_line(&parts.join(": ")))));
     if let Some(hint) = ours.and_then(Error::hint) {
         tell(&format!("hint: {}", with_flags(&hint)));
     }

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Global;
 use super::words::{tell, with_flags};
+use crate::error::one_line;
 use crate::run::Failure;
 
 /// What a long command shows on stderr while it works.
@@ -97,7 +98,7 @@ impl Progress {
 
     /// A line that stays, even with --quiet.
     pub(super) fn warn(&self, text: &str) {
-        self.bar.suspend(|| tell(&format!("warning: {}", with_flags(text))));
+        self.bar.suspend(|| tell(&format!("warning: {}", with_flags(&one_line(text)))));
     }
 
     /// A micrograph that cannot be used.

@@ -30,8 +30,8 @@ impl Session {
         let asked = cancel.clone();
         let signalled = AtomicBool::new(false);
         ctrlc::set_handler(move || {
-            if signalled.swap(true, Ordering::SeqCst) {
-                // Asked twice: the user does not want to wait for the micrograph in hand.
+            if signalled.swap(true, Ordering::SeqCst) || !asked.is_watched() {
+                // Asked twice, the user does not want to wait for the micrograph in hand.
                 end_at_once(Exit::Interrupted);
             }
             asked.request();

@@ -33,6 +33,9 @@ const MAX_PIXELS: u64 = 1 << 30;
 
 /// Deflate and LZW shrink nothing by more than about 1,030 and 1,370 times.
 const MAX_COMPRESSION: u64 = 1500;
+/// Images are noise, which shrinks little: what takes more memory than this and is so much smaller
+/// as a file was made to fill the memory.
+const UNLIKELY: (u64, u64) = (1 << 28, 100);
 
 /// What the user can give instead of a file that is none of these.
 const SUPPORTED: &str = "give motion-corrected micrographs as MRC (mode 0, 1, 2, 6 or 12, also \
@@ -347,8 +350,9 @@ fn check_shape(
     file_bytes: u64,
 ) -> Result<Shape> {
     let pixels = width.saturating_mul(height);
-    let needed = pixels.saturating_mul(bytes_per_pixel) / MAX_COMPRESSION;
-    if pixels == 0 || pixels > MAX_PIXELS || needed > file_bytes {
+    let bytes = pixels.saturating_mul(bytes_per_pixel);
+    let most = if bytes > UNLIKELY.0 { UNLIKELY.1 } else { MAX_COMPRESSION };
+    if pixels == 0 || pixels > MAX_PIXELS || bytes / most > file_bytes {
         return Err(Error::malformed(
             path,
             None,

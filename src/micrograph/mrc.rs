@@ -186,7 +186,11 @@ impl Guarded {
     /// Notes what comes after the image. The end of a gzip stream holds its checksum, which is
     /// compared when it is reached.
     fn note_trailing(&mut self, path: &Path) -> Result<()> {
-        let more = self.data.read(&mut [0]).map_err(|e| unread(path, self.declared.format, e))?;
+        let format = self.declared.format;
+        let mut more = self.data.read(&mut [0]).map_err(|e| unread(path, format, e))? as u64;
+        if format == Format::MrcGz {
+            more += io::copy(&mut self.data, &mut io::sink()).map_err(|e| unread(path, format, e))?;
+        }
         if more > 0 {
             self.declared.warnings.push("has bytes after the image, which are ignored".into());
         }
@@ -245,14 +249,14 @@ impl Guarded {
 }
 
 /// Whether mode-0 bytes are unsigned: the wrong reading turns the middle grey into jumps between
-/// black and white, so that neighbours differ by far more than in the right one.
+/// black and white, so that neighbours differ by more than in the right one.
 fn look_unsigned(samples: &[u8]) -> bool {
     let (mut signed, mut unsigned) = (0_u64, 0_u64);
     for pair in samples.windows(2) {
         unsigned += u64::from(pair[0].abs_diff(pair[1]));
         signed += u64::from((pair[0] as i8).abs_diff(pair[1] as i8));
     }
-    signed > 2 * unsigned
+    signed > unsigned
 }
 
 /// The checks of the header; gives it back with its byte order settled.

@@ -135,6 +135,9 @@ fn a_size_that_the_file_cannot_hold_is_refused() {
     // 30 · 50 · 4 bytes compressed 1,500 times.
     assert_eq!(shape(30, 50, 4, 4).unwrap(), (30, 50));
     assert!(shape(30, 50, 4, 3).is_err());
+    assert!(shape(1 << 14, 1 << 14, 1, (1 << 28) / 1500).is_ok());
+    assert!(shape(1 << 15, 1 << 14, 1, (1 << 29) / 101).is_err());
+    assert!(shape(1 << 15, 1 << 14, 1, (1 << 29) / 100).is_ok());
     assert!(shape(0, 50, 4, 4).is_err() && shape(30, 0, 4, 4).is_err());
     assert!(shape(1 << 15, 1 << 15, 1, 1 << 30).is_ok());
     assert!(shape((1 << 15) + 1, 1 << 15, 1, 1 << 30).is_err());

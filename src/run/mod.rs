@@ -32,7 +32,7 @@ use rayon::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, one_line};
 use crate::micrograph::{Identity, Source};
 use crate::publish::{publish_text, sweep, sweep_files};
 use crate::relion;
@@ -45,17 +45,24 @@ pub use output::Output;
 
 /// A request to stop, shared between the signal handler and the loops.
 #[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct Cancel(Arc<[AtomicBool; 2]>);
 
 impl Cancel {
     /// Asks for the stop.
     pub fn request(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.0[0].store(true, Ordering::SeqCst);
     }
 
     /// Whether it was asked for.
     pub fn requested(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.0[1].store(true, Ordering::SeqCst);
+        self.0[0].load(Ordering::SeqCst)
+    }
+
+    /// Whether anything looks for the request. Before, as while a file system does not answer,
+    /// there is nothing to bring to an end.
+    pub fn is_watched(&self) -> bool {
+        self.0[1].load(Ordering::SeqCst)
     }
 }
 
@@ -72,7 +79,8 @@ impl Failure {
     /// What an error means for a micrograph.
     pub fn new(micrograph: &str, error: &Error) -> Failure {
         let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
-        Failure { micrograph: micrograph.to_string(), error: format!("{error}{hint}") }
+        let error = one_line(&error.to_string()) + &hint;
+        Failure { micrograph: micrograph.to_string(), error }
     }
 
     /// The same, found in the records of an earlier run.

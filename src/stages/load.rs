@@ -54,7 +54,8 @@ pub(crate) fn load_anew(
         let header_pixel_size = micrograph.header_pixel_size;
         let own = scale.of(source, header_pixel_size)?;
         let prepared = preprocess::prepare(micrograph.pixels, own.radius_px, settings)?;
-        let mut of_file = micrograph.warnings;
+        let mut of_file: Vec<String> =
+            micrograph.warnings.iter().map(|own| format!("{}: {own}", source.name)).collect();
         of_file.extend(repairs_in_words(prepared.repairs, source));
         Ok(Loaded {
             prepared,

@@ -1,6 +1,5 @@
 //! The pipeline from the library, as a program of one's own would run it.
 
-use picker::micrograph;
 use picker::model::{Machine, Origin};
 use picker::run::{Cancel, RunDir, StageName, State};
 use picker::settings::Given;

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use picker::micrograph;
 use picker::model::{Machine, Model, Origin};
 use picker::run::{Cancel, RunDir};
 use picker::scale::Scale;

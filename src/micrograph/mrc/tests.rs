@@ -41,6 +41,15 @@ fn what_a_gzip_stream_declares_is_checked_before_and_after_it_is_read() {
     let sum = wrong_sum.len() - 8;
     wrong_sum[sum] ^= 1;
     assert!(read_bytes(&wrong_sum).unwrap_err().to_string().contains("checksum"));
+    let mut longer = written();
+    longer.extend([7; 100_000]);
+    let longer = zip(&longer);
+    assert!(read_bytes(&longer).unwrap().warnings[0].contains("after the image"));
+    // Damage behind the image shows only in the checksum.
+    let mut damaged = longer.clone();
+    let at = damaged.len() - 8;
+    damaged[at] ^= 1;
+    assert!(read_bytes(&damaged).unwrap_err().to_string().contains("checksum"));
     let mut huge = written();
     huge[..4].copy_from_slice(&30_000_i32.to_le_bytes());
     huge[4..8].copy_from_slice(&30_000_i32.to_le_bytes());
@@ -190,6 +199,8 @@ fn bytes_are_unsigned_where_imod_says_so_or_the_signed_reading_jumps() {
     // Around 128 the signed reading jumps; around 0 the unsigned one does.
     assert!(look_unsigned(&[126, 127, 128, 129, 127, 130]));
     assert!(!look_unsigned(&[0, 1, 255, 2, 254, 0]));
+    // A few pixels below 128 are enough to see it.
+    assert!(look_unsigned(&[180, 170, 185, 160, 126, 150, 190, 200, 175, 181]));
     // Equal in both readings: signed, as the format has it.
     assert!(!look_unsigned(&[1, 2, 3, 5]) && !look_unsigned(&[7]));
     let with = |imod: Option<u8>, samples: [u8; 4]| {
