@@ -24,8 +24,6 @@ pub struct Labelled<'a> {
     pub prepared: &'a Prepared,
     /// In micrograph px.
     pub points: &'a [Coordinate],
-    /// Particle radius in working px.
-    pub radius_work_px: f64,
 }
 
 /// How bad a finding is.
@@ -186,12 +184,12 @@ struct Chance {
 impl Chance {
     fn of(one: &Labelled) -> Chance {
         let area = one.prepared.valid;
-        let step = (SPACING * one.radius_work_px).ceil() as usize;
+        let step = (SPACING * one.prepared.radius_work_px).ceil() as usize;
         let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
         for y in (area.y0..area.y1).step_by(step) {
             for x in (area.x0..area.x1).step_by(step) {
                 let place = (x as f64, y as f64);
-                if let Some(value) = contrast(&one.prepared.image, place, one.radius_work_px) {
+                if let Some(value) = contrast(&one.prepared.image, place, one.prepared.radius_work_px) {
                     (count, sum, squares) = (count + 1.0, sum + value, squares + value * value);
                 }
             }
@@ -208,7 +206,7 @@ fn distance(labelled: &[Labelled], grids: &[Chance], reading: Reading) -> f64 {
     let (mut count, mut sum) = (0.0, 0.0);
     for (one, chance) in labelled.iter().zip(grids) {
         let mic = one.prepared.frame.mic;
-        let side = SPACING * one.radius_work_px;
+        let side = SPACING * one.prepared.radius_work_px;
         let mut taken = BTreeSet::new();
         for point in one.points {
             let place = reading.apply(point, mic);
@@ -219,7 +217,7 @@ fn distance(labelled: &[Labelled], grids: &[Chance], reading: Reading) -> f64 {
             if !taken.insert(((x / side).floor() as i64, (y / side).floor() as i64)) {
                 continue;
             }
-            if let Some(value) = contrast(&one.prepared.image, (x, y), one.radius_work_px) {
+            if let Some(value) = contrast(&one.prepared.image, (x, y), one.prepared.radius_work_px) {
                 count += 1.0;
                 sum += (value - chance.mean) / chance.deviation;
             }
@@ -280,7 +278,15 @@ mod tests {
             work: Shape { width: 360, height: 300 },
         };
         let valid = Area::whole(image.dim());
-        (Prepared { image, valid, frame, repairs: Repairs::default() }, points)
+        let prepared = Prepared {
+            image,
+            valid,
+            frame,
+            radius_mic_px: 18.0,
+            radius_work_px: 9.0,
+            repairs: Repairs::default(),
+        };
+        (prepared, points)
     }
 
     const CLEAR: f32 = 0.8;
@@ -304,7 +310,7 @@ mod tests {
         let labelled: Vec<Labelled> = fields
             .iter()
             .zip(&changed)
-            .map(|((prepared, _), points)| Labelled { prepared, points, radius_work_px: 9.0 })
+            .map(|((prepared, _), points)| Labelled { prepared, points })
             .collect();
         check(&labelled)
     }
@@ -456,7 +462,7 @@ mod tests {
         let of_four = |beyond: usize| {
             let mut points = points[..4].to_vec();
             points[..beyond].iter_mut().for_each(|p| p.x_mic_px = 721.0);
-            let labelled = Labelled { prepared: &prepared, points: &points, radius_work_px: 9.0 };
+            let labelled = Labelled { prepared: &prepared, points: &points };
             only(check(&[labelled])).severity
         };
         assert_eq!(of_four(1), Severity::Doubtful, "a label a pixel beyond the edge");
@@ -475,7 +481,7 @@ mod tests {
             .map(|p| Coordinate { x_mic_px: p.x_mic_px / 4.0, y_mic_px: p.y_mic_px / 4.0, ..*p })
             .collect();
         let found =
-            only(check(&[Labelled { prepared: &prepared, points: &binned, radius_work_px: 9.0 }]));
+            only(check(&[Labelled { prepared: &prepared, points: &binned }]));
         assert_eq!(found.severity, Severity::Doubtful, "{found:?}");
         assert!(found.what.contains("no better than chance"), "{found:?}");
     }
@@ -495,7 +501,7 @@ mod tests {
                 .iter()
                 .map(|&(x, y)| Coordinate { x_mic_px: x, y_mic_px: y, score: None })
                 .collect();
-            let one = Labelled { prepared: &prepared, points: &points, radius_work_px: 9.0 };
+            let one = Labelled { prepared: &prepared, points: &points };
             in_first_quadrant(&[one])
         };
         assert!(in_quadrant(&[(0.0, 0.0), (359.0, 299.0)]));

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::model::Architecture;
+use crate::scale::Scale;
 use crate::train::Start;
 use crate::units::{PixelSize, Radius};
 use crate::{labels, pick, preprocess, train};
@@ -121,6 +122,11 @@ impl Data {
     /// The pixel size, if it is given.
     pub fn pixel_size(&self) -> Option<PixelSize> {
         self.pixel_size_a.map(PixelSize)
+    }
+
+    /// The size of particles, as far as it is given.
+    pub fn scale(&self) -> Scale<'static> {
+        Scale { radius: self.radius(), pixel_size: self.pixel_size(), card: None }
     }
 
     fn check(&self) -> Result<()> {

@@ -258,10 +258,6 @@ impl Stage for Evaluate {
         fingerprint(&(super::picks_key(context.run)?, truth, context.model()?.hash()?))
     }
 
-    fn model(&self, context: &Context) -> Result<Option<String>> {
-        context.model()?.hash().map(Some)
-    }
-
     fn state(&self, context: &Context, before: &[Step]) -> Result<Step> {
         if before.iter().any(|step| !step.is_settled()) {
             return super::follows(self, context, "picking");
