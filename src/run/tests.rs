@@ -90,6 +90,7 @@ fn only_listed_micrographs_of_the_same_job_count() {
         listed_in: PathBuf::new(),
         entries,
         tables: Vec::new(),
+        score_histogram: Vec::new(),
     };
     assert!(run.failures().unwrap().is_empty(), "nothing is listed");
     run.write_list(&list(vec![entry("f", "m")])).unwrap();

@@ -1,6 +1,6 @@
 //! Evaluation: picks and truth from files → figures, brought together by micrograph.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -316,10 +316,10 @@ impl Stored {
         self.picks.as_deref() == Some(picks)
     }
 
-    /// Hits, misses and false picks of a micrograph.
-    pub fn counts_of(&self, name: &str) -> Option<Counts> {
-        let at = self.micrographs.iter().position(|other| other == name)?;
-        self.evaluation.per_micrograph.get(at).copied()
+    /// Hits, misses and false picks of each micrograph, by name.
+    pub fn counts(&self) -> HashMap<&str, Counts> {
+        let names = self.micrographs.iter().map(String::as_str);
+        names.zip(self.evaluation.per_micrograph.iter().copied()).collect()
     }
 }
 

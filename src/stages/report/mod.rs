@@ -17,9 +17,9 @@ use crate::error::{Error, Result};
 use crate::labels::Completeness;
 use crate::model::Card;
 use crate::publish::publish_text;
-use crate::report::curves::SCORE_BINS;
+use crate::report::curves::{SCORE_BINS, count_scores};
 use crate::report::page::Page;
-use crate::run::{Cancel, Item, RunDir, Scored, StageName, fingerprint};
+use crate::run::{Cancel, Entry, Failure, Item, RunDir, Scored, StageName, fingerprint};
 use crate::train::Epoch;
 use gallery::gallery;
 use sections::{
@@ -76,19 +76,23 @@ impl Stage for Report {
 }
 
 /// A micrograph with picks.
-type Picked = (Item, Scored);
+#[derive(Debug)]
+struct Picked {
+    item: Item,
+    scored: Scored,
+    /// Picks at the threshold.
+    picks: usize,
+}
 
 /// Writes the report of what is in a run directory; its path.
 pub fn write(run: &RunDir, card: &Card) -> Result<PathBuf> {
-    let threshold = run.threshold()?.unwrap_or(card.threshold);
-    let mut items: Vec<Picked> = Vec::new();
-    for item in run.listed_items()? {
-        if let Some(scored) = item.scored().cloned() {
-            items.push((item, scored));
-        }
-    }
-    let failed = run.failures()?;
-    let (picking, bins) = picking_in_numbers(run, &items, threshold)?;
+    let list = run.list()?;
+    let listed = list.iter().flat_map(|list| run.items_of(list)).collect::<Vec<_>>();
+    let failed: Vec<Failure> = listed.iter().filter_map(|(_, item)| item.failure()).collect();
+    let threshold = list.as_ref().map_or(card.threshold, |list| list.threshold);
+    let histogram = list.as_ref().map_or(&[][..], |list| &list.score_histogram);
+    let (items, bins) = picked(run, &listed, threshold, histogram)?;
+    let picking = Picking::of(&items, &bins, threshold);
     let text = serde_json::to_string(&picking)
         .map_err(|e| Error::setting("report", e.to_string(), "use finite scores"))?;
     publish_text(&run.report().join("picking.json"), &(text + "\n"))?;
@@ -129,7 +133,7 @@ pub fn write(run: &RunDir, card: &Card) -> Result<PathBuf> {
         failures(&failed),
         picks_section(&picking, &bins)?,
         radius_section(run),
-        gallery(run, &items, &picking, judged.as_ref()),
+        gallery(run, &items, threshold, judged.as_ref()),
         evaluation_section(judged.as_ref())?,
         training(card, &epochs)?,
         self_training(&rounds),
@@ -151,31 +155,32 @@ fn lines<T: DeserializeOwned + Debug>(path: &Path) -> Result<Vec<T>> {
     text.lines().enumerate().map(parse).collect()
 }
 
-fn picking_in_numbers(
+/// The micrographs with picks, and all their peaks by score. Stored peaks are read only where the
+/// list does not know them in numbers, as when picking was interrupted.
+fn picked(
     run: &RunDir,
-    items: &[Picked],
+    listed: &[(&Entry, Item)],
     threshold: f32,
-) -> Result<(Picking, [u64; SCORE_BINS])> {
-    let mut bins = [0; SCORE_BINS];
-    let mut picks = Vec::with_capacity(items.len());
-    for (_, scored) in items {
-        let peaks = read_peaks(run, scored)?;
-        let scores = peaks.iter().filter_map(|peak| peak.score);
-        scores.clone().for_each(|score| {
-            bins[((score * SCORE_BINS as f32) as usize).min(SCORE_BINS - 1)] += 1;
-        });
-        picks.push(scores.filter(|score| *score >= threshold).count());
+    histogram: &[u64],
+) -> Result<(Vec<Picked>, [u64; SCORE_BINS])> {
+    let scored = listed.iter().filter_map(|(entry, item)| Some((entry, item, item.scored()?)));
+    let known = scored.clone().all(|(entry, ..)| entry.picked.is_some());
+    let known = <[u64; SCORE_BINS]>::try_from(histogram).ok().filter(|_| known);
+    let mut bins = known.unwrap_or([0; SCORE_BINS]);
+    let mut items = Vec::new();
+    for (entry, item, scored) in scored {
+        let picks = match (&entry.picked, known) {
+            (Some(picked), Some(_)) => picked.picks,
+            _ => {
+                let peaks = read_peaks(run, scored)?;
+                let scores = peaks.iter().filter_map(|peak| peak.score);
+                count_scores(&mut bins, scores.clone());
+                scores.filter(|score| *score >= threshold).count()
+            }
+        };
+        items.push(Picked { item: item.clone(), scored: scored.clone(), picks });
     }
-    let counts: Vec<f64> = picks.iter().map(|count| *count as f64).collect();
-    let picking = Picking {
-        schema: 1,
-        threshold,
-        score_histogram: bins.to_vec(),
-        micrographs: items.iter().map(|(item, _)| item.micrograph.clone()).collect(),
-        picks,
-        median_picks: median(counts),
-    };
-    Ok((picking, bins))
+    Ok((items, bins))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -188,6 +193,17 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 impl Picking {
+    fn of(items: &[Picked], bins: &[u64; SCORE_BINS], threshold: f32) -> Picking {
+        Picking {
+            schema: 1,
+            threshold,
+            score_histogram: bins.to_vec(),
+            micrographs: items.iter().map(|picked| picked.item.micrograph.clone()).collect(),
+            picks: items.iter().map(|picked| picked.picks).collect(),
+            median_picks: median(items.iter().map(|picked| picked.picks as f64).collect()),
+        }
+    }
+
     /// Micrographs with far more or far fewer picks than the others, most remarkable first.
     fn remarkable(&self) -> Vec<(&str, usize)> {
         let off = |count: usize| (count as f64 - self.median_picks).abs();
