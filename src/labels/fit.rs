@@ -189,7 +189,9 @@ impl Chance {
         for y in (area.y0..area.y1).step_by(step) {
             for x in (area.x0..area.x1).step_by(step) {
                 let place = (x as f64, y as f64);
-                if let Some(value) = contrast(&one.prepared.image, place, one.prepared.radius_work_px) {
+                if let Some(value) =
+                    contrast(&one.prepared.image, place, one.prepared.radius_work_px)
+                {
                     (count, sum, squares) = (count + 1.0, sum + value, squares + value * value);
                 }
             }
@@ -217,7 +219,8 @@ fn distance(labelled: &[Labelled], grids: &[Chance], reading: Reading) -> f64 {
             if !taken.insert(((x / side).floor() as i64, (y / side).floor() as i64)) {
                 continue;
             }
-            if let Some(value) = contrast(&one.prepared.image, (x, y), one.prepared.radius_work_px) {
+            if let Some(value) = contrast(&one.prepared.image, (x, y), one.prepared.radius_work_px)
+            {
                 count += 1.0;
                 sum += (value - chance.mean) / chance.deviation;
             }
@@ -480,8 +483,7 @@ mod tests {
             .iter()
             .map(|p| Coordinate { x_mic_px: p.x_mic_px / 4.0, y_mic_px: p.y_mic_px / 4.0, ..*p })
             .collect();
-        let found =
-            only(check(&[Labelled { prepared: &prepared, points: &binned }]));
+        let found = only(check(&[Labelled { prepared: &prepared, points: &binned }]));
         assert_eq!(found.severity, Severity::Doubtful, "{found:?}");
         assert!(found.what.contains("no better than chance"), "{found:?}");
     }

@@ -240,12 +240,8 @@ mod tests {
 
     #[test]
     fn particles_outside_the_image_paint_nothing() {
-        let labelled = paint(
-            blank(50, 50),
-            &[at(-90.0, 40.0), at(300.0, 300.0)],
-            0.0,
-            &Settings::default(),
-        );
+        let labelled =
+            paint(blank(50, 50), &[at(-90.0, 40.0), at(300.0, 300.0)], 0.0, &Settings::default());
         assert!(labelled.target.iter().all(|v| *v == 0));
     }
 

@@ -293,10 +293,7 @@ type Rows = Option<(Vec<u8>, String, Vec<f32>)>;
 
 /// Writes what speaks of all micrographs: RELION's lists, `picks.csv`, and cryoSPARC's table.
 /// The files, all peaks by score, and the places of micrographs whose stored peaks are damaged.
-fn write_tables(
-    run: &RunDir,
-    list: &List,
-) -> Result<(Vec<Output>, [u64; SCORE_BINS], Vec<usize>)> {
+fn write_tables(run: &RunDir, list: &List) -> Result<(Vec<Output>, [u64; SCORE_BINS], Vec<usize>)> {
     let folder = run.picks();
     let picked: Vec<(usize, &Entry)> =
         list.entries.iter().enumerate().filter(|(_, entry)| entry.picked.is_some()).collect();
