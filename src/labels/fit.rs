@@ -489,6 +489,47 @@ mod tests {
     }
 
     #[test]
+    fn a_reading_that_puts_more_than_a_fifth_outside_is_none() {
+        // Binned by 2, and some in the far corner that doubled lie outside.
+        let so_read = |far_off: usize| {
+            let fields: Vec<_> = (0..3).map(|seed| field(seed, CLEAR)).collect();
+            let points = fields.iter().map(|(_, points)| {
+                let halved = points.iter().map(|p| (p.x_mic_px / 2.0, p.y_mic_px / 2.0));
+                let far = (0..far_off).map(|i| (400.0 + 20.0 * i as f64, 550.0));
+                let all = halved.chain(far);
+                all.map(|(x, y)| Coordinate { x_mic_px: x, y_mic_px: y, score: None }).collect()
+            });
+            let points: Vec<Vec<Coordinate>> = points.collect();
+            let both = fields.iter().zip(&points);
+            let labelled: Vec<Labelled> =
+                both.map(|((prepared, _), points)| Labelled { prepared, points }).collect();
+            check(&labelled).iter().any(|finding| finding.what.contains("so read"))
+        };
+        assert!(so_read(10), "10 of 50 are a fifth");
+        assert!(!so_read(11));
+    }
+
+    #[test]
+    fn as_few_places_as_decide_anything_are_enough() {
+        let (prepared, points) = field(4, CLEAR);
+        let mut apart: Vec<Coordinate> = Vec::new();
+        for point in points {
+            let far = |o: &Coordinate| {
+                (o.x_mic_px - point.x_mic_px).hypot(o.y_mic_px - point.y_mic_px) > 60.0
+            };
+            if apart.iter().all(far) {
+                apart.push(point);
+            }
+        }
+        let of = |places: usize| {
+            let one = Labelled { prepared: &prepared, points: &apart[..places] };
+            distance(&[one], &[Chance::of(&one)], AS_GIVEN)
+        };
+        assert!(of(FEW) > CHANCE, "{}", of(FEW));
+        assert_eq!(of(FEW - 1), 0.0);
+    }
+
+    #[test]
     fn the_edges_of_a_micrograph_lie_inside_and_its_middle_in_no_quadrant() {
         let mic = Shape { width: 720, height: 600 };
         for inside in [(0.0, 0.0), (719.0, 599.0)] {
