@@ -210,6 +210,18 @@ fn the_report_counts_peaks_and_picks_from_the_list_as_from_the_stored_peaks() {
     assert_eq!(report(), whole);
     fs::rename(folder.join("aside.csv"), stored(hidden)).unwrap();
 
+    // A micrograph whose record is lost is in none of the numbers.
+    let (record, aside) = (run.join("items/sim_0002.json"), folder.join("aside.json"));
+    fs::rename(&record, &aside).unwrap();
+    let fewer = report();
+    let peaks = |report: &serde_json::Value| -> u64 {
+        report["score_histogram"].as_array().unwrap().iter().filter_map(|n| n.as_u64()).sum()
+    };
+    assert_eq!(peaks(&whole) - peaks(&fewer), rows(&stored(2)) as u64);
+    assert_eq!(fewer["micrographs"].as_array().unwrap().len(), 4);
+    fs::rename(&aside, &record).unwrap();
+    assert_eq!(report(), whole);
+
     // As another threshold cuts them.
     picker(folder).args(["threshold", "--threshold", "0.9"]).assert().success();
     let cut = report();

@@ -19,7 +19,7 @@ use crate::model::Card;
 use crate::publish::publish_text;
 use crate::report::curves::{SCORE_BINS, count_scores};
 use crate::report::page::Page;
-use crate::run::{Cancel, Entry, Failure, Item, RunDir, Scored, StageName, fingerprint};
+use crate::run::{Cancel, Entry, Failure, Item, List, RunDir, Scored, StageName, fingerprint};
 use crate::train::Epoch;
 use gallery::gallery;
 use sections::{
@@ -90,8 +90,8 @@ pub fn write(run: &RunDir, card: &Card) -> Result<PathBuf> {
     let listed = list.iter().flat_map(|list| run.items_of(list)).collect::<Vec<_>>();
     let failed: Vec<Failure> = listed.iter().filter_map(|(_, item)| item.failure()).collect();
     let threshold = list.as_ref().map_or(card.threshold, |list| list.threshold);
-    let histogram = list.as_ref().map_or(&[][..], |list| &list.score_histogram);
-    let (items, bins) = picked(run, &listed, threshold, histogram)?;
+    let counted = list.as_ref().and_then(|list| counted(list, &listed));
+    let (items, bins) = picked(run, listed, threshold, counted)?;
     let picking = Picking::of(&items, &bins, threshold);
     let text = serde_json::to_string(&picking)
         .map_err(|e| Error::setting("report", e.to_string(), "use finite scores"))?;
@@ -155,30 +155,38 @@ fn lines<T: DeserializeOwned + Debug>(path: &Path) -> Result<Vec<T>> {
     text.lines().enumerate().map(parse).collect()
 }
 
-/// The micrographs with picks, and all their peaks by score. Stored peaks are read only where the
-/// list does not know them in numbers, as when picking was interrupted.
+/// All peaks by score as the list counted them, if it still speaks of the same micrographs: not while
+/// picking goes on or after it was interrupted, nor where records were lost since.
+fn counted(list: &List, listed: &[(&Entry, Item)]) -> Option<[u64; SCORE_BINS]> {
+    let in_list = list.entries.iter().filter(|entry| entry.picked.is_some()).count();
+    let scored = listed.iter().filter(|(_, item)| item.scored().is_some());
+    let all_in_list = scored.clone().all(|(entry, _)| entry.picked.is_some());
+    let same = all_in_list && scored.count() == in_list;
+    list.score_histogram.as_slice().try_into().ok().filter(|_| same)
+}
+
+/// The micrographs with picks, and all their peaks by score; stored peaks are read only where these
+/// were not counted.
 fn picked(
     run: &RunDir,
-    listed: &[(&Entry, Item)],
+    listed: Vec<(&Entry, Item)>,
     threshold: f32,
-    histogram: &[u64],
+    counted: Option<[u64; SCORE_BINS]>,
 ) -> Result<(Vec<Picked>, [u64; SCORE_BINS])> {
-    let scored = listed.iter().filter_map(|(entry, item)| Some((entry, item, item.scored()?)));
-    let known = scored.clone().all(|(entry, ..)| entry.picked.is_some());
-    let known = <[u64; SCORE_BINS]>::try_from(histogram).ok().filter(|_| known);
-    let mut bins = known.unwrap_or([0; SCORE_BINS]);
+    let mut bins = counted.unwrap_or([0; SCORE_BINS]);
     let mut items = Vec::new();
-    for (entry, item, scored) in scored {
-        let picks = match (&entry.picked, known) {
+    for (entry, item) in listed {
+        let Some(scored) = item.scored().cloned() else { continue };
+        let picks = match (&entry.picked, counted) {
             (Some(picked), Some(_)) => picked.picks,
             _ => {
-                let peaks = read_peaks(run, scored)?;
+                let peaks = read_peaks(run, &scored)?;
                 let scores = peaks.iter().filter_map(|peak| peak.score);
                 count_scores(&mut bins, scores.clone());
                 scores.filter(|score| *score >= threshold).count()
             }
         };
-        items.push(Picked { item: item.clone(), scored: scored.clone(), picks });
+        items.push(Picked { item, scored, picks });
     }
     Ok((items, bins))
 }
