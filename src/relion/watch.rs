@@ -35,7 +35,8 @@ pub fn watch(
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::process::{Command, Stdio};

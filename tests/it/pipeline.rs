@@ -215,7 +215,12 @@ fn the_report_counts_peaks_and_picks_from_the_list_as_from_the_stored_peaks() {
     fs::rename(&record, &aside).unwrap();
     let fewer = report();
     let peaks = |report: &serde_json::Value| -> u64 {
-        report["score_histogram"].as_array().unwrap().iter().filter_map(|n| n.as_u64()).sum()
+        report["score_histogram"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(serde_json::Value::as_u64)
+            .sum()
     };
     assert_eq!(peaks(&whole) - peaks(&fewer), rows(&stored(2)) as u64);
     assert_eq!(fewer["micrographs"].as_array().unwrap().len(), 4);

@@ -91,7 +91,7 @@ pub fn write(run: &RunDir, card: &Card) -> Result<PathBuf> {
     let failed: Vec<Failure> = listed.iter().filter_map(|(_, item)| item.failure()).collect();
     let threshold = list.as_ref().map_or(card.threshold, |list| list.threshold);
     let counted = list.as_ref().and_then(|list| counted(list, &listed));
-    let (items, bins) = picked(run, listed, threshold, counted)?;
+    let (items, bins) = picked(run, listed, threshold, counted.as_ref())?;
     let picking = Picking::of(&items, &bins, threshold);
     let text = serde_json::to_string(&picking)
         .map_err(|e| Error::setting("report", e.to_string(), "use finite scores"))?;
@@ -171,9 +171,9 @@ fn picked(
     run: &RunDir,
     listed: Vec<(&Entry, Item)>,
     threshold: f32,
-    counted: Option<[u64; SCORE_BINS]>,
+    counted: Option<&[u64; SCORE_BINS]>,
 ) -> Result<(Vec<Picked>, [u64; SCORE_BINS])> {
-    let mut bins = counted.unwrap_or([0; SCORE_BINS]);
+    let mut bins = counted.copied().unwrap_or([0; SCORE_BINS]);
     let mut items = Vec::new();
     for (entry, item) in listed {
         let Some(scored) = item.scored().cloned() else { continue };
