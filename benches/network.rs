@@ -233,6 +233,8 @@ fn epochs(
         valid: Area::whole(image.dim()),
         image,
         frame: Frame { mic: shape, work: shape },
+        radius_mic_px: 9.5,
+        radius_work_px: 9.5,
         repairs: Repairs::default(),
     };
     let truth = vec![picker::coords::Coordinate { x_mic_px: 30.0, y_mic_px: 30.0, score: None }];

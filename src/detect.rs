@@ -43,30 +43,25 @@ impl<'a> Detector<'a> {
     }
 
     /// All peaks of a score map down to the floor.
-    pub fn peaks_in(
-        &self,
-        map: &Array2<f32>,
-        prepared: &Prepared,
-        radius_mic_px: f64,
-    ) -> Vec<Coordinate> {
+    pub fn peaks_in(&self, map: &Array2<f32>, prepared: &Prepared) -> Vec<Coordinate> {
         pick::pick(
             map,
             prepared.valid,
             &prepared.frame,
-            self.card.preprocess.radius_work_px(radius_mic_px),
+            prepared.radius_work_px,
             self.card.unlabelled_margin_radii,
             self.settings,
         )
     }
 
     /// All peaks of a micrograph down to the floor.
-    pub fn peaks(&self, prepared: &Prepared, radius_mic_px: f64) -> Result<Vec<Coordinate>> {
-        Ok(self.peaks_in(&self.scores(&prepared.image)?, prepared, radius_mic_px))
+    pub fn peaks(&self, prepared: &Prepared) -> Result<Vec<Coordinate>> {
+        Ok(self.peaks_in(&self.scores(&prepared.image)?, prepared))
     }
 
     /// The peaks of a micrograph from the model's own threshold up.
-    pub fn picks(&self, prepared: &Prepared, radius_mic_px: f64) -> Result<Vec<Coordinate>> {
-        let mut peaks = self.peaks(prepared, radius_mic_px)?;
+    pub fn picks(&self, prepared: &Prepared) -> Result<Vec<Coordinate>> {
+        let mut peaks = self.peaks(prepared)?;
         cut(&mut peaks, self.card.threshold);
         Ok(peaks)
     }

@@ -98,14 +98,11 @@ pub(super) fn run(args: &CheckArgs, _global: &Global) -> Result<Exit> {
         )
         .into());
     }
-    let radius_work_px = settings.radius_work_px(args.particle_radius);
     let labelled = |(_, prepared, points): &(String, Prepared, Vec<Coordinate>)| -> Vec<Finding> {
-        fit::check(&[Labelled { prepared, points, radius_work_px }])
+        fit::check(&[Labelled { prepared, points }])
     };
-    let together: Vec<Labelled> = prepared
-        .iter()
-        .map(|(_, prepared, points)| Labelled { prepared, points, radius_work_px })
-        .collect();
+    let together: Vec<Labelled> =
+        prepared.iter().map(|(_, prepared, points)| Labelled { prepared, points }).collect();
     let mut findings = fit::check(&together);
     if findings.is_empty() {
         // One bad file among many good ones does not show in their sum.

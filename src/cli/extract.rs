@@ -9,13 +9,12 @@ use clap::Args;
 use super::session::Session;
 use super::words::tell;
 use super::{Exit, Global, show};
-use crate::coords::{self, Coordinate, Coordinates};
+use crate::coords;
 use crate::error::Error;
-use crate::micrograph;
+use crate::micrograph::{self, Filter};
 use crate::model::{Machine, Origin, Precision};
-use crate::run::Failure;
-use crate::stages::{begin, pick};
-use crate::units::Radius;
+use crate::stages::begin;
+use crate::studies::extract::{Job, Summary};
 
 /// Answers as `topaz extract`, so that `picker` can be entered as the Topaz executable
 ///
@@ -75,34 +74,16 @@ pub(super) fn run(args: &ExtractArgs, global: &Global) -> Result<Exit> {
     let origin = call.model.as_deref().map_or(Ok(Origin::Default), begin::locate)?;
     super::name_default(&origin)?;
     let model = origin.load(&session.machine, Precision::default())?;
-    // RELION has chosen: each of its micrographs is believed.
-    let mut failures = Vec::new();
-    let mut sources = Vec::new();
-    for path in &call.micrographs {
-        match micrograph::named(&[path]) {
-            Ok(found) => sources.extend(found),
-            Err(error) => failures.push(Failure::new(&path.display().to_string(), &error)),
-        }
-    }
-    let mut all = Vec::new();
-    for source in &sources {
-        if session.cancel.requested() {
-            return Err(Error::Interrupted.into());
-        }
-        match pick::peaks_of(&model, source, Radius::Px(radius)) {
-            Ok((peaks, warnings)) => {
-                warnings.iter().for_each(|warning| tell(&format!("warning: {warning}")));
-                let points =
-                    peaks.iter().filter_map(|peak| call.scored(peak, model.card.threshold));
-                let micrograph = source.name.clone();
-                all.push(Coordinates { micrograph, points: points.collect() });
-            }
-            Err(error) => failures.push(Failure::new(&source.name, &error)),
-        }
-    }
-    coords::topaz::write(out, &all)?;
-    let picks: usize = all.iter().map(|own| own.points.len()).sum();
-    writeln!(io::stdout(), "{picks} picks on {} micrographs: {}", all.len(), out.display())?;
+    // RELION has chosen: all of its micrographs are meant.
+    let all = [String::from("*")];
+    let filter = Filter { include: &all, exclude: &[] };
+    let sources = micrograph::list(&call.micrographs, filter)?.whole()?;
+    let job =
+        Job { model: &model, radius_px: radius, scale: call.scale, least_score: call.threshold };
+    let mut warn = |warning: &str| tell(&format!("warning: {warning}"));
+    let Summary { micrographs, picks, failures } =
+        job.run(&sources, out, &mut warn, &session.cancel)?;
+    writeln!(io::stdout(), "{picks} picks on {micrographs} micrographs: {}", out.display())?;
     Ok(show::ended_with(&failures))
 }
 
@@ -170,20 +151,6 @@ impl Call {
         };
         Global { device, threads: self.threads.or(global.threads), ..global.clone() }
     }
-
-    /// A peak as it is to be written, if its score is above what was asked for.
-    fn scored(&self, peak: &Coordinate, threshold: f32) -> Option<Coordinate> {
-        let odds = |score: f32| {
-            let score = score.clamp(1e-6, 1.0 - 1e-6);
-            (score / (1.0 - score)).ln()
-        };
-        let score = odds(peak.score?) - odds(threshold);
-        (score > self.threshold).then_some(Coordinate {
-            x_mic_px: peak.x_mic_px * self.scale,
-            y_mic_px: peak.y_mic_px * self.scale,
-            score: Some(score),
-        })
-    }
 }
 
 #[cfg(test)]
@@ -216,15 +183,5 @@ mod tests {
         ] {
             assert!(call(line).unwrap_err().to_string().contains(reason), "{line}");
         }
-    }
-
-    #[test]
-    fn scores_are_log_odds_against_the_models_threshold() {
-        let at = |score| Coordinate { x_mic_px: 10.0, y_mic_px: 20.0, score: Some(score) };
-        let call = call("-t 0 -x 4").unwrap();
-        assert_eq!(call.scored(&at(0.3), 0.4), None);
-        let found = call.scored(&at(0.5), 0.4).unwrap();
-        assert_eq!((found.x_mic_px, found.y_mic_px), (40.0, 80.0));
-        assert!((found.score.unwrap() - 1.5_f32.ln()).abs() < 1e-6);
     }
 }

@@ -12,7 +12,6 @@ use super::micrographs::{self, MicrographArgs};
 use super::session::Session;
 use super::show::Show;
 use super::{Exit, Global, pick, radius, self_train, status};
-use crate::error::Error;
 use crate::micrograph::Source;
 use crate::model::{Machine, Model, Origin};
 use crate::run::{RunDir, StageName};
@@ -162,7 +161,6 @@ impl InputArgs {
         seed: u64,
         machine: Machine,
     ) -> Result<Context<'a>> {
-        let radius = resolved.settings.data.radius();
         let mut context = Context {
             sources,
             threshold: check_threshold(self.threshold)?,
@@ -172,12 +170,11 @@ impl InputArgs {
             self.architecture
                 .refuse("no network is built without coordinates: a model is given")?;
             context.base = begin::base_model(run, self.model.as_deref())?;
-            begin::check_scale(&context.base.card()?, radius)?;
-            context.radius = radius;
+            context.radius = resolved.settings.data.radius();
+            begin::check_scale(&context.base.card()?, context.radius)?;
         } else {
             // A model that is trained here has its radius from the training.
-            let radius = radius.ok_or_else(Error::no_radius)?;
-            context.labelled = Some(begin::labelled(&resolved.settings, radius, seed)?);
+            context.labelled = Some(begin::labelled(&resolved.settings, seed)?);
             context.base = Origin::File(run.model().join(Model::TRAINED));
         }
         Ok(context)

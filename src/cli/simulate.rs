@@ -1,23 +1,15 @@
 //! `picker simulate`.
 
-use std::fs;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use rayon::prelude::*;
-use serde::Serialize;
 
 use super::session::drawn_seed;
 use super::words::named;
 use super::{Exit, Global};
-use crate::coords;
-use crate::error::Error;
-use crate::micrograph::mrc;
-use crate::publish::publish_text;
-use crate::simulate::{Parameters, Settings, Shape, Teaching, micrograph};
-use crate::units::PixelSize;
+use crate::simulate::{Plan, Settings, Shape, Teaching};
 
 /// Makes micrographs with known particles
 ///
@@ -93,104 +85,28 @@ const ONE_PROTEIN: [&str; 12] = [
 ];
 
 /// Sets that differ within themselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Preset {
     /// Domain randomisation for the default model.
     Training,
 }
 
-/// `simulate.json`.
-#[derive(Serialize)]
-struct Record<'a> {
-    schema: u32,
-    picker_version: &'static str,
-    count: usize,
-    #[serde(flatten)]
-    of: Of<'a>,
-    micrographs: Vec<Entry>,
-}
-
-/// What the micrographs have in common.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Of<'a> {
-    OneProtein(&'a Settings),
-    Preset { preset: Preset, seed: u64, teaching: &'a Teaching },
-}
-
-#[derive(Serialize)]
-struct Entry {
-    name: String,
-    /// Where each micrograph has its own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    settings: Option<Settings>,
-    #[serde(flatten)]
-    parameters: Parameters,
-}
-
 pub(super) fn run(args: &SimulateArgs, global: &Global) -> Result<Exit> {
-    let settings = settings(args, global.seed.unwrap_or_else(drawn_seed));
-    settings.check()?;
-    let teaching =
-        args.preset.map(|Preset::Training| teaching(args.config.as_deref())).transpose()?;
+    let seed = global.seed.unwrap_or_else(drawn_seed);
+    let plan = match args.preset {
+        None => Plan::OneProtein(settings(args, seed)),
+        Some(Preset::Training) => {
+            let teaching =
+                args.config.as_deref().map_or_else(|| Ok(Teaching::default()), Teaching::read)?;
+            Plan::Teaching { preset: "training", seed, teaching }
+        }
+    };
     let count = args.count.get();
-    let digits = count.to_string().len().max(4);
-    let names: Vec<String> = (1..=count).map(|n| format!("sim_{n:0digits$}")).collect();
-    refuse_mixing(&args.out.join("micrographs"), "mrc", &names)?;
-    refuse_mixing(&args.out.join("coordinates"), "star", &names)?;
-
     let threads =
         rayon::ThreadPoolBuilder::new().num_threads(global.threads.unwrap_or(0)).build()?;
-    let one = |(index, name): (usize, String)| -> Result<Entry, Error> {
-        let (settings, index) = match &teaching {
-            Some(teaching) => (teaching.settings(settings.seed, index as u64)?, 0),
-            None => (settings.clone(), index as u64),
-        };
-        let simulated = micrograph(&settings, index)?;
-        let file = format!("{name}.mrc");
-        mrc::write(
-            &args.out.join("micrographs").join(file),
-            &simulated.pixels,
-            // At the working scale a pixel is a share of the particle, whatever its size.
-            args.preset.is_none().then_some(PixelSize(settings.pixel_size_a)),
-            mrc::Mode::Float32,
-        )?;
-        let star = args.out.join("coordinates").join(format!("{name}.star"));
-        coords::star::write(&star, &simulated.truth)?;
-        tracing::debug!("{name}: {} particles", simulated.parameters.particles);
-        let settings = teaching.is_some().then_some(settings);
-        Ok(Entry { name, settings, parameters: simulated.parameters })
-    };
-    let micrographs = threads.install(|| {
-        names.into_par_iter().enumerate().map(one).collect::<Result<Vec<_>, Error>>()
-    })?;
-
-    let particles: usize = micrographs.iter().map(|entry| entry.parameters.particles).sum();
-    let record = Record {
-        schema: 1,
-        picker_version: env!("CARGO_PKG_VERSION"),
-        count,
-        of: match (args.preset, &teaching) {
-            (Some(preset), Some(teaching)) => Of::Preset { preset, seed: settings.seed, teaching },
-            _ => Of::OneProtein(&settings),
-        },
-        micrographs,
-    };
-    let text = serde_json::to_string_pretty(&record)?;
-    publish_text(&args.out.join("simulate.json"), &(text + "\n"))?;
+    let particles = threads.install(|| plan.write(&args.out, count))?;
     tracing::info!("{count} micrographs with {particles} particles in {}", args.out.display());
     Ok(Exit::Done)
-}
-
-/// What a preset draws from: the built-in ranges, or those that a file changes.
-fn teaching(config: Option<&Path>) -> Result<Teaching, Error> {
-    let Some(path) = config else { return Ok(Teaching::default()) };
-    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-    toml::from_str(&text).map_err(|error: toml::de::Error| {
-        let hint = "configs/teaching.toml shows every key with its meaning";
-        Error::malformed(path, None, error.message().to_string(), hint)
-    })
 }
 
 fn settings(args: &SimulateArgs, seed: u64) -> Settings {
@@ -212,24 +128,6 @@ fn settings(args: &SimulateArgs, seed: u64) -> Settings {
         gold_beads_per_micrograph: args.gold_beads,
         ..Settings::default()
     }
-}
-
-/// Makes the folder and refuses files of another set in it, which would pass for part of this one.
-fn refuse_mixing(folder: &Path, extension: &str, names: &[String]) -> Result<(), Error> {
-    fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
-    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
-        let path = entry.map_err(Error::io("read", folder))?.path();
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let same_kind = path.extension().is_some_and(|found| found == extension);
-        if same_kind && names.binary_search(&stem).is_err() {
-            return Err(Error::unusable(
-                path,
-                "a file that is not of the set to be simulated is in its folder",
-                "give another folder with --out, or remove the old one",
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn size(text: &str) -> Result<(usize, usize), String> {

@@ -87,7 +87,8 @@ mod tests {
     #[test]
     fn a_plan_is_one_line_a_stage() {
         let stage = StageName::SelfTrain;
-        let steps = [Step { stage, state: State::Outdated, why: "because".into() }];
+        let steps =
+            [Step { stage, state: State::Outdated, why: "because".into(), each_micrograph: false }];
         let mut text = Vec::new();
         write_steps(&mut text, &steps).unwrap();
         assert_eq!(String::from_utf8(text).unwrap(), "self-train  outdated  because\n");

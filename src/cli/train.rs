@@ -56,13 +56,12 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> Result<Exit> {
     let session = Session::start(global)?;
     global.fit_training(&mut given, &settings, &session.machine)?;
     let resolved = given.resolve()?;
-    let radius = resolved.settings.data.radius().ok_or_else(Error::no_radius)?;
     let run = args.run.out.open()?;
     let seed = session.seed(&run)?;
     let (_, unlisted) = micrographs::find(&resolved.settings.data)?;
     let context = Context {
         unlisted,
-        labelled: Some(begin::labelled(&resolved.settings, radius, seed)?),
+        labelled: Some(begin::labelled(&resolved.settings, seed)?),
         base: Origin::File(run.model().join(Model::TRAINED)),
         ..Context::new(&run, &resolved, seed, session.machine.clone())
     };

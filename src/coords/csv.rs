@@ -42,8 +42,16 @@ impl CoordinateFormat for Csv {
 }
 
 fn read(path: &Path) -> Result<Content> {
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes.as_slice());
+    parse(path, &std::fs::read(path).map_err(Error::io("read", path))?)
+}
+
+/// The coordinates of a file whose bytes are known.
+pub fn of_bytes(path: &Path, bytes: &[u8]) -> Result<Vec<Coordinates>> {
+    parse(path, bytes).map(|content| content.coordinates)
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<Content> {
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
     let broken = |error: &csv::Error| {
         let line = error.position().map(|position| position.line() as usize);
         Error::malformed(

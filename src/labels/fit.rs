@@ -24,8 +24,6 @@ pub struct Labelled<'a> {
     pub prepared: &'a Prepared,
     /// In micrograph px.
     pub points: &'a [Coordinate],
-    /// Particle radius in working px.
-    pub radius_work_px: f64,
 }
 
 /// How bad a finding is.
@@ -186,12 +184,14 @@ struct Chance {
 impl Chance {
     fn of(one: &Labelled) -> Chance {
         let area = one.prepared.valid;
-        let step = (SPACING * one.radius_work_px).ceil() as usize;
+        let step = (SPACING * one.prepared.radius_work_px).ceil() as usize;
         let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
         for y in (area.y0..area.y1).step_by(step) {
             for x in (area.x0..area.x1).step_by(step) {
                 let place = (x as f64, y as f64);
-                if let Some(value) = contrast(&one.prepared.image, place, one.radius_work_px) {
+                if let Some(value) =
+                    contrast(&one.prepared.image, place, one.prepared.radius_work_px)
+                {
                     (count, sum, squares) = (count + 1.0, sum + value, squares + value * value);
                 }
             }
@@ -208,7 +208,7 @@ fn distance(labelled: &[Labelled], grids: &[Chance], reading: Reading) -> f64 {
     let (mut count, mut sum) = (0.0, 0.0);
     for (one, chance) in labelled.iter().zip(grids) {
         let mic = one.prepared.frame.mic;
-        let side = SPACING * one.radius_work_px;
+        let side = SPACING * one.prepared.radius_work_px;
         let mut taken = BTreeSet::new();
         for point in one.points {
             let place = reading.apply(point, mic);
@@ -219,7 +219,8 @@ fn distance(labelled: &[Labelled], grids: &[Chance], reading: Reading) -> f64 {
             if !taken.insert(((x / side).floor() as i64, (y / side).floor() as i64)) {
                 continue;
             }
-            if let Some(value) = contrast(&one.prepared.image, (x, y), one.radius_work_px) {
+            if let Some(value) = contrast(&one.prepared.image, (x, y), one.prepared.radius_work_px)
+            {
                 count += 1.0;
                 sum += (value - chance.mean) / chance.deviation;
             }
@@ -280,7 +281,15 @@ mod tests {
             work: Shape { width: 360, height: 300 },
         };
         let valid = Area::whole(image.dim());
-        (Prepared { image, valid, frame, repairs: Repairs::default() }, points)
+        let prepared = Prepared {
+            image,
+            valid,
+            frame,
+            radius_mic_px: 18.0,
+            radius_work_px: 9.0,
+            repairs: Repairs::default(),
+        };
+        (prepared, points)
     }
 
     const CLEAR: f32 = 0.8;
@@ -304,7 +313,7 @@ mod tests {
         let labelled: Vec<Labelled> = fields
             .iter()
             .zip(&changed)
-            .map(|((prepared, _), points)| Labelled { prepared, points, radius_work_px: 9.0 })
+            .map(|((prepared, _), points)| Labelled { prepared, points })
             .collect();
         check(&labelled)
     }
@@ -456,7 +465,7 @@ mod tests {
         let of_four = |beyond: usize| {
             let mut points = points[..4].to_vec();
             points[..beyond].iter_mut().for_each(|p| p.x_mic_px = 721.0);
-            let labelled = Labelled { prepared: &prepared, points: &points, radius_work_px: 9.0 };
+            let labelled = Labelled { prepared: &prepared, points: &points };
             only(check(&[labelled])).severity
         };
         assert_eq!(of_four(1), Severity::Doubtful, "a label a pixel beyond the edge");
@@ -474,10 +483,50 @@ mod tests {
             .iter()
             .map(|p| Coordinate { x_mic_px: p.x_mic_px / 4.0, y_mic_px: p.y_mic_px / 4.0, ..*p })
             .collect();
-        let found =
-            only(check(&[Labelled { prepared: &prepared, points: &binned, radius_work_px: 9.0 }]));
+        let found = only(check(&[Labelled { prepared: &prepared, points: &binned }]));
         assert_eq!(found.severity, Severity::Doubtful, "{found:?}");
         assert!(found.what.contains("no better than chance"), "{found:?}");
+    }
+
+    #[test]
+    fn a_reading_that_puts_more_than_a_fifth_outside_is_none() {
+        // Binned by 2, and some in the far corner that doubled lie outside.
+        let so_read = |far_off: usize| {
+            let fields: Vec<_> = (0..3).map(|seed| field(seed, CLEAR)).collect();
+            let points = fields.iter().map(|(_, points)| {
+                let halved = points.iter().map(|p| (p.x_mic_px / 2.0, p.y_mic_px / 2.0));
+                let far = (0..far_off).map(|i| (400.0 + 20.0 * i as f64, 550.0));
+                let all = halved.chain(far);
+                all.map(|(x, y)| Coordinate { x_mic_px: x, y_mic_px: y, score: None }).collect()
+            });
+            let points: Vec<Vec<Coordinate>> = points.collect();
+            let both = fields.iter().zip(&points);
+            let labelled: Vec<Labelled> =
+                both.map(|((prepared, _), points)| Labelled { prepared, points }).collect();
+            check(&labelled).iter().any(|finding| finding.what.contains("so read"))
+        };
+        assert!(so_read(10), "10 of 50 are a fifth");
+        assert!(!so_read(11));
+    }
+
+    #[test]
+    fn as_few_places_as_decide_anything_are_enough() {
+        let (prepared, points) = field(4, CLEAR);
+        let mut apart: Vec<Coordinate> = Vec::new();
+        for point in points {
+            let far = |o: &Coordinate| {
+                (o.x_mic_px - point.x_mic_px).hypot(o.y_mic_px - point.y_mic_px) > 60.0
+            };
+            if apart.iter().all(far) {
+                apart.push(point);
+            }
+        }
+        let of = |places: usize| {
+            let one = Labelled { prepared: &prepared, points: &apart[..places] };
+            distance(&[one], &[Chance::of(&one)], AS_GIVEN)
+        };
+        assert!(of(FEW) > CHANCE, "{}", of(FEW));
+        assert_eq!(of(FEW - 1), 0.0);
     }
 
     #[test]
@@ -495,7 +544,7 @@ mod tests {
                 .iter()
                 .map(|&(x, y)| Coordinate { x_mic_px: x, y_mic_px: y, score: None })
                 .collect();
-            let one = Labelled { prepared: &prepared, points: &points, radius_work_px: 9.0 };
+            let one = Labelled { prepared: &prepared, points: &points };
             in_first_quadrant(&[one])
         };
         assert!(in_quadrant(&[(0.0, 0.0), (359.0, 299.0)]));

@@ -91,16 +91,17 @@ pub struct Labelled {
 
 /// Paints the masks of one micrograph.
 ///
-/// `margin_work_px` is the unlabelled margin inside the valid area ([`unlabelled_margin`]).
+/// `margin_radii` is the unlabelled margin inside the valid area ([`unlabelled_margin`]).
 #[allow(clippy::needless_pass_by_value)] // the image moves on, all else is dropped
 pub fn paint(
     prepared: Prepared,
     particles: &[Coordinate],
-    radius_work_px: f64,
-    margin_work_px: f64,
+    margin_radii: f64,
     settings: &Settings,
 ) -> Labelled {
     let dim = prepared.image.dim();
+    let radius_work_px = prepared.radius_work_px;
+    let margin_work_px = margin_radii * radius_work_px;
     let mut weight = Array2::from_shape_fn(dim, |(y, x)| {
         let depth = prepared.depth_work_px(x as f64, y as f64);
         f32::from(u8::from(depth >= 0.0 && depth >= margin_work_px))
@@ -162,14 +163,15 @@ fn disk(
 /// be neither background in training nor picked. It is the widest margin that holds less than a
 /// tenth of the particles that an even spread would put there, where that spread would put at
 /// least five; otherwise there is no evidence and it is 0.
-pub fn unlabelled_margin(labelled: &[(&Prepared, &[Coordinate])], radius_work_px: f64) -> f64 {
+pub fn unlabelled_margin(labelled: &[(&Prepared, &[Coordinate])]) -> f64 {
     let margins = (1..=20).rev().map(|tenth| f64::from(tenth) / 10.0);
     for margin in margins {
         let (mut expected, mut found) = (0.0, 0.0);
         for (prepared, particles) in labelled {
             let width = (prepared.valid.x1 - prepared.valid.x0) as f64;
             let height = (prepared.valid.y1 - prepared.valid.y0) as f64;
-            let inset = 2.0 * margin * radius_work_px;
+            let margin_work_px = margin * prepared.radius_work_px;
+            let inset = 2.0 * margin_work_px;
             let inner = (width - inset).max(0.0) * (height - inset).max(0.0);
             let depths = particles.iter().map(|particle| {
                 let (x, y) = prepared.frame.work_from_mic(particle.x_mic_px, particle.y_mic_px);
@@ -177,8 +179,7 @@ pub fn unlabelled_margin(labelled: &[(&Prepared, &[Coordinate])], radius_work_px
             });
             let inside = depths.clone().filter(|depth| *depth >= 0.0).count() as f64;
             expected += inside * (1.0 - inner / (width * height));
-            found += depths.filter(|depth| (0.0..margin * radius_work_px).contains(depth)).count()
-                as f64;
+            found += depths.filter(|depth| (0.0..margin_work_px).contains(depth)).count() as f64;
         }
         if expected >= 5.0 && found <= 0.1 * expected {
             return margin;
@@ -200,6 +201,8 @@ mod tests {
             image: Array2::zeros((height, width)),
             valid: Area::whole((height, width)),
             frame: Frame { mic: Shape { width: 2 * width, height: 2 * height }, work: shape },
+            radius_mic_px: 20.0,
+            radius_work_px: 10.0,
             repairs: Repairs::default(),
         }
     }
@@ -210,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_disk_has_its_area_and_its_place() {
-        let labelled = paint(blank(100, 80), &[at(60.0, 40.0)], 10.0, 0.0, &Settings::default());
+        let labelled = paint(blank(100, 80), &[at(60.0, 40.0)], 0.0, &Settings::default());
         let area = labelled.target.iter().map(|v| f64::from(*v)).sum::<f64>();
         assert!((area / (std::f64::consts::PI * 49.0) - 1.0).abs() < 0.05);
         assert_eq!((labelled.target[[20, 30]], labelled.target[[20, 38]]), (1, 0));
@@ -220,7 +223,7 @@ mod tests {
     #[test]
     fn rings_and_margins_are_ignored_but_disks_always_count() {
         let settings = Settings { ignore_radius_fraction: 1.0, ..Settings::default() };
-        let labelled = paint(blank(100, 80), &[at(60.0, 40.0), at(4.0, 4.0)], 10.0, 5.0, &settings);
+        let labelled = paint(blank(100, 80), &[at(60.0, 40.0), at(4.0, 4.0)], 0.5, &settings);
         assert_eq!((labelled.weight[[20, 30]], labelled.weight[[20, 39]]), (1.0, 0.0));
         assert_eq!((labelled.weight[[2, 2]], labelled.weight[[2, 50]]), (1.0, 0.0));
     }
@@ -229,7 +232,7 @@ mod tests {
     fn a_particle_counts_also_where_its_neighbours_ring_lies_whichever_comes_first() {
         let settings = Settings { ignore_radius_fraction: 1.5, ..Settings::default() };
         for pair in [[at(60.0, 40.0), at(84.0, 40.0)], [at(84.0, 40.0), at(60.0, 40.0)]] {
-            let painted = paint(blank(100, 80), &pair, 10.0, 0.0, &settings);
+            let painted = paint(blank(100, 80), &pair, 0.0, &settings);
             let counted = painted.weight.iter().zip(&painted.target);
             assert!(counted.filter(|(_, target)| **target == 1).all(|(weight, _)| *weight == 1.0));
         }
@@ -237,13 +240,8 @@ mod tests {
 
     #[test]
     fn particles_outside_the_image_paint_nothing() {
-        let labelled = paint(
-            blank(50, 50),
-            &[at(-90.0, 40.0), at(300.0, 300.0)],
-            10.0,
-            0.0,
-            &Settings::default(),
-        );
+        let labelled =
+            paint(blank(50, 50), &[at(-90.0, 40.0), at(300.0, 300.0)], 0.0, &Settings::default());
         assert!(labelled.target.iter().all(|v| *v == 0));
     }
 
@@ -252,7 +250,7 @@ mod tests {
     fn a_disk_holds_the_pixels_within_its_radius_and_no_others() {
         for (x, y) in [(30.0, 20.0), (30.25, 20.5), (30.5, 19.75), (2.0, 3.5), (98.75, 79.0)] {
             let settings = Settings { ignore_radius_fraction: 1.2, ..Settings::default() };
-            let painted = paint(blank(100, 80), &[at(2.0 * x, 2.0 * y)], 10.0, 0.0, &settings);
+            let painted = paint(blank(100, 80), &[at(2.0 * x, 2.0 * y)], 0.0, &settings);
             for ((row, column), target) in painted.target.indexed_iter() {
                 let squared = (column as f64 - x).powi(2) + (row as f64 - y).powi(2);
                 let expected = u8::from(squared <= 49.0);
@@ -268,14 +266,14 @@ mod tests {
     fn margins_begin_at_the_edge_of_the_valid_area_and_end_at_their_width() {
         let mut prepared = blank(60, 50);
         prepared.valid = Area { x0: 4, y0: 6, x1: 55, y1: 43 };
-        let painted = paint(prepared, &[], 10.0, 5.0, &Settings::default());
+        let painted = paint(prepared, &[], 0.5, &Settings::default());
         for ((row, column), weight) in painted.weight.indexed_iter() {
             let counts = (9..=49).contains(&column) && (11..=37).contains(&row);
             assert_eq!(*weight > 0.0, counts, "({column}, {row})");
         }
         let mut prepared = blank(60, 50);
         prepared.valid = Area { x0: 4, y0: 6, x1: 55, y1: 43 };
-        let painted = paint(prepared, &[at(10.0, 20.0)], 10.0, 0.0, &Settings::default());
+        let painted = paint(prepared, &[at(10.0, 20.0)], 0.0, &Settings::default());
         assert_eq!((painted.weight[[10, 4]], painted.weight[[10, 3]]), (1.0, 0.0), "disk");
         assert_eq!(painted.weight.iter().filter(|w| **w > 0.0).count(), 51 * 37);
     }
@@ -295,7 +293,7 @@ mod tests {
                 at(2.0 * x, 2.0 * y)
             })
             .collect();
-        unlabelled_margin(&[(&prepared, &labels)], 10.0)
+        unlabelled_margin(&[(&prepared, &labels)])
     }
 
     #[test]
@@ -333,7 +331,7 @@ mod tests {
         let mut spread = |from: f64, to: f64, n: usize| -> Vec<Coordinate> {
             (0..n).map(|_| at(rng.random_range(from..to), rng.random_range(from..to))).collect()
         };
-        let margin = |particles: &[Coordinate]| unlabelled_margin(&[(&prepared, particles)], 10.0);
+        let margin = |particles: &[Coordinate]| unlabelled_margin(&[(&prepared, particles)]);
         let everywhere = margin(&spread(0.0, 1400.0, 300));
         let inside = margin(&spread(30.0, 1370.0, 300));
         let few = margin(&spread(400.0, 1000.0, 8));

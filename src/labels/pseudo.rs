@@ -312,6 +312,8 @@ mod tests {
             image: Array2::zeros((90, 120)),
             valid: Area::whole((90, 120)),
             frame: Frame { mic: shape, work: shape },
+            radius_mic_px: LENGTHS.radius,
+            radius_work_px: LENGTHS.radius,
             repairs: Repairs::default(),
         }
     }

@@ -134,6 +134,10 @@ pub struct Prepared {
     pub valid: Area,
     /// The way back to micrograph px.
     pub frame: Frame,
+    /// The particle radius in micrograph px.
+    pub radius_mic_px: f64,
+    /// The same in working px.
+    pub radius_work_px: f64,
     /// What was mended on the way.
     pub repairs: Repairs,
 }
@@ -166,18 +170,19 @@ pub fn prepare(
     }
     let (valid_mic, repairs) = repair::mend(&mut pixels)?;
     let frame = settings.frame(Shape { width, height }, radius_mic_px);
+    let radius_work_px = settings.radius_work_px(radius_mic_px);
     let mut image = fourier::crop(pixels.view(), frame.work)?;
     drop(pixels);
     let valid = scale_inward(valid_mic, &frame);
     if settings.background_radii > 0.0 {
-        let sigma_px = settings.background_radii * settings.radius_work_px(radius_mic_px);
+        let sigma_px = settings.background_radii * radius_work_px;
         image -= &background::local_mean(&image, valid, sigma_px);
     }
     normalise(&mut image, valid, settings.clip_sd as f32)?;
     if settings.particles == Some(Particles::Bright) {
         image.mapv_inplace(|value| -value);
     }
-    Ok(Prepared { image, valid, frame, repairs })
+    Ok(Prepared { image, valid, frame, radius_mic_px, radius_work_px, repairs })
 }
 
 /// The working pixels that lie wholly inside the valid area.
@@ -319,7 +324,14 @@ mod tests {
         let image = Array2::zeros((100, 60));
         let shape = Shape { width: 60, height: 100 };
         let frame = Frame { mic: shape, work: shape };
-        let prepared = Prepared { image, valid: area, frame, repairs: Repairs::default() };
+        let prepared = Prepared {
+            image,
+            valid: area,
+            frame,
+            radius_mic_px: 9.0,
+            radius_work_px: 9.0,
+            repairs: Repairs::default(),
+        };
         assert_eq!(prepared.depth_work_px(12.5, 50.0), 2.5);
         assert_eq!(Area::whole((7, 9)), Area { x0: 0, y0: 0, x1: 9, y1: 7 });
         assert!(area.contains(10, 89) && !area.contains(50, 89) && !area.contains(10, 90));

@@ -20,6 +20,13 @@ const GREY: RGBColor = RGBColor(140, 140, 140);
 /// Bins of a histogram of scores.
 pub const SCORE_BINS: usize = 40;
 
+/// Counts scores from 0 to 1 in equal bins.
+pub fn count_scores(bins: &mut [u64; SCORE_BINS], scores: impl Iterator<Item = f32>) {
+    for score in scores {
+        bins[((score * SCORE_BINS as f32) as usize).min(SCORE_BINS - 1)] += 1;
+    }
+}
+
 /// One of an epoch's figures.
 type Figure = fn(&Epoch) -> f64;
 type Painted = std::result::Result<(), Box<dyn std::error::Error>>;

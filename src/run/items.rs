@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Output, State};
+use super::{Failure, Output, State};
 use crate::error::{Error, Result};
 use crate::micrograph::{Identity, Source};
 use crate::preprocess::Repairs;
@@ -71,6 +71,16 @@ impl Item {
         }
     }
 
+    /// Why it failed, if it did.
+    pub fn failure(&self) -> Option<Failure> {
+        match &self.outcome {
+            Outcome::Failed(error) => {
+                Some(Failure { micrograph: self.micrograph.clone(), error: error.clone() })
+            }
+            Outcome::Done(_) => None,
+        }
+    }
+
     /// Where a micrograph stands, from its record and its file as it is now.
     pub(super) fn state(record: Option<&Item>, fingerprint: &str, path: &Path) -> State {
         match record {
@@ -103,6 +113,9 @@ pub struct List {
     pub entries: Vec<Entry>,
     /// The tables of all picks; none while picking goes on.
     pub tables: Vec<Output>,
+    /// With the tables: all stored peaks by score, in equal bins from 0 to 1.
+    #[serde(default)]
+    pub score_histogram: Vec<u64>,
 }
 
 /// A micrograph of the list.

@@ -285,20 +285,23 @@ impl RunDir {
     /// The listed micrographs that the last picking has dealt with, in order: of each its record,
     /// if that is of the same job.
     pub fn listed_items(&self) -> Result<Vec<Item>> {
-        let entries = self.list()?.map(|list| list.entries).unwrap_or_default();
-        let current = |entry: &Entry| {
-            self.item(&entry.source()).filter(|item| item.fingerprint == entry.fingerprint)
+        let list = self.list()?;
+        let entries = list.iter().flat_map(|list| self.items_of(list));
+        Ok(entries.map(|(_, item)| item).collect())
+    }
+
+    /// The same of a list, with the entries.
+    pub fn items_of<'a>(&self, list: &'a List) -> Vec<(&'a Entry, Item)> {
+        let current = |entry: &'a Entry| {
+            let item = self.item(&entry.source())?;
+            (item.fingerprint == entry.fingerprint).then_some((entry, item))
         };
-        Ok(entries.par_iter().filter_map(current).collect())
+        list.entries.par_iter().filter_map(current).collect()
     }
 
     /// Listed micrographs that could not be picked.
     pub fn failures(&self) -> Result<Vec<Failure>> {
-        let failure = |item: Item| match item.outcome {
-            Outcome::Failed(error) => Some(Failure { micrograph: item.micrograph, error }),
-            Outcome::Done(_) => None,
-        };
-        Ok(self.listed_items()?.into_iter().filter_map(failure).collect())
+        Ok(self.listed_items()?.iter().filter_map(Item::failure).collect())
     }
 
     /// The threshold at which the picks were last cut.

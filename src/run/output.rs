@@ -76,12 +76,27 @@ mod tests {
         let output = Output::of(dir.path(), &path).unwrap();
         assert!(output.holds(dir.path()));
         assert_eq!(output.read(dir.path()).unwrap(), b"x,y");
+        assert_eq!(output.content(), blake3::hash(b"x,y").to_hex().as_str());
+        assert_eq!(output.path, Path::new("a/b.csv"));
         // A copy has another time and the same content.
         std::fs::rename(&path, dir.path().join("moved")).unwrap();
         std::fs::write(&path, "x,y").unwrap();
         assert!(output.holds(dir.path()));
         std::fs::write(&path, "x,z").unwrap();
         assert!(output.read(dir.path()).unwrap_err().to_string().contains("damaged"));
+        // The same size at another time is read, at the same time it is not.
+        let set_modified = |ns: i128| {
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(ns as u64);
+            let file = std::fs::File::options().append(true).open(&path).unwrap();
+            file.set_modified(time).unwrap();
+        };
+        set_modified(output.modified_ns + 1_000_000_000);
+        assert!(!output.holds(dir.path()));
+        set_modified(output.modified_ns);
+        assert!(output.holds(dir.path()));
+        std::fs::write(&path, "x,y,z").unwrap();
+        set_modified(output.modified_ns);
+        assert!(!output.holds(dir.path()), "another size at the same time");
         std::fs::write(&path, "x").unwrap();
         assert!(!output.holds(dir.path()));
         std::fs::remove_file(&path).unwrap();

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::micrograph::{self, Filter, Listed};
 use crate::model::Architecture;
+use crate::scale::Scale;
 use crate::train::Start;
 use crate::units::{PixelSize, Radius};
 use crate::{labels, pick, preprocess, train};
@@ -144,6 +145,11 @@ impl Data {
         let listed = micrograph::list(&self.micrographs, self.filter())?;
         listed.check_scale(self.radius(), self.pixel_size())?;
         Ok(listed)
+    }
+
+    /// The size of particles, as far as it is given.
+    pub fn scale(&self) -> Scale<'static> {
+        Scale { radius: self.radius(), pixel_size: self.pixel_size(), card: None }
     }
 
     fn check(&self) -> Result<()> {

@@ -20,10 +20,12 @@ mod fourier;
 mod layout;
 mod optics;
 mod particle;
+mod set;
 mod settings;
 mod teaching;
 
 pub use particle::Shape;
+pub use set::Plan;
 pub use settings::Settings;
 pub use teaching::{Sometimes, Teaching};
 

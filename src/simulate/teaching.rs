@@ -4,6 +4,8 @@
 //! Domain randomisation (Tobin et al. 2017): what varies more widely here than between real data
 //! sets is what the network learns not to depend on. Micrographs come at the working scale.
 
+use std::path::Path;
+
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -132,6 +134,15 @@ impl Default for Teaching {
 }
 
 impl Teaching {
+    /// The built-in ranges with those of a settings file in their place.
+    pub fn read(path: &Path) -> Result<Teaching> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        toml::from_str(&text).map_err(|error: toml::de::Error| {
+            let hint = "configs/teaching.toml shows every key with its meaning";
+            Error::malformed(path, None, error.message().to_string(), hint)
+        })
+    }
+
     /// Settings of micrograph `index`.
     ///
     /// # Errors

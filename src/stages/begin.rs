@@ -22,14 +22,24 @@ pub fn validation(settings: &Settings) -> Result<Choice> {
 }
 
 /// The labelled micrographs of the settings.
-pub fn labelled(settings: &Settings, radius: Radius, seed: u64) -> Result<Request<'_>> {
-    let pixel_size = settings.data.pixel_size();
+pub fn labelled(settings: &Settings, seed: u64) -> Result<Request<'_>> {
+    labelled_at(settings.data.scale(), settings, seed)
+}
+
+/// The same at another scale than the settings'.
+fn labelled_at<'a>(
+    scale: Scale<'static>,
+    settings: &'a Settings,
+    seed: u64,
+) -> Result<Request<'a>> {
+    // Found missing now, not once for each micrograph.
+    scale.radius.ok_or_else(Error::no_radius)?;
     Ok(Request {
         sources: settings.data.list()?.sources,
         coordinates: coords::read_all(&settings.data.coordinates)?,
         validation: validation(settings)?,
         settings,
-        scale: Scale { radius: Some(radius), pixel_size, card: None },
+        scale,
         seed,
     })
 }
@@ -46,8 +56,8 @@ pub fn labelled_as_trained<'a>(
         return Ok(None);
     }
     let own = card.particle_radius_px.map(Radius::Px);
-    let radius = settings.data.radius().or(own).ok_or_else(Error::no_radius)?;
-    let same = labelled(settings, radius, seed)?;
+    let given = settings.data.scale();
+    let same = labelled_at(Scale { radius: given.radius.or(own), ..given }, settings, seed)?;
     let trained = run.record_of(StageName::Train)?.and_then(|train| train.progress.fingerprint);
     if trained == Some(same.fingerprint(run)?) {
         return Ok(Some(same));

@@ -1,6 +1,6 @@
 //! Evaluation: picks and truth from files → figures, brought together by micrograph.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -258,10 +258,6 @@ impl Stage for Evaluate {
         fingerprint(&(super::picks_key(context.run)?, truth, context.model()?.hash()?))
     }
 
-    fn model(&self, context: &Context) -> Result<Option<String>> {
-        context.model()?.hash().map(Some)
-    }
-
     fn state(&self, context: &Context, before: &[Step]) -> Result<Step> {
         if before.iter().any(|step| !step.is_settled()) {
             return super::follows(self, context, "picking");
@@ -320,10 +316,10 @@ impl Stored {
         self.picks.as_deref() == Some(picks)
     }
 
-    /// Hits, misses and false picks of a micrograph.
-    pub fn counts_of(&self, name: &str) -> Option<Counts> {
-        let at = self.micrographs.iter().position(|other| other == name)?;
-        self.evaluation.per_micrograph.get(at).copied()
+    /// Hits, misses and false picks of each micrograph, by name.
+    pub fn counts(&self) -> HashMap<&str, Counts> {
+        let names = self.micrographs.iter().map(String::as_str);
+        names.zip(self.evaluation.per_micrograph.iter().copied()).collect()
     }
 }
 

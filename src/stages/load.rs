@@ -15,7 +15,6 @@ use crate::units::PixelSize;
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) prepared: Prepared,
-    pub(crate) radius_mic_px: f64,
     pub(crate) pixel_size: Option<PixelSize>,
     pub(crate) header_pixel_size: HeaderPixelSize,
     /// Oddities of the file, and what was mended in it.
@@ -59,7 +58,6 @@ pub(crate) fn load_anew(
         of_file.extend(repairs_in_words(prepared.repairs, source));
         Ok(Loaded {
             prepared,
-            radius_mic_px: own.radius_px,
             pixel_size: own.pixel_size,
             header_pixel_size,
             of_file,

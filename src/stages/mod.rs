@@ -107,7 +107,7 @@ impl<'a> Context<'a> {
 
     /// The size of particles, where no model has a say.
     pub fn scale(&self) -> Scale<'static> {
-        Scale { radius: self.radius, pixel_size: self.settings().data.pixel_size(), card: None }
+        Scale { radius: self.radius, ..self.settings().data.scale() }
     }
 
     /// The model to pick with: what self-training has kept, else its base.
@@ -175,9 +175,9 @@ pub trait Stage: Sync {
     /// Where it stands, given where those before it stand.
     fn state(&self, context: &Context, before: &[Step]) -> Result<Step>;
 
-    /// The hash of the model that it begins with.
-    fn model(&self, _context: &Context) -> Result<Option<String>> {
-        Ok(None)
+    /// The hash of the model that it begins with, if with one.
+    fn model(&self, context: &Context) -> Result<Option<String>> {
+        context.model()?.hash().map(Some)
     }
 
     /// Whether it finds out for each micrograph what is left to do, so that it is always run.
@@ -218,17 +218,20 @@ pub struct Step {
     pub state: State,
     /// Why, in words.
     pub why: String,
+    /// Whether the stage finds out for each micrograph what is left to do.
+    #[serde(skip)]
+    pub each_micrograph: bool,
 }
 
 impl Step {
-    fn new(stage: StageName, state: State, why: impl std::fmt::Display) -> Step {
-        Step { stage, state, why: why.to_string() }
+    fn new(stage: &dyn Stage, state: State, why: impl std::fmt::Display) -> Step {
+        let (name, each_micrograph) = (stage.name(), stage.each_micrograph());
+        Step { stage: name, state, why: why.to_string(), each_micrograph }
     }
 
     /// Whether nothing is left to do. Micrographs that failed are tried again only when asked for.
     fn is_settled(&self) -> bool {
-        let each = matches!(self.stage, StageName::Preprocess | StageName::Pick);
-        self.state == State::Done || (each && self.state == State::Failed)
+        self.state == State::Done || (self.each_micrograph && self.state == State::Failed)
     }
 }
 
@@ -356,14 +359,14 @@ fn recorded(
         (State::New, None) if record.is_some() => (State::New, "was interrupted".into()),
         (State::New, None) => (State::New, "not done yet".into()),
     };
-    Ok(Step::new(stage.name(), state, why))
+    Ok(Step::new(stage, state, why))
 }
 
 /// Where a stage stands that an earlier one has to come before.
 fn follows(stage: &dyn Stage, context: &Context, earlier: &str) -> Result<Step> {
     let known = context.run.record_of(stage.name())?.is_some();
     let state = if known { State::Outdated } else { State::New };
-    Ok(Step::new(stage.name(), state, format!("follows {earlier}")))
+    Ok(Step::new(stage, state, format!("follows {earlier}")))
 }
 
 /// Stands for the picks that are there.

@@ -112,6 +112,11 @@ impl Stage for Prepare {
         Prepare::with_job(context, |job| fingerprint(&(job.settings, job.scale.key())))
     }
 
+    /// No network looks at the images.
+    fn model(&self, _context: &Context) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     fn each_micrograph(&self) -> bool {
         true
     }
@@ -122,7 +127,7 @@ impl Stage for Prepare {
             for source in context.sources {
                 counts.add(job.state_of(source)?);
             }
-            Ok(Step::new(self.name(), counts.overall(), counts))
+            Ok(Step::new(self, counts.overall(), counts))
         })
     }
 
@@ -241,12 +246,12 @@ impl Job<'_> {
             }
         };
         let warnings = loaded.warnings();
-        let Prepared { image, valid, frame, repairs } = loaded.prepared;
+        let Prepared { image, valid, frame, repairs, radius_mic_px, .. } = loaded.prepared;
         let shrunk = frame.mic.width as f64 / frame.work.width as f64;
         let work_size = loaded.pixel_size.map(|size| PixelSize(size.0 * shrunk));
         let path = image_path(self.run, source);
         mrc::write(&path, &image, work_size, mrc::Mode::Float32)?;
-        record.particle_radius_px = loaded.radius_mic_px;
+        record.particle_radius_px = radius_mic_px;
         record.header_pixel_size = loaded.header_pixel_size;
         record.stored = Some((self.run.output(&path)?, frame, valid));
         record.repairs = repairs;
@@ -305,8 +310,14 @@ impl Record {
         run.read(&output).ok()?;
         let image = micrograph::read(&image_path(run, source)).ok()?.pixels;
         Some(Loaded {
-            prepared: Prepared { image, valid, frame, repairs: self.repairs },
-            radius_mic_px: own.radius_px,
+            prepared: Prepared {
+                image,
+                valid,
+                frame,
+                radius_mic_px: own.radius_px,
+                radius_work_px: settings.radius_work_px(own.radius_px),
+                repairs: self.repairs,
+            },
             pixel_size: own.pixel_size,
             header_pixel_size: self.header_pixel_size,
             of_file: self.warnings,

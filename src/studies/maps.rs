@@ -17,12 +17,13 @@ use crate::error::{Error, Result};
 use crate::micrograph::Source;
 use crate::micrograph::mrc::{self, Mode};
 use crate::model::Model;
+use crate::preprocess::Prepared;
 use crate::publish::publish;
 use crate::report::panel;
 use crate::run::{Cancel, Failure, beside};
 use crate::scale::Scale;
 use crate::score::{AttentionMap, explain};
-use crate::stages::load::{Loaded, load_anew};
+use crate::stages::load::load_anew;
 use crate::units::Frame;
 
 /// All that one mapping needs.
@@ -123,7 +124,7 @@ fn map(
     publish(&path, |file| {
         picture.write_with_encoder(PngEncoder::new(file)).map_err(io::Error::other)
     })?;
-    Ok((path, truth.and_then(|truth| on_particles(&maps, truth, &loaded))))
+    Ok((path, truth.and_then(|truth| on_particles(&maps, truth, prepared))))
 }
 
 fn name_of(map: &AttentionMap) -> String {
@@ -152,11 +153,10 @@ fn at_micrograph(map: &Array2<f32>, frame: &Frame) -> Array2<f32> {
 fn on_particles(
     maps: &[(String, Array2<f32>)],
     truth: &[Coordinate],
-    loaded: &Loaded,
+    prepared: &Prepared,
 ) -> Option<Vec<Seen>> {
-    let prepared = &loaded.prepared;
-    let radius =
-        loaded.radius_mic_px * prepared.frame.work.width as f64 / prepared.frame.mic.width as f64;
+    let Frame { mic, work } = prepared.frame;
+    let radius = prepared.radius_mic_px * work.width as f64 / mic.width as f64;
     let mut inside = Array2::from_elem(prepared.image.dim(), false);
     for particle in truth {
         let (x0, y0) = prepared.frame.work_from_mic(particle.x_mic_px, particle.y_mic_px);
@@ -204,8 +204,7 @@ fn focus(seen: &[Vec<Seen>]) -> Vec<Focus> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::micrograph::HeaderPixelSize;
-    use crate::preprocess::{Area, Prepared, Repairs};
+    use crate::preprocess::{Area, Repairs};
     use crate::units::Shape;
 
     fn frame() -> Frame {
@@ -229,24 +228,18 @@ mod tests {
             valid: Area::whole((30, 40)),
             image,
             frame: frame(),
-            repairs: Repairs::default(),
-        };
-        let loaded = Loaded {
-            prepared,
             radius_mic_px: 20.0,
-            pixel_size: None,
-            header_pixel_size: HeaderPixelSize::Absent,
-            of_file: Vec::new(),
-            doubt: None,
+            radius_work_px: 5.0,
+            repairs: Repairs::default(),
         };
         let on_disk = |y: usize, x: usize| (x as f64 - 10.0).hypot(y as f64 - 15.0) <= 5.0;
         let map = Array2::from_shape_fn((30, 40), |(y, x)| if on_disk(y, x) { 0.75 } else { 0.25 });
         let truth = [Coordinate { x_mic_px: 40.0, y_mic_px: 60.0, score: None }];
         let maps = [("gate".to_string(), map)];
-        let seen = on_particles(&maps, &truth, &loaded).unwrap();
+        let seen = on_particles(&maps, &truth, &prepared).unwrap();
         assert!((seen[0].inside - 0.75).abs() < 1e-9 && (seen[0].outside - 0.25).abs() < 1e-9);
-        assert!(on_particles(&maps, &[], &loaded).is_none(), "nowhere is inside");
-        let all = focus(&[seen, on_particles(&maps, &truth, &loaded).unwrap()]);
+        assert!(on_particles(&maps, &[], &prepared).is_none(), "nowhere is inside");
+        let all = focus(&[seen, on_particles(&maps, &truth, &prepared).unwrap()]);
         assert!((all[0].difference.mean - 0.5).abs() < 1e-9);
     }
 }

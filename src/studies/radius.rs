@@ -144,12 +144,11 @@ fn at(network: &Inference, card: &Card, pixels: &Array2<f32>, radius: f64) -> Re
     let ((y0, y1), (x0, x1)) = (middle(height), middle(width));
     let window = pixels.slice(s![y0..y1, x0..x1]).to_owned();
     let prepared = preprocess::prepare(window, radius, &card.preprocess)?;
-    let work = card.preprocess.radius_work_px(radius);
-    let mut picks = Detector::new(network, card).picks(&prepared, radius)?;
+    let mut picks = Detector::new(network, card).picks(&prepared)?;
     let mut profile = Profile::default();
     for pick in &mut picks {
         let place = prepared.frame.work_from_mic(pick.x_mic_px, pick.y_mic_px);
-        profile.add(&prepared.image, prepared.valid, place, work);
+        profile.add(&prepared.image, prepared.valid, place, prepared.radius_work_px);
         pick.x_mic_px += x0 as f64;
         pick.y_mic_px += y0 as f64;
     }

@@ -25,6 +25,8 @@ fn blobs() -> (Prepared, Vec<Coordinate>) {
         image,
         valid: Area::whole((96, 96)),
         frame: Frame { mic: shape, work: shape },
+        radius_mic_px: 7.0,
+        radius_work_px: 7.0,
         repairs: Repairs::default(),
     };
     let at = |&(x, y): &(usize, usize)| Coordinate {
@@ -57,7 +59,7 @@ fn trained_on(
 ) -> (Result<Vec<Epoch>>, Option<String>) {
     let (prepared, truth) = blobs();
     let labels = labels::Settings::default();
-    let labelled: Vec<Labelled> = vec![labels::paint(prepared.clone(), &truth, 7.0, 0.0, &labels)];
+    let labelled: Vec<Labelled> = vec![labels::paint(prepared.clone(), &truth, 0.0, &labels)];
     let card = Card {
         architecture: Architecture { base_features: 4, ..Architecture::default() },
         particle_radius_px: Some(7.0),

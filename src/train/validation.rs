@@ -73,7 +73,7 @@ pub fn judge(network: &Inference, card: &Card, validation: &[Validation]) -> Res
     let detector = Detector::new(network, card);
     let mut judged = Vec::with_capacity(validation.len());
     for micrograph in validation {
-        let picks = detector.peaks(&micrograph.prepared, radius_mic_px)?;
+        let picks = detector.peaks(&micrograph.prepared)?;
         let picks = micrograph.judged(picks, radius_mic_px);
         let particles: Vec<Coordinate> = micrograph.particles().copied().collect();
         judged.push((picks, particles));
@@ -141,6 +141,8 @@ mod tests {
                 mic: Shape { width: 200, height: 200 },
                 work: Shape { width: 100, height: 100 },
             },
+            radius_mic_px: 10.0,
+            radius_work_px: 5.0,
             repairs: Repairs::default(),
         };
         let part = Some(Area { y0: 75, ..prepared.valid });
@@ -178,7 +180,7 @@ mod tests {
         let network = network.for_inference(&crate::model::Machine::cpu(1)).unwrap();
         let detector = Detector::new(&network, &card);
         let places = |validation: &Validation| -> Vec<(f64, f64)> {
-            let peaks = detector.peaks_in(&map, &validation.prepared, 10.0);
+            let peaks = detector.peaks_in(&map, &validation.prepared);
             let mut picks = validation.judged(peaks, 10.0);
             picks.sort_by(|a, b| a.y_mic_px.total_cmp(&b.y_mic_px));
             picks.iter().map(|pick| (pick.x_mic_px.round(), pick.y_mic_px.round())).collect()

@@ -153,10 +153,9 @@ fn fingerprints(folder: &Path, changes: &str, threshold: Option<f32>) -> BTreeMa
     let settings = &resolved.settings;
     let run = RunDir::look_into(&folder.join("run"));
     let sources = settings.data.list().unwrap().sources;
-    let radius = settings.data.radius().unwrap();
     let context = Context {
         sources: &sources,
-        labelled: Some(begin::labelled(settings, radius, 1).unwrap()),
+        labelled: Some(begin::labelled(settings, 1).unwrap()),
         base: Origin::File(run.model().join(Model::TRAINED)),
         threshold,
         ..Context::new(&run, &resolved, 1, Machine::cpu(1))

@@ -180,3 +180,68 @@ fn the_flags_of_the_published_tool_are_accepted() {
         .success();
     assert!(folder.join("elsewhere/model/best.safetensors").is_file());
 }
+
+#[test]
+fn the_report_counts_peaks_and_picks_from_the_list_as_from_the_stored_peaks() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 5);
+    let run = folder.join("picker_run");
+    picker(folder).args(["pick", "--particle-radius", RADIUS]).assert().success();
+    let report = || -> serde_json::Value {
+        picker(folder).arg("report").assert().success();
+        serde_json::from_slice(&fs::read(run.join("report/picking.json")).unwrap()).unwrap()
+    };
+    let rows = |table: &Path| fs::read_to_string(table).unwrap().lines().count() - 1;
+    let whole = report();
+    let sum = |key: &str| -> usize {
+        whole[key].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).sum()
+    };
+    let stored = |n: usize| run.join(format!("picks.all/sim_000{n}.csv"));
+    assert_eq!(sum("score_histogram"), (1..=5).map(|n| rows(&stored(n))).sum::<usize>());
+    assert_eq!(sum("picks"), rows(&run.join("picks/picks.csv")));
+    assert!(sum("score_histogram") > sum("picks"));
+
+    // Peaks of a micrograph without a picture are not read again.
+    let page = fs::read_to_string(run.join("report/report.html")).unwrap();
+    let shown = |n: &usize| page.contains(&format!(": micrographs/sim_000{n}.mrc"));
+    let hidden = (1..=5).find(|n| !shown(n)).unwrap();
+    fs::rename(stored(hidden), folder.join("aside.csv")).unwrap();
+    assert_eq!(report(), whole);
+    fs::rename(folder.join("aside.csv"), stored(hidden)).unwrap();
+
+    // A micrograph whose record is lost is in none of the numbers.
+    let (record, aside) = (run.join("items/sim_0002.json"), folder.join("aside.json"));
+    fs::rename(&record, &aside).unwrap();
+    let fewer = report();
+    let peaks = |report: &serde_json::Value| -> u64 {
+        report["score_histogram"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(serde_json::Value::as_u64)
+            .sum()
+    };
+    assert_eq!(peaks(&whole) - peaks(&fewer), rows(&stored(2)) as u64);
+    assert_eq!(fewer["micrographs"].as_array().unwrap().len(), 4);
+    fs::rename(&aside, &record).unwrap();
+    assert_eq!(report(), whole);
+
+    // As another threshold cuts them.
+    picker(folder).args(["threshold", "--threshold", "0.9"]).assert().success();
+    let cut = report();
+    assert_eq!(cut["score_histogram"], whole["score_histogram"]);
+    assert_ne!(cut["picks"], whole["picks"]);
+
+    // A picking that was interrupted leaves a list that does not know them.
+    let path = run.join("list.json");
+    let mut list: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for key in ["score_histogram", "tables"] {
+        list[key] = serde_json::Value::Array(Vec::new());
+    }
+    fs::write(&path, list.to_string()).unwrap();
+    assert_eq!(report(), cut);
+    list["entries"][0]["picked"] = serde_json::Value::Null;
+    fs::write(&path, list.to_string()).unwrap();
+    assert_eq!(report(), cut);
+}

@@ -16,6 +16,7 @@ use crate::detect::cut;
 use crate::error::{Error, Result};
 use crate::micrograph::Source;
 use crate::publish::publish;
+use crate::report::curves::{SCORE_BINS, count_scores};
 use crate::run::{Entry, Item, List, Output, Picked, RunDir, Scored, beside};
 use crate::star;
 
@@ -48,8 +49,8 @@ pub(super) fn write_peaks(run: &RunDir, stem: &Path, peaks: &[Coordinate]) -> Re
 
 /// All stored peaks of a micrograph, best first, if they are what was stored.
 pub fn read_peaks(run: &RunDir, scored: &Scored) -> Result<Vec<Coordinate>> {
-    run.read(&scored.peaks)?;
-    let read = coords::read(&run.root().join(&scored.peaks.path))?;
+    let bytes = run.read(&scored.peaks)?;
+    let read = coords::csv::of_bytes(&run.root().join(&scored.peaks.path), &bytes)?;
     Ok(read.into_iter().flat_map(|coordinates| coordinates.points).collect())
 }
 
@@ -132,6 +133,7 @@ impl<'a> Listing<'a> {
             listed_in: job.listed_in.to_path_buf(),
             entries: Vec::new(),
             tables: Vec::new(),
+            score_histogram: Vec::new(),
         };
         let mut listing = Listing { run: job.run, list, places: HashMap::new(), changed: false };
         let last = job.run.list()?;
@@ -185,6 +187,7 @@ impl<'a> Listing<'a> {
             }
         }
         self.list.tables = last.tables;
+        self.list.score_histogram = last.score_histogram;
         if !same {
             self.begin_changes()?;
         }
@@ -201,6 +204,7 @@ impl<'a> Listing<'a> {
         if !self.changed {
             self.changed = true;
             let tables = std::mem::take(&mut self.list.tables);
+            self.list.score_histogram.clear();
             self.run.write_list(&self.list)?;
             tables.iter().try_for_each(|table| remove(&self.run.root().join(&table.path)))?;
         }
@@ -285,7 +289,7 @@ impl<'a> Listing<'a> {
         if !self.changed {
             return Ok(Vec::new());
         }
-        let (tables, damaged) = write_tables(self.run, &self.list)?;
+        let (tables, bins, damaged) = write_tables(self.run, &self.list)?;
         for place in &damaged {
             let entry = &mut self.list.entries[*place];
             entry.picked = None;
@@ -294,6 +298,7 @@ impl<'a> Listing<'a> {
         }
         if damaged.is_empty() {
             self.list.tables = tables;
+            self.list.score_histogram = bins.to_vec();
             self.run.write_list(&self.list)?;
             self.changed = false;
         }
@@ -301,12 +306,13 @@ impl<'a> Listing<'a> {
     }
 }
 
-/// The rows of one micrograph in both tables; none if its stored peaks are damaged.
-type Rows = Option<(Vec<u8>, String)>;
+/// The rows of one micrograph in both tables, and the scores of all its peaks; none if its stored
+/// peaks are damaged.
+type Rows = Option<(Vec<u8>, String, Vec<f32>)>;
 
 /// Writes what speaks of all micrographs: RELION's lists, `picks.csv`, and cryoSPARC's table.
-/// The files, and the places of micrographs whose stored peaks are damaged.
-fn write_tables(run: &RunDir, list: &List) -> Result<(Vec<Output>, Vec<usize>)> {
+/// The files, all peaks by score, and the places of micrographs whose stored peaks are damaged.
+fn write_tables(run: &RunDir, list: &List) -> Result<(Vec<Output>, [u64; SCORE_BINS], Vec<usize>)> {
     let folder = run.picks();
     let picked: Vec<(usize, &Entry)> =
         list.entries.iter().enumerate().filter(|(_, entry)| entry.picked.is_some()).collect();
@@ -314,14 +320,16 @@ fn write_tables(run: &RunDir, list: &List) -> Result<(Vec<Output>, Vec<usize>)> 
         let item = run.item(&entry.source());
         let peaks = item.as_ref().and_then(Item::scored).and_then(|own| read_peaks(run, own).ok());
         let rows = peaks.and_then(|mut peaks| {
+            let scores = peaks.iter().filter_map(|peak| peak.score).collect();
             cut(&mut peaks, list.threshold);
             let mut csv = Vec::new();
             coords::csv::write_rows(&mut csv, &entry.micrograph, &peaks).ok()?;
-            Some((csv, coords::star::particles_rows(&entry.micrograph, &peaks).ok()?))
+            let star = coords::star::particles_rows(&entry.micrograph, &peaks).ok()?;
+            Some((csv, star, scores))
         });
         (*place, rows)
     };
-    let mut damaged = Vec::new();
+    let (mut bins, mut damaged) = ([0; SCORE_BINS], Vec::new());
     let (csv_path, star_path_) = (folder.join("picks.csv"), folder.join("picked_particles.star"));
     publish(&csv_path, |csv| {
         coords::csv::write_head(csv)?;
@@ -331,7 +339,8 @@ fn write_tables(run: &RunDir, list: &List) -> Result<(Vec<Output>, Vec<usize>)> 
                 let all: Vec<(usize, Rows)> = some.par_iter().map(rows).collect();
                 for (place, rows) in all {
                     match rows {
-                        Some((csv_rows, star_rows)) => {
+                        Some((csv_rows, star_rows, scores)) => {
+                            count_scores(&mut bins, scores.into_iter());
                             csv.write_all(&csv_rows)?;
                             star.write_all(star_rows.as_bytes())?;
                         }
@@ -360,7 +369,7 @@ fn write_tables(run: &RunDir, list: &List) -> Result<(Vec<Output>, Vec<usize>)> 
         tables.push(marker);
     }
     let tables = tables.iter().map(|table| run.output(table)).collect::<Result<_>>()?;
-    Ok((tables, damaged))
+    Ok((tables, bins, damaged))
 }
 
 /// Cuts the stored peaks of a run at another score; picks in all and micrographs without any.

@@ -154,10 +154,6 @@ impl Stage for Pick {
         fingerprint(&(job, threshold, names))
     }
 
-    fn model(&self, context: &Context) -> Result<Option<String>> {
-        context.model()?.hash().map(Some)
-    }
-
     fn each_micrograph(&self) -> bool {
         true
     }
@@ -173,14 +169,14 @@ impl Stage for Pick {
             }
             let state = if list.is_some() { State::Outdated } else { State::New };
             let why = format!("follows {}; {counts}", pending.stage.name());
-            return Ok(Step::new(self.name(), state, why));
+            return Ok(Step::new(self, state, why));
         }
         let (job, threshold) = Pick::about(context)?;
         let mut counts = Counts::default();
         for source in context.sources {
             counts.add(context.run.state_of(source, &item_fingerprint(&job, source)?).0);
         }
-        let step = |state, why: String| Ok(Step::new(self.name(), state, why));
+        let step = |state, why: String| Ok(Step::new(self, state, why));
         match (counts.overall(), list) {
             (State::Done | State::Failed, None) => step(State::New, format!("no list; {counts}")),
             (state @ (State::Done | State::Failed), Some(list)) => {
@@ -419,11 +415,11 @@ impl Desk<'_> {
         let _share = self.budget.take(&source.path, frame.as_ref(), network)?;
         let loaded = load(run, source, scale, &card.preprocess)?;
         let detector = Detector::new(network, card).picking_as(settings);
-        let peaks = detector.peaks(&loaded.prepared, loaded.radius_mic_px)?;
+        let peaks = detector.peaks(&loaded.prepared)?;
         let scored = Scored {
             peaks: lists::write_peaks(run, &source.stem, &peaks)?,
             best_score: peaks.first().and_then(|peak| peak.score),
-            particle_radius_px: loaded.radius_mic_px,
+            particle_radius_px: loaded.prepared.radius_mic_px,
             repairs: loaded.prepared.repairs,
             warnings: loaded.warnings(),
             seconds: started.elapsed().as_secs_f64(),
@@ -441,7 +437,7 @@ pub fn peaks_of(
 ) -> Result<(Vec<Coordinate>, Vec<String>)> {
     let scale = Scale { radius: Some(radius), pixel_size: None, card: Some(&model.card) };
     let loaded = load_anew(source, &scale, &model.card.preprocess)?;
-    let peaks = Detector::of(model).peaks(&loaded.prepared, loaded.radius_mic_px)?;
+    let peaks = Detector::of(model).peaks(&loaded.prepared)?;
     Ok((peaks, loaded.warnings()))
 }
 

@@ -2,7 +2,7 @@
 
 use image::codecs::jpeg::JpegEncoder;
 
-use super::{Picked, Picking};
+use super::Picked;
 use crate::coords::{self, Coordinate};
 use crate::detect::cut;
 use crate::error::{Error, Result};
@@ -10,7 +10,7 @@ use crate::eval::Counts;
 use crate::micrograph::{self, Source};
 use crate::report::overlay::{self, Kind, Mark};
 use crate::report::page::{Picture, Section};
-use crate::run::{Item, RunDir, Scored, StageName};
+use crate::run::{Item, RunDir, StageName};
 use crate::stages::evaluate::Stored;
 use crate::stages::pick::read_peaks;
 
@@ -21,17 +21,14 @@ const PICTURE_PX: u32 = 900;
 pub(super) fn gallery(
     run: &RunDir,
     items: &[Picked],
-    picking: &Picking,
+    threshold: f32,
     judged: Option<&Stored>,
 ) -> Section {
-    let value = |(item, _): &Picked| -> Option<f64> {
-        match judged {
-            Some(judged) => judged.counts_of(&item.micrograph).map(|counts| counts.scores().f1),
-            None => {
-                let at = picking.micrographs.iter().position(|name| *name == item.micrograph)?;
-                Some(picking.picks[at] as f64)
-            }
-        }
+    let counts = judged.map(Stored::counts);
+    let counts_of = |picked: &Picked| counts.as_ref()?.get(&*picked.item.micrograph).copied();
+    let value = |picked: &Picked| match judged {
+        Some(_) => counts_of(picked).map(|counts| counts.scores().f1),
+        None => Some(picked.picks as f64),
     };
     let names: [&str; 3] = match judged {
         Some(_) => ["best", "median", "worst"],
@@ -49,10 +46,12 @@ pub(super) fn gallery(
             .to_vec(),
     };
     let (mut pictures, mut unread) = (Vec::new(), Vec::new());
-    for (name, (item, scored)) in chosen {
-        let counts = judged.and_then(|judged| judged.counts_of(&item.micrograph));
-        match picture(run, item, scored, picking.threshold) {
-            Ok(jpeg) => pictures.push(Picture { caption: caption(name, item, counts), jpeg }),
+    for (name, picked) in chosen {
+        match picture(run, picked, threshold) {
+            Ok(jpeg) => {
+                let caption = caption(name, &picked.item, counts_of(picked));
+                pictures.push(Picture { caption, jpeg });
+            }
             Err(error) => unread.push(error.to_string()),
         }
     }
@@ -84,7 +83,8 @@ fn caption(name: &str, item: &Item, counts: Option<Counts>) -> String {
     format!("{name}: {}{figures}", item.micrograph)
 }
 
-fn picture(run: &RunDir, item: &Item, scored: &Scored, threshold: f32) -> Result<Vec<u8>> {
+fn picture(run: &RunDir, picked: &Picked, threshold: f32) -> Result<Vec<u8>> {
+    let Picked { item, scored, .. } = picked;
     let micrograph = micrograph::read(&item.path)?;
     let mut picks = read_peaks(run, scored)?;
     cut(&mut picks, threshold);

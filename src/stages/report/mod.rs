@@ -17,9 +17,9 @@ use crate::error::{Error, Result};
 use crate::labels::Completeness;
 use crate::model::Card;
 use crate::publish::publish_text;
-use crate::report::curves::SCORE_BINS;
+use crate::report::curves::{SCORE_BINS, count_scores};
 use crate::report::page::Page;
-use crate::run::{Cancel, Item, RunDir, Scored, StageName, fingerprint};
+use crate::run::{Cancel, Entry, Failure, Item, List, RunDir, Scored, StageName, fingerprint};
 use crate::train::Epoch;
 use gallery::gallery;
 use sections::{
@@ -54,10 +54,6 @@ impl Stage for Report {
         fingerprint(&(super::picks_key(context.run)?, context.model()?.hash()?))
     }
 
-    fn model(&self, context: &Context) -> Result<Option<String>> {
-        context.model()?.hash().map(Some)
-    }
-
     fn state(&self, context: &Context, before: &[Step]) -> Result<Step> {
         if before.iter().any(|step| !step.is_settled()) {
             return super::follows(self, context, "an earlier stage");
@@ -80,19 +76,23 @@ impl Stage for Report {
 }
 
 /// A micrograph with picks.
-type Picked = (Item, Scored);
+#[derive(Debug)]
+struct Picked {
+    item: Item,
+    scored: Scored,
+    /// Picks at the threshold.
+    picks: usize,
+}
 
 /// Writes the report of what is in a run directory; its path.
 pub fn write(run: &RunDir, card: &Card) -> Result<PathBuf> {
-    let threshold = run.threshold()?.unwrap_or(card.threshold);
-    let mut items: Vec<Picked> = Vec::new();
-    for item in run.listed_items()? {
-        if let Some(scored) = item.scored().cloned() {
-            items.push((item, scored));
-        }
-    }
-    let failed = run.failures()?;
-    let (picking, bins) = picking_in_numbers(run, &items, threshold)?;
+    let list = run.list()?;
+    let listed = list.iter().flat_map(|list| run.items_of(list)).collect::<Vec<_>>();
+    let failed: Vec<Failure> = listed.iter().filter_map(|(_, item)| item.failure()).collect();
+    let threshold = list.as_ref().map_or(card.threshold, |list| list.threshold);
+    let counted = list.as_ref().and_then(|list| counted(list, &listed));
+    let (items, bins) = picked(run, listed, threshold, counted.as_ref())?;
+    let picking = Picking::of(&items, &bins, threshold);
     let text = serde_json::to_string(&picking)
         .map_err(|e| Error::setting("report", e.to_string(), "use finite scores"))?;
     publish_text(&run.report().join("picking.json"), &(text + "\n"))?;
@@ -133,7 +133,7 @@ pub fn write(run: &RunDir, card: &Card) -> Result<PathBuf> {
         failures(&failed),
         picks_section(&picking, &bins)?,
         radius_section(run),
-        gallery(run, &items, &picking, judged.as_ref()),
+        gallery(run, &items, threshold, judged.as_ref()),
         evaluation_section(judged.as_ref())?,
         training(card, &epochs)?,
         self_training(&rounds),
@@ -155,31 +155,40 @@ fn lines<T: DeserializeOwned + Debug>(path: &Path) -> Result<Vec<T>> {
     text.lines().enumerate().map(parse).collect()
 }
 
-fn picking_in_numbers(
+/// All peaks by score as the list counted them, if it still speaks of the same micrographs: not while
+/// picking goes on or after it was interrupted, nor where records were lost since.
+fn counted(list: &List, listed: &[(&Entry, Item)]) -> Option<[u64; SCORE_BINS]> {
+    let in_list = list.entries.iter().filter(|entry| entry.picked.is_some()).count();
+    let scored = listed.iter().filter(|(_, item)| item.scored().is_some());
+    let all_in_list = scored.clone().all(|(entry, _)| entry.picked.is_some());
+    let same = all_in_list && scored.count() == in_list;
+    list.score_histogram.as_slice().try_into().ok().filter(|_| same)
+}
+
+/// The micrographs with picks, and all their peaks by score; stored peaks are read only where these
+/// were not counted.
+fn picked(
     run: &RunDir,
-    items: &[Picked],
+    listed: Vec<(&Entry, Item)>,
     threshold: f32,
-) -> Result<(Picking, [u64; SCORE_BINS])> {
-    let mut bins = [0; SCORE_BINS];
-    let mut picks = Vec::with_capacity(items.len());
-    for (_, scored) in items {
-        let peaks = read_peaks(run, scored)?;
-        let scores = peaks.iter().filter_map(|peak| peak.score);
-        scores.clone().for_each(|score| {
-            bins[((score * SCORE_BINS as f32) as usize).min(SCORE_BINS - 1)] += 1;
-        });
-        picks.push(scores.filter(|score| *score >= threshold).count());
+    counted: Option<&[u64; SCORE_BINS]>,
+) -> Result<(Vec<Picked>, [u64; SCORE_BINS])> {
+    let mut bins = counted.copied().unwrap_or([0; SCORE_BINS]);
+    let mut items = Vec::new();
+    for (entry, item) in listed {
+        let Some(scored) = item.scored().cloned() else { continue };
+        let picks = match (&entry.picked, counted) {
+            (Some(picked), Some(_)) => picked.picks,
+            _ => {
+                let peaks = read_peaks(run, &scored)?;
+                let scores = peaks.iter().filter_map(|peak| peak.score);
+                count_scores(&mut bins, scores.clone());
+                scores.filter(|score| *score >= threshold).count()
+            }
+        };
+        items.push(Picked { item, scored, picks });
     }
-    let counts: Vec<f64> = picks.iter().map(|count| *count as f64).collect();
-    let picking = Picking {
-        schema: 1,
-        threshold,
-        score_histogram: bins.to_vec(),
-        micrographs: items.iter().map(|(item, _)| item.micrograph.clone()).collect(),
-        picks,
-        median_picks: median(counts),
-    };
-    Ok((picking, bins))
+    Ok((items, bins))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -192,6 +201,17 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 impl Picking {
+    fn of(items: &[Picked], bins: &[u64; SCORE_BINS], threshold: f32) -> Picking {
+        Picking {
+            schema: 1,
+            threshold,
+            score_histogram: bins.to_vec(),
+            micrographs: items.iter().map(|picked| picked.item.micrograph.clone()).collect(),
+            picks: items.iter().map(|picked| picked.picks).collect(),
+            median_picks: median(items.iter().map(|picked| picked.picks as f64).collect()),
+        }
+    }
+
     /// Micrographs with far more or far fewer picks than the others, most remarkable first.
     fn remarkable(&self) -> Vec<(&str, usize)> {
         let off = |count: usize| (count as f64 - self.median_picks).abs();

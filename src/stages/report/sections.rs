@@ -201,7 +201,7 @@ pub(super) fn radius_section(run: &RunDir) -> Section {
 
 /// The particle radius that micrographs were picked with, and what the model was trained with.
 fn scale(card: &Card, items: &[Picked]) -> String {
-    let radii = || items.iter().map(|(_, scored)| scored.particle_radius_px);
+    let radii = || items.iter().map(|picked| picked.scored.particle_radius_px);
     let ends = radii().reduce(f64::min).zip(radii().reduce(f64::max));
     let picked = ends.map_or(String::new(), |(low, high)| {
         let to = if high > low { format!(" to {high:.1}") } else { String::new() };

@@ -137,7 +137,7 @@ pub(super) fn picks(
 ) -> Result<(Array2<f32>, Vec<Coordinate>)> {
     let detector = Detector::new(&model.network, card);
     let map = detector.scores(&prepared.image)?;
-    let mut picks = detector.peaks_in(&map, prepared, card.radius_px()?);
+    let mut picks = detector.peaks_in(&map, prepared);
     cut(&mut picks, threshold);
     Ok((map, picks))
 }
@@ -150,7 +150,7 @@ fn steadiness(model: &Model, threshold: f32, ground: &Ground) -> Result<Steadine
     for micrograph in &ground.validation {
         let prepared = &micrograph.prepared;
         let (picks, others): (Vec<_>, Vec<_>) = detector
-            .peaks(prepared, radius)?
+            .peaks(prepared)?
             .into_iter()
             .filter(|peak| micrograph.covers(peak))
             .partition(|peak| peak.score.is_some_and(|score| score >= threshold));
@@ -163,7 +163,7 @@ fn steadiness(model: &Model, threshold: f32, ground: &Ground) -> Result<Steadine
         // Transposed, so that rows and columns change places as well.
         let over = prepared.image.t().as_standard_layout().to_owned();
         let map = detector.scores(&over)?.t().as_standard_layout().to_owned();
-        let mut picks = detector.peaks_in(&map, prepared, radius);
+        let mut picks = detector.peaks_in(&map, prepared);
         cut(&mut picks, threshold);
         picks.retain(|pick| micrograph.covers(pick));
         turned.push(picks);

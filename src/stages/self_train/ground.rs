@@ -132,7 +132,7 @@ pub(super) fn prepare(
     leave_out_labelled(&mut read, by_hand.as_ref(), observe);
     let radius_mic_px = match (&by_hand, read.as_slice()) {
         (Some(gathered), _) => gathered.radius_mic_px,
-        (None, [first, _, ..]) => first.loaded.radius_mic_px,
+        (None, [first, _, ..]) => first.loaded.prepared.radius_mic_px,
         (None, _) => {
             return Err(Error::missing(
                 "self-training without labels needs at least two micrographs",
@@ -187,7 +187,7 @@ pub(super) fn prepare(
                 );
                 Vec::new()
             } else {
-                gathered.paint(&card.labels, radius)
+                gathered.paint(&card.labels)
             };
             (painted, validation, gate)
         }

@@ -92,7 +92,7 @@ impl Stage for SelfTrain {
     }
 
     fn state(&self, context: &Context, before: &[Step]) -> Result<Step> {
-        let done = |why: &str| Ok(Step::new(self.name(), State::Done, why));
+        let done = |why: &str| Ok(Step::new(self, State::Done, why));
         let settings = context.settings();
         if settings.self_train.iterations == 0 {
             return done("not asked for");

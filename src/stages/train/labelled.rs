@@ -12,7 +12,7 @@ use crate::labels::fit::{self, Severity};
 use crate::labels::{self, Labelled};
 use crate::micrograph::{Source, same_file};
 use crate::model::{Machine, Seen};
-use crate::preprocess::{self, Area, Prepared};
+use crate::preprocess::{Area, Prepared};
 use crate::run::{Cancel, Failure, RunDir, fingerprint};
 use crate::scale::Scale;
 use crate::settings::Settings;
@@ -77,6 +77,7 @@ pub(crate) struct Gathered {
     /// What validation is done on, in words.
     pub(crate) how: String,
     pub(crate) pixel_size: Option<PixelSize>,
+    /// For the model's card: that of the first micrograph.
     pub(crate) radius_mic_px: f64,
     /// In particle radii.
     pub(crate) unlabelled_margin: f64,
@@ -180,7 +181,7 @@ impl Request<'_> {
             ));
         }
         check_fit(&items, settings, observe)?;
-        let radius_mic_px = items[0].loaded.radius_mic_px;
+        let radius_mic_px = items[0].loaded.prepared.radius_mic_px;
         let is_named = |item: &Item| is_among(&item.source, &paired.named);
         let (mut validation, mut training): (Vec<Item>, Vec<Item>) =
             items.into_iter().partition(is_named);
@@ -192,10 +193,9 @@ impl Request<'_> {
             Choice::Named(_) => false,
         };
         let how = describe_validation(&training, &validation, drawn, observe)?;
-        let radius_work_px = settings.preprocess.radius_work_px(radius_mic_px);
         let shown: Vec<(&Prepared, &[Coordinate])> =
             training.iter().map(|item| (&item.loaded.prepared, item.points.as_slice())).collect();
-        let unlabelled_margin = labels::unlabelled_margin(&shown, radius_work_px);
+        let unlabelled_margin = labels::unlabelled_margin(&shown);
         Ok(Gathered {
             training,
             validation,
@@ -289,14 +289,9 @@ pub(crate) fn one_pixel_size<'a>(
 /// Refuses coordinates that cannot be meant for these images, unless they are to be trusted, and
 /// warns of doubtful ones.
 fn check_fit(items: &[Item], settings: &Settings, observe: &mut dyn FnMut(Event)) -> Result<()> {
-    let preprocess: &preprocess::Settings = &settings.preprocess;
     let labelled: Vec<fit::Labelled> = items
         .iter()
-        .map(|item| fit::Labelled {
-            prepared: &item.loaded.prepared,
-            points: &item.points,
-            radius_work_px: preprocess.radius_work_px(item.loaded.radius_mic_px),
-        })
+        .map(|item| fit::Labelled { prepared: &item.loaded.prepared, points: &item.points })
         .collect();
     let refused =
         |f: &fit::Finding| f.severity == Severity::Impossible && !settings.data.trust_coordinates;
@@ -387,11 +382,9 @@ impl Gathered {
     }
 
     /// Paints the training masks.
-    pub(crate) fn paint(self, settings: &labels::Settings, radius_work_px: f64) -> Vec<Labelled> {
-        let margin_work_px = self.unlabelled_margin * radius_work_px;
+    pub(crate) fn paint(self, settings: &labels::Settings) -> Vec<Labelled> {
         let paint = |item: Item| {
-            let prepared = item.loaded.prepared;
-            labels::paint(prepared, &item.points, radius_work_px, margin_work_px, settings)
+            labels::paint(item.loaded.prepared, &item.points, self.unlabelled_margin, settings)
         };
         self.training.into_iter().map(paint).collect()
     }

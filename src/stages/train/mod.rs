@@ -141,7 +141,7 @@ impl Stage for Train {
 
     fn state(&self, context: &Context, _before: &[Step]) -> Result<Step> {
         if context.labelled.is_none() {
-            return Ok(Step::new(self.name(), State::Done, "the model was given"));
+            return Ok(Step::new(self, State::Done, "the model was given"));
         }
         let done = || {
             let card = Origin::File(context.run.model().join(Model::TRAINED)).card()?;
@@ -235,10 +235,9 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
     };
     set_aside_other_training(&job.run.model(), &fingerprint, observe)?;
 
-    let radius_work_px = settings.preprocess.radius_work_px(gathered.radius_mic_px);
     let validation = gathered.take_validation();
     let failures = std::mem::take(&mut gathered.failures);
-    let labelled = gathered.paint(&card.labels, radius_work_px);
+    let labelled = gathered.paint(&card.labels);
     observe(Event::Ready {
         training: labelled.len(),
         particles: labelled.iter().map(|micrograph| micrograph.centres.len()).sum(),

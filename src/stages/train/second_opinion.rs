@@ -36,9 +36,9 @@ pub(super) fn of_default_model<'a>(
         if cancel.requested() {
             return Err(Error::Interrupted);
         }
-        let radius = item.loaded.radius_mic_px;
-        let picks = Detector::of(&model).picks(&item.loaded.prepared, radius)?;
-        let hits = eval::match_one_to_one(&picks, &item.points, radius).len();
+        let prepared = &item.loaded.prepared;
+        let picks = Detector::of(&model).picks(prepared)?;
+        let hits = eval::match_one_to_one(&picks, &item.points, prepared.radius_mic_px).len();
         if is_doubtful(picks.len(), item.points.len(), hits) {
             doubts.push(format!(
                 "{}: {} particles are labelled; the default model finds {}, among them {hits} of \

@@ -1,101 +1,18 @@
-//! `picker relion`: as RELION calls an External job.
-//!
-//! This process only watches: stages run as processes of their own, so that the job's end is reported
-//! even if one of them is killed. What they are told, and how they stop, is in [`Global`].
+//! What RELION asks for: labels and values of the job's form → flags of the stages.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use anyhow::Result;
-use clap::{Arg, ArgAction, Args, CommandFactory};
+use clap::{Arg, ArgAction, CommandFactory};
 
-use super::{Cli, Exit, Global};
+use crate::cli::{Cli, Global};
 use crate::error::Error;
-use crate::relion::{Ended, JobFolder};
-
-/// How often the job's folder and the stage at work are looked at.
-const LOOK: Duration = Duration::from_millis(100);
-
-/// Runs as an External job of RELION
-///
-/// RELION calls it with `--o External/jobNNN/ --in_mics MICROGRAPHS.star --j THREADS`, and the
-/// parameters of the job's form as --label value. With `--in_coords` a model is trained on these
-/// coordinates first; else --model names one, and without it the default model picks. Labels are the flags of `picker pick` and `picker
-/// train`, with - or _, and `--particle_diameter Å`. Coordinates go into the job's folder, where
-/// RELION looks for them.
-#[derive(Debug, Args)]
-pub(super) struct RelionArgs {
-    /// As RELION gives them
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        required = true,
-        value_name = "ARGUMENTS"
-    )]
-    arguments: Vec<String>,
-}
-
-pub(super) fn run(args: &RelionArgs, global: &Global) -> Result<Exit> {
-    let signals = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&signals);
-    ctrlc::set_handler(move || {
-        counted.fetch_add(1, Ordering::SeqCst);
-    })?;
-    let labels = pairs(&args.arguments);
-    let folder = labels.iter().find(|(label, _)| label == "o").and_then(|(_, value)| value.clone());
-    let Some(folder) = folder else {
-        return Err(Error::missing(
-            "RELION names the job's folder with --o, and there is none",
-            "enter `picker relion` as the executable of an External job; by hand, use `picker pick`",
-        )
-        .into());
-    };
-    let mut job = Marked { folder: JobFolder::begin(Path::new(&folder))?, ended: Ended::Failure };
-    let ended = Call::of(labels)?.work(&job.folder, global, &signals);
-    if let Ok(Exit::Interrupted) = &ended {
-        job.ended = Ended::Aborted;
-    } else if let Ok(Exit::Done | Exit::Partial) = &ended {
-        job.ended = Ended::Success;
-    }
-    ended
-}
-
-/// Tells RELION of a job whose arguments could not even be read.
-pub(super) fn refused(arguments: impl Iterator<Item = String>) {
-    let arguments: Vec<String> = arguments.collect();
-    let labels = pairs(&arguments);
-    let folder =
-        labels.iter().find(|(label, _)| label == "o").and_then(|(_, value)| value.as_ref());
-    if let (true, Some(folder)) = (arguments.iter().any(|word| word == "relion"), folder)
-        && let Ok(folder) = JobFolder::begin(Path::new(folder))
-    {
-        drop(Marked { folder, ended: Ended::Failure });
-    }
-}
-
-/// A job whose end is reported however this process goes on, a panic included.
-struct Marked {
-    folder: JobFolder,
-    ended: Ended,
-}
-
-impl Drop for Marked {
-    fn drop(&mut self) {
-        if let Err(error) = self.folder.end(self.ended) {
-            let _ =
-                writeln!(io::stderr(), "error: RELION cannot be told how the job ended: {error}");
-        }
-    }
-}
+use crate::relion::JobFolder;
 
 /// `--label value` or `--label`, in order; what is neither keeps its place as a label.
-fn pairs(arguments: &[String]) -> Vec<(String, Option<String>)> {
+pub(super) fn pairs(arguments: &[String]) -> Vec<(String, Option<String>)> {
     let mut pairs: Vec<(String, Option<String>)> = Vec::new();
     for argument in arguments {
         match (argument.strip_prefix("--"), pairs.last_mut()) {
@@ -112,7 +29,7 @@ fn pairs(arguments: &[String]) -> Vec<(String, Option<String>)> {
 
 /// What RELION asks for.
 #[derive(Debug)]
-struct Call {
+pub(super) struct Call {
     micrographs: PathBuf,
     /// To train from.
     coordinates: Option<PathBuf>,
@@ -121,7 +38,7 @@ struct Call {
 }
 
 impl Call {
-    fn of(labels: Vec<(String, Option<String>)>) -> Result<Call> {
+    pub(super) fn of(labels: Vec<(String, Option<String>)>) -> Result<Call> {
         let (mut micrographs, mut coordinates, mut flags) = (None, None, Vec::new());
         for (label, value) in labels {
             match (label.as_str(), value) {
@@ -171,44 +88,16 @@ impl Call {
         Ok(call)
     }
 
-    /// Trains if need be, and picks.
-    fn work(&self, job: &JobFolder, global: &Global, signals: &AtomicUsize) -> Result<Exit> {
-        let mut stages = Vec::new();
-        if self.coordinates.is_some() {
-            stages.push("train");
-        }
-        stages.push("pick");
+    /// The stages that the job needs, as they are to be started: training if need be, and picking.
+    pub(super) fn commands(
+        &self,
+        job: &JobFolder,
+        global: &Global,
+    ) -> Result<Vec<(&'static str, Command)>> {
+        let training = self.coordinates.as_ref().map(|_| "train");
+        let stages: Vec<&str> = training.into_iter().chain(["pick"]).collect();
         self.check(&stages)?;
-        let mut commands = Vec::new();
-        for stage in &stages {
-            commands.push((stage, self.command(stage, job, global)?));
-        }
-        // RELION reads it once the job has succeeded; from now on the folder is known as a job's.
-        job.write_nodes()?;
-        let mut ended = Exit::Done;
-        for (stage, mut command) in commands {
-            let (status, stopped) = watch(command.spawn()?, job, signals)?;
-            ended = match (status.code(), stopped) {
-                (Some(0), _) => Exit::Done,
-                (Some(code), _) if code == Exit::Partial as i32 => Exit::Partial,
-                (_, true) => return Ok(Exit::Interrupted),
-                (Some(code), _) if code == Exit::Interrupted as i32 => {
-                    return Ok(Exit::Interrupted);
-                }
-                (Some(_), _) => return Ok(Exit::Failed),
-                (None, _) => {
-                    return Err(Error::missing(
-                        format!("picker {stage} did not come to its end: {status}"),
-                        "it may have run out of memory; continued, the job goes on from there",
-                    )
-                    .into());
-                }
-            };
-        }
-        // Picks nowhere were named by the stage; to RELION they are no success either.
-        let picks = File::open(job.path().join("picks.csv")).map(BufReader::new);
-        let any = picks.is_ok_and(|table| table.lines().nth(1).is_some());
-        Ok(if any { ended } else { Exit::Failed })
+        stages.into_iter().map(|stage| Ok((stage, self.command(stage, job, global)?))).collect()
     }
 
     /// Refuses what no stage knows.
@@ -273,24 +162,6 @@ fn spelt(arg: &Arg, flag: &str, value: Option<&str>) -> Result<Vec<OsString>> {
             if is_flag { "yes or no" } else { "fill in the value beside the label" },
         )
         .into()),
-    }
-}
-
-/// Waits for a stage; stops it when RELION or a signal asks for it. Whether it was asked to stop.
-fn watch(mut stage: Child, job: &JobFolder, signals: &AtomicUsize) -> Result<(ExitStatus, bool)> {
-    // The stage stops once this end of its input is closed, however this process comes to that.
-    let mut line = stage.stdin.take();
-    loop {
-        if let Some(status) = stage.try_wait()? {
-            return Ok((status, line.is_none()));
-        }
-        if job.abort_requested() || signals.load(Ordering::SeqCst) > 0 {
-            line = None;
-        }
-        if signals.load(Ordering::SeqCst) > 1 {
-            stage.kill()?;
-        }
-        std::thread::sleep(LOOK);
     }
 }
 

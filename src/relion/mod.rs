@@ -4,12 +4,17 @@
 //! files there to see how it ended, asks it to stop by another marker, and takes its outputs from
 //! `RELION_OUTPUT_NODES.star`. The same in versions 3.1 to 5, but for the outputs' types.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::publish::publish_text;
 use crate::star::{self, quoted, table};
+
+mod watch;
+
+pub use watch::watch;
 
 const NODES: &str = "RELION_OUTPUT_NODES.star";
 const ABORT_NOW: &str = "RELION_JOB_ABORT_NOW";
@@ -83,7 +88,13 @@ impl JobFolder {
     /// Tells RELION how the job ended; an empty file, which needs no room on a full disk.
     pub fn end(&self, ended: Ended) -> Result<()> {
         let marker = self.path.join(ended.marker());
-        fs::File::create(&marker).map(drop).map_err(Error::io("write", &marker))
+        File::create(&marker).map(drop).map_err(Error::io("write", &marker))
+    }
+
+    /// Whether anything was picked: to RELION, picks nowhere are no success.
+    pub fn has_picks(&self) -> bool {
+        let table = File::open(self.path.join("picks.csv")).map(BufReader::new);
+        table.is_ok_and(|table| table.lines().nth(1).is_some())
     }
 
     /// Which RELION wrote `job.star`; a new one if there is none.
@@ -135,6 +146,17 @@ mod tests {
         assert_eq!(markers(&path), [""; 0]);
         job.end(Ended::Success).unwrap();
         assert_eq!(markers(&path), ["RELION_JOB_EXIT_SUCCESS"]);
+    }
+
+    #[test]
+    fn a_table_with_its_head_alone_holds_no_picks() {
+        let dir = tempfile::tempdir().unwrap();
+        let job = JobFolder::begin(dir.path()).unwrap();
+        assert!(!job.has_picks());
+        for (table, any) in [("micrograph,x,y,score\n", false), ("micrograph,x\nm,1\n", true)] {
+            fs::write(job.path().join("picks.csv"), table).unwrap();
+            assert_eq!(job.has_picks(), any);
+        }
     }
 
     #[test]

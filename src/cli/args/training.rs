@@ -1,0 +1,79 @@
+//! Flags of commands that train: the network's shape, labels by hand.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::give_paths;
+use crate::cli::words::named;
+use crate::error::{Error, Result};
+use crate::labels::Completeness;
+use crate::model::Preset;
+use crate::settings::Given;
+
+/// The network's shape.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct ArchitectureArgs {
+    /// The network's parts, in place of those under [model] in the file: unet, attention-unet,
+    /// cbam-unet or se-resnext-hybrid [default: attention-unet]
+    #[arg(long, value_name = "NAME", value_parser = named::<Preset>)]
+    architecture: Option<Preset>,
+    /// Features of the network at full resolution
+    #[arg(long, value_name = "N")]
+    base_features: Option<i64>,
+}
+
+impl ArchitectureArgs {
+    /// Flags win over the file.
+    pub(in crate::cli) fn give(&self, given: &mut Given) -> Result<()> {
+        given.set("model.base_features", self.base_features)?;
+        let Some(preset) = self.architecture else { return Ok(()) };
+        let features = given.resolve()?.settings.model.base_features;
+        given.set_section("model", &preset.architecture(features))
+    }
+
+    /// Refuses them where nothing would read them.
+    pub(in crate::cli) fn refuse(&self, why: &str) -> Result<()> {
+        let given = [
+            ("--architecture", self.architecture.is_some()),
+            ("--base-features", self.base_features.is_some()),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((name, _)) => Err(Error::setting(name, why, "add --coordinates, or leave it out")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Labels by hand.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct LabelArgs {
+    /// Particle coordinates: folders or files, STAR, CSV, box, cbox, Topaz [default: coordinates]
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    coordinates: Vec<PathBuf>,
+    /// Micrographs to validate on, or the share of the labelled ones to set aside [default: 0.2]
+    #[arg(long, value_name = "PATH|SHARE", num_args = 1..)]
+    validation: Vec<PathBuf>,
+    /// Whether every particle of the labelled micrographs has a label, or only some
+    #[arg(long, value_name = "complete|partial", value_parser = named::<Completeness>)]
+    labels: Option<Completeness>,
+    /// Train on the coordinates even if they do not seem to fit their micrographs
+    #[arg(long)]
+    trust_coordinates: bool,
+}
+
+impl LabelArgs {
+    /// Flags win over the file.
+    pub(in crate::cli) fn give(&self, given: &mut Given) -> Result<()> {
+        given.set("labels.completeness", self.labels)?;
+        given.set("data.trust_coordinates", self.trust_coordinates.then_some(true))?;
+        give_paths(given, "data.coordinates", &self.coordinates)?;
+        match self.validation.as_slice() {
+            [only] if let Some(Ok(share)) = only.to_str().map(str::parse::<f64>) => {
+                given.unset("data.validation");
+                given.set("data.validation_share", Some(share))
+            }
+            paths => give_paths(given, "data.validation", paths),
+        }
+    }
+}
