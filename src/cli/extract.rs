@@ -88,7 +88,7 @@ pub(super) fn run(args: &ExtractArgs, global: &Global) -> Result<Exit> {
                 let points =
                     peaks.iter().filter_map(|peak| call.scored(peak, model.card.threshold));
                 let micrograph = source.name.clone();
-                all.push(Coordinates { micrograph, points: points.collect() });
+                all.push(Coordinates::new(micrograph, points.collect()));
             }
             Err(error) => failures.push(Failure::new(&source.name, &error)),
         }

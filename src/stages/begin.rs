@@ -24,9 +24,12 @@ pub fn validation(settings: &Settings) -> Result<Choice> {
 /// The labelled micrographs of the settings.
 pub fn labelled(settings: &Settings, radius: Radius, seed: u64) -> Result<Request<'_>> {
     let pixel_size = settings.data.pixel_size();
+    let sources = micrograph::list(&settings.data.micrographs)?;
+    let coordinates = coords::read_all(&settings.data.coordinates)?;
     Ok(Request {
-        sources: micrograph::list(&settings.data.micrographs)?,
-        coordinates: coords::read_all(&settings.data.coordinates)?,
+        unread: coordinates.unread_of(&sources),
+        sources,
+        coordinates: coordinates.sets,
         validation: validation(settings)?,
         settings,
         scale: Scale { radius: Some(radius), pixel_size, card: None },
