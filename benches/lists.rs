@@ -36,8 +36,7 @@ fn points(rng: &mut ChaCha8Rng, count: usize, side: f64) -> Vec<Coordinate> {
 /// Lists of 12 points of micrographs with these names.
 fn lists(count: usize, name: impl Fn(usize) -> String) -> Vec<Coordinates> {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let list =
-        |index| Coordinates { micrograph: name(index), points: points(&mut rng, 12, 4096.0) };
+    let list = |index| Coordinates::new(name(index), points(&mut rng, 12, 4096.0));
     (0..count).map(list).collect()
 }
 
@@ -123,7 +122,7 @@ fn writing(c: &mut Criterion) {
     for count in SIZES {
         let lists = lists(count, |i| format!("m{i}.mrc"));
         let points = lists.iter().flat_map(|own| own.points.clone()).collect();
-        let one = Coordinates { micrograph: "m.mrc".into(), points };
+        let one = Coordinates::new("m.mrc", points);
         for format in Format::all() {
             let path = folder.path().join(Path::new("m").with_extension(format.extension()));
             group.bench_function(BenchmarkId::new(format.name(), count), |b| {

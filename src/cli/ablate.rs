@@ -14,6 +14,7 @@ use super::{Exit, Global, show};
 use crate::coords;
 use crate::error::Error;
 use crate::micrograph::{self, Source, same_file};
+use crate::run::Failure;
 use crate::stages::begin;
 use crate::stages::train::{self as training, Choice};
 use crate::studies::ablation::{self, Event, Job, Row};
@@ -86,6 +87,8 @@ pub(super) fn run(args: &AblateArgs, global: &Global) -> Result<Exit> {
         )
         .into());
     }
+    let coordinates = coords::read_all(&settings.data.coordinates)?;
+    let unread = coordinates.unread_of(&sources);
     let session = Session::start(global)?;
     let job = Job {
         variants: &variants,
@@ -93,13 +96,13 @@ pub(super) fn run(args: &AblateArgs, global: &Global) -> Result<Exit> {
         sources: &sources,
         validation: &validation,
         test: &test,
-        coordinates: &coords::read_all(&settings.data.coordinates)?,
+        coordinates: &coordinates.sets,
         radius,
         machine: session.machine.clone(),
         out: &args.out,
     };
     let progress = Progress::new(global);
-    let mut failures = Vec::new();
+    let mut failures: Vec<Failure> = unread.iter().map(Failure::from).collect();
     let mut number = 0;
     let all = variants.len() * seeds.len();
     let cells = ablation::run(

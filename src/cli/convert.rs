@@ -10,15 +10,17 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use rayon::ThreadPoolBuilder;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
-use super::{Exit, Global};
-use crate::coords::{self, Coordinate, Coordinates, Format};
+use super::reading::ReadingArgs;
+use super::{Exit, Global, show};
+use crate::coords::duplicates::{merged, thin};
+use crate::coords::{self, Coordinates, Format};
 use crate::error::Error;
-use crate::micrograph;
+use crate::run::Failure;
 
 /// Files that are written at the same time.
 const WRITERS: usize = 8;
 
-/// Converts coordinates between formats, with explicit scale, flip and box size
+/// Converts coordinates between formats, with explicit unit, scale, flips, shift and box size
 ///
 /// Writes one file a micrograph into the folder OUT, or one table of all micrographs when OUT is a
 /// file of a format that has such tables (STAR: with base names, as cryoSPARC imports particles).
@@ -33,18 +35,15 @@ pub(super) struct ConvertArgs {
     /// Folder, or a file for one table, of the format's own extension
     #[arg(long, value_name = "DIR|FILE")]
     out: PathBuf,
-    /// Multiply coordinates by this, after the flip
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
-    scale: f64,
-    /// Turn y over: needs --height or --micrographs
-    #[arg(long)]
-    flip_y: bool,
-    /// Height of the micrographs the coordinates are given in, in px, for --flip-y
+    #[command(flatten)]
+    reading: ReadingArgs,
+    /// Leave out coordinates that score less; those without a score stay
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
+    min_score: Option<f32>,
+    /// Of coordinates nearer than this to each other, keep the one with the best score, also where
+    /// several inputs have the same micrograph (the picks of two programs)
     #[arg(long, value_name = "PX")]
-    height: Option<usize>,
-    /// The micrographs, which tell the heights for --flip-y
-    #[arg(long, num_args = 1.., value_name = "PATH", conflicts_with = "height")]
-    micrographs: Vec<PathBuf>,
+    remove_duplicates: Option<f64>,
     /// Side of the boxes to write, an even number of px, for formats that store boxes
     #[arg(long, value_name = "PX")]
     box_size: Option<u32>,
@@ -65,25 +64,22 @@ fn formats() -> impl TypedValueParser<Value = Format> {
 
 pub(super) fn run(args: &ConvertArgs, _global: &Global) -> Result<Exit> {
     args.check()?;
-    let mut all = coords::read_all(&args.input)?;
-    if args.flip_y {
-        let heights = args.heights(&all)?;
-        for (own, height) in all.iter_mut().zip(heights) {
-            own.points.iter_mut().for_each(|p| p.y_mic_px = height as f64 - 1.0 - p.y_mic_px);
+    let read = coords::read_all(&args.input)?;
+    let failures: Vec<Failure> = read.unread().iter().map(Failure::from).collect();
+    let mut all = read.sets;
+    if let Some(least) = args.min_score {
+        for own in &mut all {
+            own.points.retain(|point| point.score.is_none_or(|score| score >= least));
         }
     }
-    for point in all.iter_mut().flat_map(|own| &mut own.points) {
-        let Coordinate { x_mic_px, y_mic_px, .. } = point;
-        (*x_mic_px, *y_mic_px) = (*x_mic_px * args.scale, *y_mic_px * args.scale);
-    }
-    if !all.iter().flat_map(|own| &own.points).all(coords::is_position) {
-        return Err(Error::setting(
-            "--scale",
-            format!("{} moves coordinates to where no micrograph can be", args.scale),
-            "2 doubles coordinates",
-        )
-        .into());
-    }
+    args.reading.apply(&mut all)?;
+    let removed = match args.remove_duplicates {
+        Some(distance) => {
+            all = merged(all)?;
+            all.iter_mut().map(|own| thin(&mut own.points, distance)).sum()
+        }
+        None => 0,
+    };
     let format = args.to;
     match Format::of_name(&args.out) {
         Some(named) if named == format => match all.as_slice() {
@@ -112,7 +108,10 @@ pub(super) fn run(args: &ConvertArgs, _global: &Global) -> Result<Exit> {
         all.len(),
         args.out.display()
     )?;
-    Ok(Exit::Done)
+    if args.remove_duplicates.is_some() {
+        writeln!(io::stdout(), "{removed} duplicates were left out")?;
+    }
+    Ok(show::ended_with(&failures))
 }
 
 /// One file a micrograph; two that would be the same file are refused before any is written.
@@ -141,18 +140,12 @@ fn write_each(args: &ConvertArgs, all: &[Coordinates]) -> Result<()> {
 
 impl ConvertArgs {
     fn check(&self) -> Result<()> {
-        if !(self.scale > 0.0 && self.scale.is_finite()) {
+        self.reading.check()?;
+        if self.remove_duplicates.is_some_and(|px| !(px > 0.0 && px.is_finite())) {
             return Err(Error::setting(
-                "--scale",
-                format!("{} is not a positive number", self.scale),
-                "2 doubles coordinates",
-            )
-            .into());
-        }
-        if self.flip_y && self.height.is_none() && self.micrographs.is_empty() {
-            return Err(Error::missing(
-                "--flip-y needs to know how high the micrographs are",
-                "add --height PX or --micrographs PATH",
+                "--remove-duplicates",
+                "must be a positive number of px",
+                "half the particle radius is a good distance",
             )
             .into());
         }
@@ -165,34 +158,5 @@ impl ConvertArgs {
             .into());
         }
         Ok(())
-    }
-
-    /// The height of each set's micrograph.
-    fn heights(&self, all: &[Coordinates]) -> Result<Vec<usize>> {
-        if let Some(height) = self.height {
-            return Ok(vec![height; all.len()]);
-        }
-        let sources = micrograph::named(&self.micrographs)?;
-        let owners = coords::matching::owners(&sources, all)?;
-        let mut known: BTreeMap<usize, usize> = BTreeMap::new();
-        owners
-            .into_iter()
-            .zip(all)
-            .map(|(owner, own)| {
-                let Some(index) = owner else {
-                    return Err(Error::missing(
-                        format!("there is no micrograph for the coordinates of {}", own.micrograph),
-                        "give all micrographs to --micrographs, or --height PX if they are equally high",
-                    )
-                    .into());
-                };
-                if let Some(height) = known.get(&index) {
-                    return Ok(*height);
-                }
-                let height = micrograph::header(&sources[index].path)?.shape.height;
-                known.insert(index, height);
-                Ok(height)
-            })
-            .collect()
     }
 }

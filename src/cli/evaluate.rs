@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::show::print_table;
+use super::words::{tell, with_flags};
 use super::{Exit, Global};
 use crate::coords;
 use crate::error::Error;
@@ -18,7 +19,8 @@ use crate::stages::evaluate::Joined;
 /// A pick matches a particle at most one radius away, one-to-one, nearest pairs first, each
 /// micrograph by itself. Reads every coordinate format, so it judges any picker's output.
 /// Micrographs with known particles and without picks are named and left out; a second set of
-/// figures counts them as missed.
+/// figures counts them as missed. Exit code 3, and a last line with the reason: the figures leave
+/// out micrographs or files, or count particles twice, or nothing matches.
 #[derive(Debug, Args)]
 pub(super) struct EvaluateArgs {
     /// Picks: files or folders of any format
@@ -37,6 +39,9 @@ pub(super) struct EvaluateArgs {
     /// Judge the picks from this score up
     #[arg(long, value_name = "SCORE")]
     threshold: Option<f32>,
+    /// Leave out picks and known particles nearer than this to the edge; needs --micrographs
+    #[arg(long, value_name = "PX", requires = "micrographs")]
+    margin: Option<f64>,
     /// Also write the summary, a table a micrograph and the precision-recall curve into this folder
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -67,7 +72,26 @@ pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
         paths => Some(micrograph::named(paths)?),
     };
     let (truth, picks) = (coords::read_all(&args.truth)?, coords::read_all(&args.picks)?);
-    let joined = Joined::of(truth, picks, named.as_deref())?;
+    let unread = [&truth, &picks].map(|read| match &named {
+        Some(sources) => read.unread_of(sources),
+        None => read.unread().to_vec(),
+    });
+    let mut joined = Joined::of(truth.sets, picks.sets, named.as_deref())?;
+    joined.unread = unread.concat();
+    for unread in &joined.unread {
+        tell(&format!("not read: {}", with_flags(&unread.reason)));
+    }
+    if let Some(margin) = args.margin {
+        if !(margin >= 0.0 && margin.is_finite()) {
+            let hint = "a width in px of the micrograph";
+            return Err(Error::setting("--margin", format!("{margin} is no width"), hint).into());
+        }
+        joined.leave_out_edges(margin, |name| {
+            let found = named.iter().flatten().find(|source| source.name == name);
+            let source = found.ok_or_else(|| Error::internal(format!("{name} is not listed")))?;
+            Ok(micrograph::header(&source.path)?.shape)
+        })?;
+    }
     if args.threshold.is_some() && joined.picks.iter().flatten().any(|pick| pick.score.is_none()) {
         return Err(Error::setting(
             "--threshold",
@@ -77,14 +101,19 @@ pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
         .into());
     }
     let evaluation = joined.evaluate(args.particle_radius, args.threshold);
-    let summary = joined.summary(&evaluation, args.threshold);
+    let doubts = joined.doubts(&evaluation, args.particle_radius, args.threshold);
+    let summary = joined.summary(&evaluation, args.threshold).with_doubts(&doubts);
     if args.json {
         writeln!(io::stdout(), "{}", summary.to_json()?)?;
     } else {
-        print_table(&mut io::stdout().lock(), &joined, &evaluation)?;
+        let mut out = io::stdout().lock();
+        print_table(&mut out, &joined, &evaluation)?;
+        if !doubts.is_empty() {
+            writeln!(out, "not the whole picture: {}", with_flags(&doubts.join("; ")))?;
+        }
     }
     if let Some(out) = &args.out {
         summary.write(out)?;
     }
-    Ok(Exit::Done)
+    Ok(if doubts.is_empty() { Exit::Done } else { Exit::Partial })
 }

@@ -95,7 +95,9 @@ fn with_truth(
     if truth.is_empty() {
         return Ok(sources.into_iter().map(|source| (source, None)).collect());
     }
-    let mut pairs = coords::match_to(&sources, coords::read_all(truth)?)?.pairs;
+    let truth = coords::read_all(truth)?;
+    truth.unread_of(&sources).iter().for_each(|unread| tracing::warn!("{}", unread.reason));
+    let mut pairs = coords::match_to(&sources, truth.sets)?.pairs;
     if pairs.is_empty() {
         return Err(Error::missing(
             "--truth holds no coordinates of these micrographs",

@@ -29,6 +29,7 @@ mod pick;
 mod preprocess;
 mod progress;
 mod radius;
+mod reading;
 mod relion;
 mod report;
 mod run;

@@ -92,7 +92,7 @@ pub(super) fn run(args: &OverlayArgs, _global: &Global) -> Result<Exit> {
 
 /// What a coordinate file says of one micrograph.
 fn points_of(source: &Source, file: &Path) -> Result<Vec<Coordinate>, Error> {
-    let mut read = coords::read_all(&[file.to_path_buf()])?;
+    let mut read = coords::read_all(&[file.to_path_buf()])?.sets;
     let matched = coords::match_to(std::slice::from_ref(source), read.clone())?;
     if let Some((_, points)) = matched.pairs.into_iter().next() {
         return Ok(points);

@@ -38,6 +38,22 @@ pub(super) fn with_flags(text: &str) -> String {
     for (key, flag) in FLAGS {
         text = text.replace(key, flag);
     }
+    // Arguments of these commands are no settings: each key is its flag.
+    for command in ["convert.", "overlay."] {
+        let mut parts = text.split(command);
+        let mut flagged = parts.next().unwrap_or_default().to_string();
+        for part in parts {
+            let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+            let end = part.find(|c| !is_name(c)).unwrap_or(part.len());
+            let (name, rest) = part.split_at(end);
+            if name.is_empty() {
+                flagged = flagged + command + rest;
+            } else {
+                flagged = format!("{flagged}--{}{rest}", name.replace('_', "-"));
+            }
+        }
+        text = flagged;
+    }
     text
 }
 

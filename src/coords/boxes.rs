@@ -25,6 +25,10 @@ impl CoordinateFormat for EmanBox {
         &["box"]
     }
 
+    fn is_sure(&self) -> bool {
+        true
+    }
+
     fn read(&self, path: &Path) -> Result<Content> {
         Ok(Content::of_one(path, read(path)?))
     }

@@ -26,6 +26,10 @@ impl CoordinateFormat for Cbox {
         &["cbox"]
     }
 
+    fn is_sure(&self) -> bool {
+        true
+    }
+
     fn read(&self, path: &Path) -> Result<Content> {
         Ok(Content::of_one(path, read(path)?))
     }

@@ -103,9 +103,11 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Content> {
             score: merit.and_then(|column| score(&record[column])),
         });
     }
-    let coordinates =
-        found.into_iter().map(|(micrograph, points)| Coordinates { micrograph, points }).collect();
-    Ok(Content { coordinates, named: micrograph.is_some() })
+    let coordinates = found
+        .into_iter()
+        .map(|(micrograph, points)| Coordinates::new(micrograph, points))
+        .collect();
+    Ok(Content::of(coordinates, micrograph.is_some()))
 }
 
 /// Writes one table for all micrographs.

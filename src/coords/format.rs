@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use super::{Coordinate, Coordinates, FORMATS, is_position, micrograph_of};
+use super::{Coordinate, Coordinates, FORMATS, Unread, is_position, micrograph_of};
 use crate::error::{Error, Result};
 
 /// What a file holds.
@@ -13,13 +13,32 @@ pub(super) struct Content {
     pub(super) coordinates: Vec<Coordinates>,
     /// Whether the file itself names the micrographs.
     pub(super) named: bool,
+    /// Files that it leads to and that could not be read.
+    pub(super) unread: Vec<Unread>,
 }
 
 impl Content {
     /// The particles of the one micrograph that the file is named after.
     pub(super) fn of_one(path: &Path, points: Vec<Coordinate>) -> Content {
         let micrograph = micrograph_of(path).to_string_lossy().into_owned();
-        Content { coordinates: vec![Coordinates { micrograph, points }], named: false }
+        Content::of(vec![Coordinates::new(micrograph, points)], false)
+    }
+
+    /// Particles of micrographs, named by the file itself or after it.
+    pub(super) fn of(coordinates: Vec<Coordinates>, named: bool) -> Content {
+        Content { coordinates, named, unread: Vec::new() }
+    }
+
+    /// Adds the particles of a micrograph from another file.
+    pub(super) fn follow(&mut self, file: &Path, micrograph: String) {
+        match super::read(file) {
+            Ok(read) => {
+                let points = read.into_iter().flat_map(|own| own.points).collect();
+                let file = file.to_path_buf();
+                self.coordinates.push(Coordinates { micrograph, points, file });
+            }
+            Err(error) => self.unread.push(Unread::new(file, &error)),
+        }
     }
 }
 
@@ -49,6 +68,12 @@ pub(super) trait CoordinateFormat: Sync {
     /// Whether a file only lists other coordinate files. A folder is read without it, since the
     /// listed files usually stand in the same folder.
     fn is_list(&self, _path: &Path) -> bool {
+        false
+    }
+
+    /// Whether a file of this name is meant to hold coordinates, even if what it holds cannot be
+    /// understood. Files of the other formats may be tables and logs of any kind.
+    fn is_sure(&self) -> bool {
         false
     }
 
@@ -104,8 +129,15 @@ impl Format {
         self.0.is_list(path)
     }
 
+    pub(super) fn is_sure(self) -> bool {
+        self.0.is_sure()
+    }
+
     pub(super) fn read(self, path: &Path) -> Result<Content> {
-        let content = self.0.read(path)?;
+        let mut content = self.0.read(path)?;
+        for own in content.coordinates.iter_mut().filter(|own| own.file.as_os_str().is_empty()) {
+            own.file = path.to_path_buf();
+        }
         // Not every format reads numbers line by line, where the line could be named.
         let mut points = content.coordinates.iter().flat_map(|own| &own.points);
         match points.find(|point| !is_position(point)) {

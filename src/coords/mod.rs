@@ -5,11 +5,15 @@
 
 mod boxes;
 mod cbox;
+mod collect;
+pub mod duplicates;
 pub mod csv;
 mod format;
 mod json;
 pub mod matching;
+mod names;
 pub mod nearest;
+pub mod reading;
 pub mod star;
 pub mod topaz;
 
@@ -20,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::star::shorten;
 
+pub use collect::{Collected, Unread, read_all};
 pub use format::Format;
 pub use matching::{Matched, match_to};
 
@@ -47,11 +52,24 @@ pub struct Coordinates {
     pub micrograph: String,
     /// In the order of the file.
     pub points: Vec<Coordinate>,
+    /// The file that they were read from; empty for those that were not read.
+    pub file: PathBuf,
+}
+
+impl Coordinates {
+    /// Particles that come from no file.
+    pub fn new(micrograph: impl Into<String>, points: Vec<Coordinate>) -> Coordinates {
+        Coordinates { micrograph: micrograph.into(), points, file: PathBuf::new() }
+    }
 }
 
 /// Reads one file of any format; a file for one micrograph is named after it.
 pub fn read(path: &Path) -> Result<Vec<Coordinates>> {
-    read_content(path).map(|content| content.coordinates)
+    let content = read_content(path)?;
+    match content.unread.first() {
+        Some(unread) => Err(Error::unusable(path, unread.reason.as_str(), "")),
+        None => Ok(content.coordinates),
+    }
 }
 
 fn read_content(path: &Path) -> Result<Content> {
@@ -59,89 +77,6 @@ fn read_content(path: &Path) -> Result<Content> {
     let format = Format::of_name(path)
         .ok_or_else(|| Error::unusable(path, "not a coordinate file by its name", supported()))?;
     format.read(path)
-}
-
-/// Reads files and folders (with sub-folders).
-///
-/// In a folder, files that hold no coordinates are passed over, a file for one micrograph keeps its
-/// place in the tree (`a/m` for `a/m.star`), and a table of many micrographs only speaks for those
-/// that have no file of their own. A marker file of RELION 3.1, `coords_suffix_NAME.star`, stands for
-/// the files beside it.
-pub fn read_all(paths: &[PathBuf]) -> Result<Vec<Coordinates>> {
-    let mut all = Vec::new();
-    for path in paths {
-        if path.is_dir() {
-            all.extend(read_folder(path)?);
-        } else if !path.exists() && path.to_string_lossy().contains(['*', '?', '[']) {
-            for found in globbed(path)? {
-                all.extend(read(&found)?);
-            }
-        } else {
-            all.extend(read(path)?);
-        }
-    }
-    if all.is_empty() {
-        return Err(Error::missing(
-            format!(
-                "no coordinates in {}",
-                paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
-            ),
-            supported(),
-        ));
-    }
-    Ok(all)
-}
-
-fn globbed(pattern: &Path) -> Result<Vec<PathBuf>> {
-    let text = pattern.to_string_lossy();
-    let bad = |what: String| Error::setting("coordinates", what, "quote the pattern: 'dir/*.star'");
-    let paths = glob::glob(&text).map_err(|e| bad(format!("`{text}` is no glob: {}", e.msg)))?;
-    paths.map(|path| path.map_err(|e| bad(e.to_string()))).collect()
-}
-
-fn read_folder(folder: &Path) -> Result<Vec<Coordinates>> {
-    let (mut own, mut tables) = (Vec::<Coordinates>::new(), Vec::new());
-    // All peaks of a run down to the floor are no picks.
-    let all_peaks =
-        |entry: &walkdir::DirEntry| entry.depth() > 0 && entry.file_name() == "picks.all";
-    let entries = walkdir::WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter();
-    for entry in entries.filter_entry(|entry| !all_peaks(entry)) {
-        let entry = entry.map_err(|e| {
-            let path = e.path().unwrap_or(folder).to_path_buf();
-            Error::io("read", path)(e.into())
-        })?;
-        let path = entry.path();
-        let name = entry.file_name().to_string_lossy();
-        let skipped =
-            name.starts_with('.') || name.contains(".part.") || name.starts_with("coords_suffix_");
-        if !entry.file_type().is_file() || skipped {
-            continue;
-        }
-        let Some(format) = Format::of_name(path).filter(|format| !format.is_list(path)) else {
-            continue;
-        };
-        let mut content = match format.read(path) {
-            // Job folders hold other tables and logs; a damaged coordinate file is another matter.
-            Err(Error::Unusable { what, .. }) => {
-                tracing::debug!("{} is passed over: {what}", path.display());
-                continue;
-            }
-            content => content?,
-        };
-        if content.named {
-            tables.extend(content.coordinates);
-            continue;
-        }
-        if let Some(only) = content.coordinates.first_mut()
-            && let Some(tree) = path.strip_prefix(folder).ok().and_then(Path::parent)
-        {
-            only.micrograph = tree.join(&only.micrograph).to_string_lossy().into_owned();
-        }
-        own.extend(content.coordinates);
-    }
-    let names = matching::Names::of(own.iter().map(|own| own.micrograph.as_str()));
-    own.extend(tables.into_iter().filter(|other| !names.may_hold(&other.micrograph)));
-    Ok(own)
 }
 
 /// The micrograph a coordinate file is named after: its stem without what pickers append.
@@ -229,8 +164,8 @@ mod tests {
         let at = |x: f64| vec![Coordinate { x_mic_px: x, y_mic_px: 2.0, score: Some(0.5) }];
         star::write(&dir.path().join("a/m_autopick.star"), &at(10.0)).unwrap();
         star::write(&dir.path().join("b/m_autopick.star"), &at(20.0)).unwrap();
-        let table = [("m.mrc", 10.0), ("n.mrc", 30.0)]
-            .map(|(name, x)| Coordinates { micrograph: name.into(), points: at(x) });
+        let table =
+            [("m.mrc", 10.0), ("n.mrc", 30.0)].map(|(name, x)| Coordinates::new(name, at(x)));
         csv::write(&dir.path().join("picks.csv"), &table).unwrap();
         std::fs::write(dir.path().join("run.txt"), "4 micrographs done\n").unwrap();
         std::fs::write(dir.path().join("summary.star"), "data_\nloop_\n_rlnGroupNumber #1\n3\n")
@@ -238,7 +173,7 @@ mod tests {
         let files = [("x/m.mrc".to_string(), dir.path().join("a/m_autopick.star"))];
         star::write_list(dir.path(), &files).unwrap();
         star::write_marker(dir.path(), Path::new("mics.star")).unwrap();
-        let read = read_all(&[dir.path().to_path_buf()]).unwrap();
+        let read = read_all(&[dir.path().to_path_buf()]).unwrap().sets;
         let names: Vec<&str> = read.iter().map(|c| c.micrograph.as_str()).collect();
         assert_eq!(names, ["a/m", "b/m", "n.mrc"]);
     }
@@ -247,10 +182,8 @@ mod tests {
     fn files_are_written_byte_for_byte_as_their_programs_expect() {
         let dir = folder();
         let at = |x, y, score| Coordinate { x_mic_px: x, y_mic_px: y, score: Some(score) };
-        let own = Coordinates {
-            micrograph: "m.mrc".into(),
-            points: vec![at(100.999, 59.6, 0.5), at(300.2, 200.0, 0.9)],
-        };
+        let points = vec![at(100.999, 59.6, 0.5), at(300.2, 200.0, 0.9)];
+        let own = Coordinates::new("m.mrc", points);
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("data-fixtures");
         for format in Format::all() {
             let name = format!("m.{}", format.extension());
@@ -277,7 +210,7 @@ mod tests {
         let all: Vec<Coordinates> = names
             .iter()
             .zip(points)
-            .map(|(name, points)| Coordinates { micrograph: name.to_string(), points })
+            .map(|(name, points)| Coordinates::new(*name, points))
             .collect();
         star::write_particles(&dir.path().join("picked_particles.star"), &all).unwrap();
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("data-fixtures");
@@ -320,7 +253,7 @@ mod tests {
         let dir = folder();
         for value in [f64::MAX, f64::MIN, 1e300, f64::INFINITY, f64::NAN, -9.3e18, 9.3e18] {
             let point = Coordinate { x_mic_px: value, y_mic_px: -value, score: Some(f32::NAN) };
-            let own = Coordinates { micrograph: "m".into(), points: vec![point] };
+            let own = Coordinates::new("m", vec![point]);
             for format in Format::all() {
                 let _ = format.write_one(&dir.path().join("m"), &own, Some(u32::MAX - 1));
                 let _ = format.write_many(&dir.path().join("m"), std::slice::from_ref(&own));
@@ -364,7 +297,7 @@ mod tests {
         }
         std::fs::write(dir.path().join("notes.md"), "x").unwrap();
         let names = |paths: &[PathBuf]| -> Vec<String> {
-            read_all(paths).unwrap().into_iter().map(|own| own.micrograph).collect()
+            read_all(paths).unwrap().sets.into_iter().map(|own| own.micrograph).collect()
         };
         assert_eq!(names(&[dir.path().to_path_buf()]), ["a/m", "a/n"]);
         assert_eq!(names(&[dir.path().join("picks.all")]), ["m"]);
@@ -401,7 +334,7 @@ mod tests {
             let dir = folder();
             for format in Format::all() {
                 let path = dir.path().join("m").with_extension(format.extension());
-                let written = Coordinates { micrograph: "m".into(), points: points.clone() };
+                let written = Coordinates::new("m", points.clone());
                 format.write_one(&path, &written, Some(64)).unwrap();
                 let read = read(&path).unwrap();
                 let found: Vec<Coordinate> = read.iter().flat_map(|c| c.points.clone()).collect();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::format::{Content, CoordinateFormat, TableWriter};
-use super::{Coordinate, Coordinates, micrograph_of, number, score, whole};
+use super::{Coordinate, Coordinates, Unread, micrograph_of, number, score, whole};
 use crate::error::{Error, Result};
 use crate::publish::publish_text;
 use crate::star::{self, Block, quoted, table};
@@ -115,11 +115,9 @@ fn read(path: &Path) -> Result<Content> {
             score: merit.and_then(|column| score(&row.values[column])),
         });
     }
-    let coordinates = found
-        .into_iter()
-        .map(|(name, points)| Coordinates { micrograph: name.to_string(), points })
-        .collect();
-    Ok(Content { coordinates, named: micrograph.is_some() })
+    let coordinates =
+        found.into_iter().map(|(name, points)| Coordinates::new(name, points)).collect();
+    Ok(Content::of(coordinates, micrograph.is_some()))
 }
 
 /// Follows a list of coordinate files; its paths are relative to the project, as RELION has them.
@@ -132,21 +130,19 @@ fn read_listed(list: &Path, block: &Block) -> Result<Content> {
             "",
         ));
     };
-    let mut coordinates = Vec::new();
+    let mut content = Content::of(Vec::new(), true);
     for row in &block.rows {
         let path = locate(list, Path::new(&row.values[file]));
         if is_list(&path) || suffix_of(&path).is_some() {
-            return Err(Error::malformed(
-                list,
-                row.line,
-                "a list that lists a list",
-                "name coordinate files",
-            ));
+            return Err(lists_a_list(list, Some(row.line)));
         }
-        let points = super::read(&path)?.into_iter().flat_map(|c| c.points).collect();
-        coordinates.push(Coordinates { micrograph: row.values[name].clone(), points });
+        content.follow(&path, row.values[name].clone());
     }
-    Ok(Content { coordinates, named: true })
+    Ok(content)
+}
+
+fn lists_a_list(list: &Path, line: Option<usize>) -> Error {
+    Error::malformed(list, line, "a list that lists a list", "name coordinate files")
 }
 
 /// A listed file: relative to the project, which is the working folder or one above the list; if
@@ -169,12 +165,16 @@ fn read_suffixed(marker: &Path, suffix: &str) -> Result<Content> {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    let mut coordinates = Vec::new();
+    let mut content = Content::of(Vec::new(), true);
     for entry in walkdir::WalkDir::new(folder).follow_links(true).sort_by_file_name() {
-        let entry = entry.map_err(|e| {
-            let path = e.path().unwrap_or(folder).to_path_buf();
-            Error::io("read", path)(e.into())
-        })?;
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                let path = error.path().unwrap_or(folder).to_path_buf();
+                content.unread.push(Unread::new(&path, &Error::io("read", &path)(error.into())));
+                continue;
+            }
+        };
         let name = entry.file_name().to_string_lossy();
         let is_marker = suffix_of(entry.path()).is_some();
         let Some(stem) = name.strip_suffix(suffix).filter(|_| !is_marker) else {
@@ -182,11 +182,12 @@ fn read_suffixed(marker: &Path, suffix: &str) -> Result<Content> {
         };
         let tree = entry.path().strip_prefix(folder).ok().and_then(Path::parent);
         let micrograph = tree.unwrap_or(Path::new("")).join(stem);
-        let points = super::read(entry.path())?.into_iter().flat_map(|c| c.points).collect();
-        coordinates
-            .push(Coordinates { micrograph: micrograph.to_string_lossy().into_owned(), points });
+        if is_list(entry.path()) {
+            return Err(lists_a_list(marker, None));
+        }
+        content.follow(entry.path(), micrograph.to_string_lossy().into_owned());
     }
-    Ok(Content { coordinates, named: true })
+    Ok(content)
 }
 
 /// The suffix that a marker's name tells: `_autopick.star` of `coords_suffix_autopick.star`.
@@ -286,7 +287,7 @@ mod tests {
         let path = dir.path().join("m_autopick.star");
         write(&path, &[]).unwrap();
         let read = super::super::read(&path).unwrap();
-        assert_eq!(read, [Coordinates { micrograph: "m".into(), points: Vec::new() }]);
+        assert_eq!(read, [Coordinates { file: path, ..Coordinates::new("m", Vec::new()) }]);
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl CoordinateFormat for Topaz {
     }
 
     fn read(&self, path: &Path) -> Result<Content> {
-        Ok(Content { coordinates: read(path)?, named: true })
+        Ok(Content::of(read(path)?, true))
     }
 
     fn write(&self, path: &Path, own: &Coordinates, _box_size_px: Option<u32>) -> Result<()> {
@@ -77,10 +77,7 @@ fn read(path: &Path) -> Result<Vec<Coordinates>> {
             score: merit.and_then(|column| score(values[column])),
         });
     }
-    Ok(found
-        .into_iter()
-        .map(|(name, points)| Coordinates { micrograph: name.to_string(), points })
-        .collect())
+    Ok(found.into_iter().map(|(name, points)| Coordinates::new(name, points)).collect())
 }
 
 /// Writes one table for all micrographs.

@@ -8,13 +8,15 @@
 //! Labels may be *partial*: then a pixel outside the disks is unlabelled, not background, and
 //! training has to know ([`Completeness`]).
 
+mod correlation;
 mod distance;
 mod elastic;
+mod evidence;
 pub mod fit;
 pub mod patches;
 pub mod pseudo;
-mod reading;
 pub(crate) mod sampling;
+mod search;
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};

@@ -157,7 +157,9 @@ mod tests {
     fn exposure(seed: u64, size: usize, strength: f32) -> Array2<f32> {
         let mut rng = StdRng::seed_from_u64(seed);
         let coarse = Array2::from_shape_fn((40, 50), |_| rng.random_range(-1.0..1.0));
-        Array2::from_shape_fn((40 * size, 50 * size), |(y, x)| strength * coarse[[y / size, x / size]])
+        Array2::from_shape_fn((40 * size, 50 * size), |(y, x)| {
+            strength * coarse[[y / size, x / size]]
+        })
     }
 
     fn noisy(image: &Array2<f32>, seed: u64) -> Array2<f32> {

@@ -250,11 +250,7 @@ fn check_values(path: &Path, pixels: usize, found: Extremes) -> Result<Option<St
         let what = format!("every pixel is {low}: the image is blank");
         return Err(Error::unusable(path, what, "leave it out, or make this file again"));
     }
-    Ok(if not_finite > 0 {
-        Some(format!("{not_finite} px are NaN or infinite"))
-    } else {
-        None
-    })
+    Ok(if not_finite > 0 { Some(format!("{not_finite} px are NaN or infinite")) } else { None })
 }
 
 /// Smallest and largest finite value, and how many values are NaN or infinite.

@@ -189,7 +189,8 @@ impl Guarded {
         let format = self.declared.format;
         let mut more = self.data.read(&mut [0]).map_err(|e| unread(path, format, e))? as u64;
         if format == Format::MrcGz {
-            more += io::copy(&mut self.data, &mut io::sink()).map_err(|e| unread(path, format, e))?;
+            more +=
+                io::copy(&mut self.data, &mut io::sink()).map_err(|e| unread(path, format, e))?;
         }
         if more > 0 {
             self.declared.warnings.push("has bytes after the image, which are ignored".into());

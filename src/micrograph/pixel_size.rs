@@ -145,7 +145,10 @@ mod tests {
         }
         for (doubtful, why) in [
             (1.0, "programs write where"),
-            (f64::from(0.16_f32), "0.16 Å/px, too small for a micrograph; if that number is in nm, the pixel size is 1.6 Å"),
+            (
+                f64::from(0.16_f32),
+                "0.16 Å/px, too small for a micrograph; if that number is in nm, the pixel size is 1.6 Å",
+            ),
             (1.6e-10, "in m, the pixel size is 1.6 Å"),
             (1024.0, "1024 Å/px, which no"),
             (1e-4, "which no micrograph has"),

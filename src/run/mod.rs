@@ -32,6 +32,7 @@ use rayon::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::coords::Unread;
 use crate::error::{Error, Result, one_line};
 use crate::micrograph::{Identity, Source};
 use crate::publish::{publish_text, sweep, sweep_files};
@@ -88,6 +89,12 @@ impl Failure {
     pub fn again(self) -> Failure {
         let error = format!("{} (as before; retry_failed tries it again)", self.error);
         Failure { error, ..self }
+    }
+}
+
+impl From<&Unread> for Failure {
+    fn from(unread: &Unread) -> Failure {
+        Failure { micrograph: unread.file.display().to_string(), error: unread.reason.clone() }
     }
 }
 

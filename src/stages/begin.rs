@@ -34,9 +34,12 @@ fn labelled_at<'a>(
 ) -> Result<Request<'a>> {
     // Found missing now, not once for each micrograph.
     scale.radius.ok_or_else(Error::no_radius)?;
+    let sources = settings.data.list()?.sources;
+    let coordinates = coords::read_all(&settings.data.coordinates)?;
     Ok(Request {
-        sources: settings.data.list()?.sources,
-        coordinates: coords::read_all(&settings.data.coordinates)?,
+        unread: coordinates.unread_of(&sources),
+        sources,
+        coordinates: coordinates.sets,
         validation: validation(settings)?,
         settings,
         scale,

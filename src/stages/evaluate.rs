@@ -8,14 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use super::pick::read_peaks;
 use super::{Context, Ended, Event as StageEvent, Finished, Stage, Step};
-use crate::coords::{self, Coordinate, Coordinates};
+use crate::coords::matching::some_of;
+use crate::coords::nearest::Tree;
+use crate::coords::{self, Coordinate, Coordinates, Unread};
 use crate::error::{Error, Result};
 use crate::eval::{self, Counts, Evaluation, Overall, Pair, Scores};
 use crate::micrograph::{Source, Stamp};
 use crate::model::Card;
 use crate::publish::publish_text;
 use crate::report::curves;
-use crate::run::{Cancel, Item, RunDir, StageName, fingerprint};
+use crate::run::{Cancel, Failure, Item, RunDir, StageName, fingerprint};
+use crate::units::Shape;
 
 /// Picks and particles of the same micrographs.
 #[derive(Debug, Default)]
@@ -34,6 +37,8 @@ pub struct Joined {
     pub picks_without_truth: Vec<String>,
     /// Named micrographs without truth, which cannot be judged.
     pub micrographs_without_truth: Vec<String>,
+    /// Files of picks or truth that could not be read.
+    pub unread: Vec<Unread>,
 }
 
 /// Figures that count micrographs without picks as missed, beside those that leave them out.
@@ -61,6 +66,8 @@ pub struct Summary<'a> {
     truth_without_picks: &'a [String],
     picks_without_truth: &'a [String],
     micrographs_without_truth: &'a [String],
+    unread: &'a [Unread],
+    doubts: &'a [String],
     counting_left_out_as_missed: Option<WithMissed>,
     #[serde(flatten)]
     evaluation: &'a Evaluation,
@@ -103,8 +110,18 @@ impl Joined {
         }
         if joined.names.is_empty() {
             return Err(Error::missing(
-                "no micrograph has both picks and truth",
-                "both are matched by path and stem: a_autopick.star with a.star, a.box, …",
+                format!(
+                    "no micrograph has both picks and known particles: picks are of {}, known \
+                     particles of {}",
+                    some_of(&joined.picks_without_truth),
+                    some_of(if truth.coordinates_without.is_empty() {
+                        &joined.truth_without_picks
+                    } else {
+                        &truth.coordinates_without
+                    })
+                ),
+                "names are compared by path, then by name without extension, then one within the \
+                 other: rename one side",
             ));
         }
         Ok(joined)
@@ -152,6 +169,67 @@ impl Joined {
         Ok((!joined.names.is_empty()).then_some((joined, radius)))
     }
 
+    /// Leaves out picks and particles nearer than `margin_px` to the edge; `shape` gives the size of
+    /// each micrograph.
+    pub fn leave_out_edges(
+        &mut self,
+        margin_px: f64,
+        shape: impl Fn(&str) -> Result<Shape>,
+    ) -> Result<()> {
+        for ((name, picks), truth) in self.names.iter().zip(&mut self.picks).zip(&mut self.truth) {
+            let Shape { width, height } = shape(name)?;
+            let inside =
+                |at: f64, size: usize| at >= margin_px && at <= size as f64 - 1.0 - margin_px;
+            let is_kept = |p: &Coordinate| inside(p.x_mic_px, width) && inside(p.y_mic_px, height);
+            picks.retain(is_kept);
+            truth.retain(is_kept);
+        }
+        Ok(())
+    }
+
+    /// What stands against the figures, in words: what they leave out, or count twice.
+    pub fn doubts(&self, evaluation: &Evaluation, radius: f64, least: Option<f32>) -> Vec<String> {
+        let mut doubts = Vec::new();
+        if !self.unread.is_empty() {
+            doubts.push(format!("{} files could not be read", self.unread.len()));
+        }
+        if !self.left_out.is_empty() {
+            let all = self.left_out.len() + self.names.len();
+            let also = match self.picks_without_truth.len() {
+                0 => String::new(),
+                more => format!(", and {more} with picks have no known particles"),
+            };
+            doubts.push(format!(
+                "{} of {all} micrographs with known particles have no picks{also}",
+                self.left_out.len()
+            ));
+        }
+        let is_judged = |pick: &&Coordinate| {
+            least.is_none_or(|least| pick.score.is_some_and(|score| score >= least))
+        };
+        let judged = self.picks.iter().map(|own| own.iter().filter(is_judged).copied().collect());
+        let judged: Vec<Vec<Coordinate>> = judged.collect();
+        for (sets, what) in [(&judged, "picks"), (&self.truth, "known particles")] {
+            let twice: usize = sets.iter().map(|own| doubles(own, radius)).sum();
+            if twice > 0 {
+                doubts.push(format!(
+                    "{twice} {what} lie nearer than half a radius to another (`picker convert` with \
+                     convert.remove_duplicates {:.0} leaves one of each)",
+                    radius / 2.0
+                ));
+            }
+        }
+        let hits: usize = evaluation.per_micrograph.iter().map(|counts| counts.hits).sum();
+        if hits == 0 && judged.iter().any(|own| !own.is_empty()) {
+            doubts.push(
+                "not one pick lies on a known particle: `picker check` finds out whether picks and \
+                 known particles fit the micrographs"
+                    .into(),
+            );
+        }
+        doubts
+    }
+
     fn push(&mut self, name: String, picks: Vec<Coordinate>, truth: Vec<Coordinate>) {
         self.names.push(name);
         self.picks.push(picks);
@@ -189,13 +267,21 @@ impl Joined {
             truth_without_picks: &self.truth_without_picks,
             picks_without_truth: &self.picks_without_truth,
             micrographs_without_truth: &self.micrographs_without_truth,
+            unread: &self.unread,
+            doubts: &[],
             counting_left_out_as_missed: self.with_missed(evaluation),
             evaluation,
         }
     }
 }
 
-impl Summary<'_> {
+impl<'a> Summary<'a> {
+    /// With what stands against the figures.
+    #[must_use]
+    pub fn with_doubts(self, doubts: &'a [String]) -> Summary<'a> {
+        Summary { doubts, ..self }
+    }
+
     /// As JSON.
     pub fn to_json(&self) -> Result<String> {
         serde_json::to_string_pretty(self)
@@ -276,9 +362,10 @@ impl Stage for Evaluate {
         let card = context.card(&context.model()?)?;
         let threshold = run.threshold()?.unwrap_or(card.threshold);
         let truth = coords::read_all(&context.settings().data.truth)?;
-        let Some((joined, radius)) = Joined::of_run(run, &card, truth)? else {
+        let failures: Vec<Failure> = truth.unread().iter().map(Failure::from).collect();
+        let Some((joined, radius)) = Joined::of_run(run, &card, truth.sets)? else {
             observe(StageEvent::Finished(Finished::NothingToJudge));
-            return Ok(Ended::default());
+            return Ok(Ended { failures, outputs: Vec::new() });
         };
         let evaluation = joined.evaluate(radius, Some(threshold));
         let picks = Some(fingerprint(&super::picks_key(run)?)?);
@@ -286,7 +373,7 @@ impl Stage for Evaluate {
         let written = summary.write(&run.report())?;
         observe(StageEvent::Finished(Finished::Evaluate(&joined, &evaluation)));
         let outputs = written.iter().map(|path| run.output(path)).collect::<Result<_>>()?;
-        Ok(Ended { failures: Vec::new(), outputs })
+        Ok(Ended { failures, outputs })
     }
 }
 
@@ -321,6 +408,13 @@ impl Stored {
         let names = self.micrographs.iter().map(String::as_str);
         names.zip(self.evaluation.per_micrograph.iter().copied()).collect()
     }
+}
+
+/// Points nearer than half a radius to another, one of each pair.
+pub fn doubles(points: &[Coordinate], radius: f64) -> usize {
+    let tree = Tree::of(points);
+    let squared = (radius / 2.0).powi(2);
+    (0..points.len()).filter(|&index| tree.has_earlier(index, squared)).count()
 }
 
 /// A micrograph known only by the coordinates of its particles.

@@ -267,6 +267,7 @@ fn fill(
     let request = Request {
         sources: job.sources.to_vec(),
         coordinates: labels.training.clone(),
+        unread: Vec::new(),
         validation: job.validation.clone(),
         settings,
         scale,

@@ -55,7 +55,7 @@ impl Job<'_> {
                     let threshold = self.model.card.threshold;
                     let points = peaks.iter().filter_map(|peak| self.scored(peak, threshold));
                     let micrograph = source.name.clone();
-                    all.push(Coordinates { micrograph, points: points.collect() });
+                    all.push(Coordinates::new(micrograph, points.collect()));
                 }
                 Err(error) => failures.push(Failure::new(&source.name, &error)),
             }

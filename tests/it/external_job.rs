@@ -74,7 +74,7 @@ fn a_job_writes_what_relion_reads_and_continued_does_only_what_is_missing() {
     job(folder, &PICKING).assert().success().stdout(contains("1 of them new"));
     assert!(folder.join(JOB).join("Movies/sim_0003_autopick.star").is_file());
     // The job's folder is a folder of coordinates like any other.
-    let read = picker::coords::read_all(&[folder.join(JOB)]).unwrap();
+    let read = picker::coords::read_all(&[folder.join(JOB)]).unwrap().sets;
     assert_eq!(read.len(), 3);
 }
 

@@ -4,6 +4,7 @@
 mod ablate;
 mod architecture;
 mod bad_input;
+mod coordinates;
 mod default_model;
 mod evaluate;
 mod foreign;

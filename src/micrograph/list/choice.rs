@@ -7,9 +7,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::names::{self, Kind};
 use super::Reason;
 use super::find::{Found, plain};
+use super::names::{self, Kind};
 use crate::micrograph::content::Sketch;
 use crate::micrograph::{Format, Header};
 use crate::units::Shape;
@@ -101,11 +101,8 @@ enum Relation {
 /// Why each of these is left out, if it is. What was named is believed.
 pub(super) fn choose(all: &[Found], evidence: &mut Evidence) -> Vec<Option<Reason>> {
     let mut reasons = vec![None; all.len()];
-    let (indices, found): (Vec<usize>, Vec<Image>) = all
-        .iter()
-        .enumerate()
-        .filter_map(|(index, own)| Some((index, Image::of(own)?)))
-        .unzip();
+    let (indices, found): (Vec<usize>, Vec<Image>) =
+        all.iter().enumerate().filter_map(|(index, own)| Some((index, Image::of(own)?))).unzip();
     if found.len() > 1 {
         let mut choice = Choice { reasons: vec![None; found.len()], found: &found };
         choice.movies();
@@ -349,9 +346,8 @@ fn longest_within<'a>(
         for from in 0..=words.len() - length {
             let within = words[from..from + length].join("_");
             let rest = [&words[..from], &words[from + length..]].concat();
-            let names_a_version = rest.iter().any(|word| {
-                word.len() > 14 || word.chars().any(char::is_alphabetic)
-            });
+            let names_a_version =
+                rest.iter().any(|word| word.len() > 14 || word.chars().any(char::is_alphabetic));
             if names_a_version && let Some((known, _)) = all.get_key_value(&within) {
                 return Some((known, rest.join("_")));
             }

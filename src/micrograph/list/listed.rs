@@ -109,9 +109,8 @@ impl Listed {
             let header = self.header_pixel_sizes.get(&source.path).and_then(|own| own.measured());
             source.pixel_size.or(given).or(header)
         };
-        let sizes = || {
-            self.sources.iter().enumerate().filter_map(|(index, own)| Some((index, size(own)?)))
-        };
+        let sizes =
+            || self.sources.iter().enumerate().filter_map(|(index, own)| Some((index, size(own)?)));
         let Some((_, first)) = sizes().next() else { return Vec::new() };
         sizes()
             .filter(|(_, size)| size.differs_from(first))

@@ -27,9 +27,29 @@ const WORDS: [(Kind, &[&str]); 8] = [
     (
         Kind::Plain,
         &[
-            "aligned", "patch", "rigid", "avg", "average", "averages", "averaged", "sum", "sums",
-            "mc", "mc2", "motioncor", "motioncor2", "motioncor3", "motioncorrected", "corrected",
-            "frames", "fractions", "full", "raw", "micrograph", "micrographs", "mics",
+            "aligned",
+            "patch",
+            "rigid",
+            "avg",
+            "average",
+            "averages",
+            "averaged",
+            "sum",
+            "sums",
+            "mc",
+            "mc2",
+            "motioncor",
+            "motioncor2",
+            "motioncor3",
+            "motioncorrected",
+            "corrected",
+            "frames",
+            "fractions",
+            "full",
+            "raw",
+            "micrograph",
+            "micrographs",
+            "mics",
         ],
     ),
     (Kind::Unweighted, &["nodw", "nondw", "undw", "unweighted", "noweight"]),
@@ -39,28 +59,68 @@ const WORDS: [(Kind, &[&str]); 8] = [
     ),
     (
         Kind::Half,
-        &["evn", "odd", "even", "evens", "odds", "half", "halves", "half1", "half2", "halfa", "halfb"],
+        &[
+            "evn", "odd", "even", "evens", "odds", "half", "halves", "half1", "half2", "halfa",
+            "halfb",
+        ],
     ),
     (
         Kind::Preview,
         &[
-            "thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews", "shrunk", "small",
-            "binned", "bin", "downsampled", "resized", "scaled",
+            "thumb",
+            "thumbs",
+            "thumbnail",
+            "thumbnails",
+            "preview",
+            "previews",
+            "shrunk",
+            "small",
+            "binned",
+            "bin",
+            "downsampled",
+            "resized",
+            "scaled",
         ],
     ),
     (
         Kind::Spectrum,
         &[
-            "ps", "pow", "power", "powerspectrum", "powerspectra", "spectrum", "spectra", "fft",
-            "ctf", "ctffit", "ctffind", "ctffind3", "ctffind4", "ctffind5", "gctf", "diag",
-            "diagnostic", "avrot", "thon",
+            "ps",
+            "pow",
+            "power",
+            "powerspectrum",
+            "powerspectra",
+            "spectrum",
+            "spectra",
+            "fft",
+            "ctf",
+            "ctffit",
+            "ctffind",
+            "ctffind3",
+            "ctffind4",
+            "ctffind5",
+            "gctf",
+            "diag",
+            "diagnostic",
+            "avrot",
+            "thon",
         ],
     ),
     (
         Kind::Reference,
         &[
-            "gain", "gains", "gainref", "gainreference", "countref", "superref", "dark", "darkref",
-            "defect", "defects", "defectmap", "flatfield",
+            "gain",
+            "gains",
+            "gainref",
+            "gainreference",
+            "countref",
+            "superref",
+            "dark",
+            "darkref",
+            "defect",
+            "defects",
+            "defectmap",
+            "flatfield",
         ],
     ),
 ];
@@ -69,9 +129,9 @@ impl Kind {
     /// What a word says; nothing if it belongs to the name of the exposure.
     fn of_word(word: &str) -> Option<Kind> {
         let word = word.to_ascii_lowercase();
-        let binned = word.strip_prefix("bin").is_some_and(|rest| {
-            !rest.is_empty() && rest.chars().all(|c| c.is_ascii_digit())
-        });
+        let binned = word
+            .strip_prefix("bin")
+            .is_some_and(|rest| !rest.is_empty() && rest.chars().all(|c| c.is_ascii_digit()));
         if binned {
             return Some(Kind::Preview);
         }

@@ -203,7 +203,10 @@ fn one_image_of_each_exposure_is_taken_whatever_lies_beside_it() {
     assert!(left_out.contains(&(Reason::OtherFormat, 4)), "{left_out:?}");
     assert_eq!(left_out.iter().map(|(_, count)| count).sum::<usize>(), 24);
     let words = list(&[folder.path()], Filter::default()).unwrap().in_words().unwrap();
-    assert!(words.starts_with("left out: 4 copies in another format (Foil_1_Data_7.jpg, …)"), "{words}");
+    assert!(
+        words.starts_with("left out: 4 copies in another format (Foil_1_Data_7.jpg, …)"),
+        "{words}"
+    );
     let only = |include: &[&str], exclude: &[&str]| {
         let own = |patterns: &[&str]| patterns.iter().map(ToString::to_string).collect::<Vec<_>>();
         let (include, exclude) = (own(include), own(exclude));
@@ -221,7 +224,8 @@ fn one_image_of_each_exposure_is_taken_whatever_lies_beside_it() {
 fn exposures_with_names_alike_are_all_taken() {
     let folder = TempDir::new().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let names = ["a/m_1.mrc", "b/m_1.mrc", "a/m_1_2.mrc", "a/m_1_left.mrc", "a/even_2.mrc", "a/odd_2.mrc"];
+    let names =
+        ["a/m_1.mrc", "b/m_1.mrc", "a/m_1_2.mrc", "a/m_1_left.mrc", "a/even_2.mrc", "a/odd_2.mrc"];
     for (n, name) in names.into_iter().enumerate() {
         image(&at(name), n as u64, 90 + n as u64, FULL);
     }
@@ -281,9 +285,13 @@ fn a_bad_entry_is_named_and_the_others_are_taken() {
     let listed = list(&[folder.path()], Filter::default()).unwrap();
     assert_eq!(stems(&listed.sources), ["a", "sub/b"]);
     let errors: Vec<String> = listed.unusable.iter().map(ToString::to_string).collect();
-    for reason in
-        ["gone.mrc: a link that leads nowhere", "not UTF-8", "no file", "folder without images", "loop: a link to a folder above"]
-    {
+    for reason in [
+        "gone.mrc: a link that leads nowhere",
+        "not UTF-8",
+        "no file",
+        "folder without images",
+        "loop: a link to a folder above",
+    ] {
         assert!(errors.iter().any(|error| error.contains(reason)), "{reason}: {errors:?}");
     }
     assert_eq!(errors.len(), 5, "{errors:?}");
@@ -310,8 +318,10 @@ fn one_radius_in_px_is_refused_for_different_pixel_sizes() {
     all().check_scale(px, Some(PixelSize(1.5))).unwrap();
     all().check_scale(Some(Radius::Angstrom(30.0)), None).unwrap();
     all().check_scale(None, None).unwrap();
-    let optics = "data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnMicrographPixelSize #2\n1 1.5\n2 3\n\n";
-    let mics = "data_micrographs\n\nloop_\n_rlnMicrographName #1\n_rlnOpticsGroup #2\na.mrc 1\nb.mrc 2\n";
+    let optics =
+        "data_optics\n\nloop_\n_rlnOpticsGroup #1\n_rlnMicrographPixelSize #2\n1 1.5\n2 3\n\n";
+    let mics =
+        "data_micrographs\n\nloop_\n_rlnMicrographName #1\n_rlnOpticsGroup #2\na.mrc 1\nb.mrc 2\n";
     fs::write(at("m.star"), format!("{optics}{mics}")).unwrap();
     let listed = list(&[at("m.star")], Filter::default()).unwrap();
     // The STAR file decides over the number on the command line.

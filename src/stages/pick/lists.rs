@@ -43,7 +43,7 @@ pub(super) fn star_path(run: &RunDir, stem: &Path) -> PathBuf {
 pub(super) fn write_peaks(run: &RunDir, stem: &Path, peaks: &[Coordinate]) -> Result<Output> {
     let path = peaks_path(run, stem);
     let micrograph = stem.to_string_lossy().into_owned();
-    coords::csv::write(&path, &[Coordinates { micrograph, points: peaks.to_vec() }])?;
+    coords::csv::write(&path, &[Coordinates::new(micrograph, peaks.to_vec())])?;
     run.output(&path)
 }
 

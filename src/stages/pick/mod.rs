@@ -209,9 +209,7 @@ impl Stage for Pick {
         let mut watch = |event: Event| observe(StageEvent::Pick(event));
         let summary = match context.watch {
             None => run(&job, context.sources, &mut watch, cancel)?,
-            Some(every) => {
-                watch::pick(&job, every, &settings.data, &mut watch, cancel)?
-            }
+            Some(every) => watch::pick(&job, every, &settings.data, &mut watch, cancel)?,
         };
         observe(StageEvent::Finished(Finished::Pick(&summary)));
         Ok(Ended { failures: summary.failures, outputs: Vec::new() })

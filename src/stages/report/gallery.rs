@@ -113,6 +113,6 @@ fn truth_of(run: &RunDir, item: &Item) -> Result<Option<Vec<Coordinate>>> {
         stem: item.stem.clone(),
         pixel_size: None,
     };
-    let matched = coords::match_to(&[source], coords::read_all(&truth)?)?;
+    let matched = coords::match_to(&[source], coords::read_all(&truth)?.sets)?;
     Ok(matched.pairs.into_iter().next().map(|(_, points)| points))
 }

@@ -1,12 +1,16 @@
 //! Labelled micrographs: sources + coordinates → read, checked against each other, and divided into
 //! training and validation by micrograph.
 
+use std::path::PathBuf;
+
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::base;
-use crate::coords::{self, Coordinate, Coordinates};
+use crate::coords::matching::{no_match, some_of};
+use crate::coords::reading::quoted;
+use crate::coords::{self, Coordinate, Coordinates, Unread};
 use crate::error::{Error, Result};
 use crate::labels::fit::{self, Severity};
 use crate::labels::{self, Labelled};
@@ -38,6 +42,8 @@ pub struct Request<'a> {
     pub sources: Vec<Source>,
     /// Coordinates of these and of the validation micrographs.
     pub coordinates: Vec<Coordinates>,
+    /// Files of coordinates that could not be read.
+    pub unread: Vec<Unread>,
     /// The validation micrographs.
     pub validation: Choice,
     /// Every setting.
@@ -151,7 +157,8 @@ impl Request<'_> {
         cancel: &Cancel,
     ) -> Result<Gathered> {
         let settings = self.settings;
-        let mut failures = Vec::new();
+        let mut failures: Vec<Failure> = self.unread.iter().map(Failure::from).collect();
+        failures.iter().for_each(|failure| observe(Event::Failed(failure)));
         let budget = Budget::of(machine);
         let load = |(source, _): &LabelledSource| {
             let _share = budget.take_to_prepare(source, &self.scale, &settings.preprocess)?;
@@ -238,26 +245,16 @@ fn pair_up(
     observe: &mut dyn FnMut(Event),
 ) -> Result<(Vec<LabelledSource>, Vec<Source>)> {
     let matched = coords::match_to(sources, coordinates)?;
+    if matched.pairs.is_empty() {
+        return Err(no_match(sources, &matched.coordinates_without));
+    }
     let name_some = |names: &[String], what: &str| -> Option<String> {
-        let shown = names.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
-        let rest = names.len().saturating_sub(3);
-        let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-        (!names.is_empty()).then(|| format!("{what}: {shown}{more}"))
+        (!names.is_empty()).then(|| format!("{what}: {}", some_of(names)))
     };
     let warnings = [
         name_some(&matched.micrographs_without, "micrographs without coordinates, left out"),
         name_some(&matched.coordinates_without, "coordinates without a micrograph, left out"),
     ];
-    if matched.pairs.is_empty() {
-        return Err(Error::missing(
-            format!(
-                "no coordinates belong to any of the {} micrographs ({})",
-                sources.len(),
-                warnings.iter().flatten().cloned().collect::<Vec<_>>().join("; ")
-            ),
-            "coordinate files are matched by path and by stem: a.mrc with a.star, a_autopick.star, a.box, …",
-        ));
-    }
     warnings.into_iter().flatten().for_each(|warning| observe(Event::Warning(warning)));
     let with: std::collections::BTreeSet<&str> =
         matched.pairs.iter().map(|(source, _)| source.name.as_str()).collect();
@@ -291,12 +288,16 @@ pub(crate) fn one_pixel_size<'a>(
 fn check_fit(items: &[Item], settings: &Settings, observe: &mut dyn FnMut(Event)) -> Result<()> {
     let labelled: Vec<fit::Labelled> = items
         .iter()
-        .map(|item| fit::Labelled { prepared: &item.loaded.prepared, points: &item.points })
+        .map(|item| fit::Labelled {
+            prepared: &item.loaded.prepared,
+            points: &item.points,
+            radius_work_px: item.loaded.prepared.radius_work_px,
+        })
         .collect();
     let refused =
         |f: &fit::Finding| f.severity == Severity::Impossible && !settings.data.trust_coordinates;
     let (impossible, doubtful): (Vec<_>, Vec<_>) =
-        fit::check(&labelled).into_iter().partition(refused);
+        fit::check(&labelled, &origin(items, settings)).into_iter().partition(refused);
     for finding in doubtful {
         observe(Event::Warning(format!("{} ({})", finding.what, finding.hint)));
     }
@@ -307,6 +308,20 @@ fn check_fit(items: &[Item], settings: &Settings, observe: &mut dyn FnMut(Event)
             format!("{}; if they are right as they are, set data.trust_coordinates", finding.hint);
         Err(Error::setting("data.coordinates", what, hint))
     })
+}
+
+/// How a command that mends the coordinates has to name them.
+fn origin(items: &[Item], settings: &Settings) -> fit::Origin {
+    let all =
+        |paths: &[PathBuf]| paths.iter().map(|path| quoted(path)).collect::<Vec<_>>().join(" ");
+    let first = items.first();
+    fit::Origin {
+        pixel_size_a: first.and_then(|item| item.loaded.pixel_size).map(|size| size.0),
+        coordinates: all(&settings.data.coordinates),
+        micrographs: all(&settings.data.micrographs),
+        example: first.map_or(String::new(), |item| quoted(&item.source.path)),
+        radius_px: first.map_or(0.0, |item| item.loaded.prepared.radius_mic_px),
+    }
 }
 
 /// Sets a share aside for validation, at least one micrograph, unless there is only one.

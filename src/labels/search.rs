@@ -1,0 +1,214 @@
+//! The reading of coordinates that fits the images best: candidates → the one that lies on particles.
+//!
+//! Units, binnings, flips, exchanged axes and the origin are tried one by one, shifts all at once
+//! ([`super::correlation`]). So many are tried that one must lie far from chance to be believed.
+
+use super::correlation::Contrast;
+use super::evidence::{Chance, Labelled, distance, outside};
+use crate::coords::reading::{Reading, Unit};
+
+/// A reading must be this many standard errors from chance to be believed,
+const BELIEVED: f64 = 8.0;
+/// or this many where all coordinates lie in the first quadrant and it spreads them out,
+const BELIEVED_BINNED: f64 = 5.0;
+/// and the coordinates as given must then be no nearer to fitting than this share of it.
+const OUTDONE: f64 = 0.5;
+/// A shift must stand out among all shifts by so many standard deviations.
+const STANDS_OUT: f64 = 7.0;
+/// A shift the other way must fit worse than this share: particles with a dark rim fit both ways.
+const ONE_WAY: f64 = 0.6;
+/// Shifts below this many radii are no shifts.
+const SMALLEST_SHIFT: f64 = 0.25;
+/// Coordinates as given that fit this well are right if they are shifted by less than
+/// this many radii, unless the shift adds so many standard errors and this share.
+const ADDED: f64 = 4.0;
+const ADDED_SHARE: f64 = 1.2;
+/// Candidates are compared on the micrographs with the most coordinates, up to so many in all.
+const SAMPLE: usize = 1_500;
+const MOST_MICROGRAPHS: usize = 6;
+/// So many candidates with a shift are looked at closely.
+const CLOSE_LOOKS: usize = 6;
+
+/// Binnings; their inverses are tried too.
+const BINNINGS: [f64; 11] = [1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0];
+
+/// What was found.
+pub(super) struct Found {
+    pub(super) reading: Reading,
+    /// Standard errors from chance.
+    pub(super) fit: f64,
+    /// Those of the coordinates as given, negative if their contrast is of the other sign.
+    pub(super) given: f64,
+}
+
+/// The best reading but the one as given, if it is beyond doubt and far better.
+///
+/// `given` are the standard errors of the coordinates as given; `spreads` says that they all lie in
+/// the first quadrant, so that a binning is expected.
+pub(super) fn best_other(
+    labelled: &[Labelled],
+    chances: &[Chance],
+    pixel_size_a: Option<f64>,
+    given: f64,
+    spreads: bool,
+) -> Option<Found> {
+    let sample = sample(labelled);
+    let few: Vec<Labelled> = sample.iter().map(|&at| labelled[at]).collect();
+    let few_chances: Vec<Chance> = sample.iter().map(|&at| chances[at].clone()).collect();
+    let count: usize = few.iter().map(|one| one.points.len()).sum();
+    let candidates = candidates(&few, pixel_size_a);
+    let fit = |reading: &Reading| distance(&few, &few_chances, reading);
+    let in_sample = fit(&Reading::AS_GIVEN);
+    let inside = |reading: &&Reading| outside(&few, reading) * 5 <= count;
+    let mut open: Vec<(Reading, f64)> =
+        candidates.iter().filter(inside).map(|one| (*one, fit(one).abs())).collect();
+    open.sort_by(|a, b| b.1.total_cmp(&a.1));
+    open.truncate(3);
+    let plain = open.first().map_or(0.0, |(_, fit)| *fit);
+    let is_settled = in_sample.abs() >= BELIEVED && in_sample.abs() >= OUTDONE * plain;
+    if !is_settled && plain < 2.0 * BELIEVED {
+        let pairs: Vec<_> = few.iter().zip(&few_chances).collect();
+        open.extend(shifted(&pairs, &candidates, &fit));
+    }
+    let verified = open.into_iter().map(|(reading, _)| {
+        let signed = distance(labelled, chances, &reading);
+        Found { reading, fit: signed.abs(), given: given * signed.signum() }
+    });
+    verified
+        .filter(|found| {
+            let expected = spreads
+                && found.reading.scale > 1.0
+                && found.reading.offset == (0.0, 0.0)
+                && given.abs() < 3.0;
+            found.fit > if expected { BELIEVED_BINNED } else { BELIEVED }
+                && found.given < OUTDONE * found.fit
+                && is_one_way(labelled, chances, found)
+        })
+        .max_by(|a, b| a.fit.total_cmp(&b.fit))
+}
+
+/// A shift of coordinates that fit as given, if they fit clearly better with it.
+pub(super) fn small_shift(labelled: &[Labelled], chances: &[Chance], given: f64) -> Option<Found> {
+    let sample = sample(labelled);
+    let pairs: Vec<_> = sample.iter().map(|&at| (&labelled[at], &chances[at])).collect();
+    let few: Vec<Labelled> = sample.iter().map(|&at| labelled[at]).collect();
+    let few_chances: Vec<Chance> = sample.iter().map(|&at| chances[at].clone()).collect();
+    let fit = |reading: &Reading| distance(&few, &few_chances, reading);
+    let (reading, _) = shifted(&pairs, &[Reading::AS_GIVEN], &fit).into_iter().next()?;
+    let signed = distance(labelled, chances, &reading);
+    let found = Found { reading, fit: signed.abs(), given: given * signed.signum() };
+    let is_clear = found.fit > BELIEVED
+        && found.fit > found.given + ADDED
+        && found.fit > ADDED_SHARE * found.given
+        && reading.offset != (0.0, 0.0);
+    (is_clear && is_one_way(labelled, chances, &found)).then_some(found)
+}
+
+/// Whether a shift does not fit as well the other way.
+fn is_one_way(labelled: &[Labelled], chances: &[Chance], found: &Found) -> bool {
+    let (dx, dy) = found.reading.offset;
+    let back = Reading { offset: (-dx, -dy), ..found.reading };
+    (dx, dy) == (0.0, 0.0) || distance(labelled, chances, &back).abs() < ONE_WAY * found.fit
+}
+
+/// The micrographs with the most coordinates.
+fn sample(labelled: &[Labelled]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..labelled.len()).collect();
+    order.sort_by_key(|&at| std::cmp::Reverse(labelled[at].points.len()));
+    let mut count = 0;
+    order.retain(|&at| {
+        let is_wanted = count < SAMPLE && !labelled[at].points.is_empty();
+        count += labelled[at].points.len();
+        is_wanted
+    });
+    order.truncate(MOST_MICROGRAPHS);
+    order
+}
+
+/// All readings without a shift but the one as given.
+fn candidates(labelled: &[Labelled], pixel_size_a: Option<f64>) -> Vec<Reading> {
+    let points = || labelled.iter().flat_map(|one| one.points);
+    let count = points().count();
+    let below = points().filter(|p| p.x_mic_px < 0.0 || p.y_mic_px < 0.0).count();
+    let centred = below * 10 >= count;
+    let largest = points().map(|p| p.x_mic_px.abs().max(p.y_mic_px.abs())).fold(0.0_f64, f64::max);
+    let mut scales: Vec<(Unit, f64)> = vec![(Unit::Pixel, 1.0)];
+    if largest <= 1.5 {
+        scales = vec![(Unit::Fraction, 1.0)];
+    } else {
+        for size in pixel_size_a.into_iter().filter(|size| (size - 1.0).abs() > 0.02) {
+            scales.extend([
+                (Unit::Angstrom(size), 1.0),
+                (Unit::Nanometre(size), 1.0),
+                (Unit::Pixel, size),
+            ]);
+        }
+        for binning in BINNINGS {
+            scales.extend([(Unit::Pixel, binning), (Unit::Pixel, 1.0 / binning)]);
+        }
+    }
+    let mut readings = Vec::new();
+    for (unit, scale) in scales {
+        for turn in 0..8 {
+            readings.push(Reading {
+                unit,
+                scale,
+                centred,
+                transpose: turn & 4 != 0,
+                flip_x: turn & 2 != 0,
+                flip_y: turn & 1 != 0,
+                ..Reading::AS_GIVEN
+            });
+        }
+    }
+    readings.retain(|reading| *reading != Reading::AS_GIVEN);
+    readings
+}
+
+/// The candidates with the shifts that fit them best, those that stand out.
+fn shifted(
+    pairs: &[(&Labelled, &Chance)],
+    candidates: &[Reading],
+    fit: &impl Fn(&Reading) -> f64,
+) -> Vec<(Reading, f64)> {
+    let Some((first, _)) = pairs.first() else { return Vec::new() };
+    let mut all = candidates.to_vec();
+    if !all.contains(&Reading::AS_GIVEN) {
+        all.push(Reading::AS_GIVEN);
+    }
+    let peaks = Contrast::of(pairs).best_shifts(&all);
+    let mut peaks: Vec<_> =
+        all.into_iter().zip(peaks).filter_map(|(one, peak)| Some((one, peak?))).collect();
+    peaks.retain(|(_, peak)| peak.height >= STANDS_OUT);
+    peaks.sort_by(|a, b| b.1.height.total_cmp(&a.1.height));
+    peaks.truncate(CLOSE_LOOKS);
+    let frame = first.prepared.frame;
+    let radius = frame.mic_from_work(first.radius_work_px, 0.0).0;
+    let closely = |(reading, peak): (Reading, super::correlation::Peak)| {
+        let at = |offset: (f64, f64)| {
+            let whole = Reading { offset: (offset.0.round(), offset.1.round()), ..reading };
+            (whole, fit(&whole).abs())
+        };
+        let mut best = at(peak.offset);
+        for step in [0.3, 0.15] {
+            let (x, y) = best.0.offset;
+            for (dx, dy) in (-1..=1).flat_map(|dy| (-1..=1).map(move |dx| (dx, dy))) {
+                let shift = |way: i32| f64::from(way) * step * radius;
+                let near = at((x + shift(dx), y + shift(dy)));
+                if near.1 > best.1 {
+                    best = near;
+                }
+            }
+        }
+        let (dx, dy) = best.0.offset;
+        if dx.hypot(dy) < SMALLEST_SHIFT * radius {
+            best = at((0.0, 0.0));
+        } else if dx > 0.0 && (dx - dy).abs() < 0.3 * radius {
+            // Corners of boxes: the same shift in x and y.
+            let both = at((dx.midpoint(dy), dx.midpoint(dy)));
+            best = if both.1 > 0.95 * best.1 { both } else { best };
+        }
+        best
+    };
+    peaks.into_iter().map(closely).filter(|(reading, _)| *reading != Reading::AS_GIVEN).collect()
+}

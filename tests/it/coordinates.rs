@@ -1,0 +1,195 @@
+//! Folders of coordinates as other programs leave them: names, files that cannot be read, duplicates.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use predicates::prelude::*;
+use predicates::str::contains;
+
+use super::support::{RADIUS, picker, simulate, train};
+
+fn check(folder: &Path, coordinates: &str) -> assert_cmd::assert::Assert {
+    let mut command = picker(folder);
+    command.args(["check", "--particle-radius", RADIUS, "--coordinates", coordinates]);
+    command.assert()
+}
+
+/// Places of the particles of a simulated micrograph.
+fn places(folder: &Path, number: usize) -> Vec<(f64, f64)> {
+    let path = folder.join(format!("coordinates/sim_{number:04}.star"));
+    let read = picker::coords::read(&path).unwrap();
+    read[0].points.iter().map(|point| (point.x_mic_px, point.y_mic_px)).collect()
+}
+
+/// A table of the particles of `count` micrographs, each under the name that `named` gives it.
+fn table(folder: &Path, to: &str, count: usize, named: impl Fn(usize) -> String) {
+    let mut text = String::from("micrograph,x,y\n");
+    for number in 1..=count {
+        for (x, y) in places(folder, number) {
+            writeln!(text, "{},{x},{y}", named(number)).unwrap();
+        }
+    }
+    fs::write(folder.join(to), text).unwrap();
+}
+
+#[test]
+fn names_are_matched_through_what_programs_add_and_losses_are_in_the_verdict() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 2);
+    let uid = |number: usize| format!("{:021}", 7_919_317_000_123_u64 + number as u64);
+    table(folder, "uid.csv", 2, |n| format!("J2/x/{}_sim_{n:04}_patch_aligned.mrc", uid(n)));
+    table(folder, "colon.csv", 2, |n| format!("Mics/sim_{n:04}.mrc:mrc"));
+    table(folder, "suffix.csv", 2, |n| format!("sim_{n:04}_any-thing_20180918"));
+    for name in ["uid.csv", "colon.csv", "suffix.csv"] {
+        check(folder, name).success().stdout(contains("\nfit for import\n"));
+        picker(folder)
+            .args(["evaluate", "--picks", name, "--truth", "coordinates"])
+            .args(["--particle-radius", RADIUS])
+            .assert()
+            .success()
+            .stdout(contains("\nmacro: precision=1.000 recall=1.000"));
+    }
+    table(folder, "numbers.csv", 2, |n| n.to_string());
+    let both = || contains("`1`").and(contains("`2`")).and(contains("sim_0001.mrc"));
+    check(folder, "numbers.csv").code(2).stderr(both());
+    train(folder).args(["--coordinates", "numbers.csv"]).assert().code(2).stderr(both());
+    picker(folder)
+        .args(["evaluate", "--picks", "numbers.csv", "--truth", "coordinates"])
+        .args(["--particle-radius", RADIUS])
+        .assert()
+        .code(2)
+        .stderr(contains("`1`").and(contains("`sim_0001`")));
+    table(folder, "partly.csv", 2, |n| if n == 1 { "sim_0001".into() } else { "other".into() });
+    let lost = "fit for import in part: 1 of 2 names in the coordinates have no micrograph";
+    check(folder, "partly.csv").code(3).stdout(contains(lost));
+    picker(folder)
+        .args(["evaluate", "--picks", "partly.csv", "--truth", "coordinates"])
+        .args(["--particle-radius", RADIUS])
+        .assert()
+        .code(3)
+        .stdout(contains(
+            "1 of 2 micrographs with known particles have no picks, and 1 with picks",
+        ));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named_and_counted_by_every_command_and_the_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 3);
+    fs::create_dir(folder.join("mixed")).unwrap();
+    let boxes = |number: usize, more: &str| -> String {
+        let corner = |(x, y): (f64, f64)| format!("{} {} 20 20{more}\n", x - 10.0, y - 10.0);
+        places(folder, number).into_iter().map(corner).collect()
+    };
+    for number in 1..=3 {
+        fs::write(folder.join(format!("mixed/sim_{number:04}.box")), boxes(number, "")).unwrap();
+    }
+    // Other files of a job are no coordinates that fail.
+    fs::write(folder.join("mixed/note.txt"), "4 micrographs done\n").unwrap();
+    fs::write(folder.join("mixed/job.star"), "data_job\nloop_\n_rlnJobType #1\n3\n").unwrap();
+    check(folder, "mixed").success();
+    let bad = [
+        ("sim_0002.box", boxes(2, " -1"), "ends of filaments"),
+        ("sim_0002.box", boxes(2, "").replacen(" 20 20", " 20", 1), "3 numbers where 4"),
+        ("sim_0002.csv", "index;nothing\n1;2\n".into(), "no columns x and y"),
+    ];
+    for (name, text, reason) in bad {
+        fs::remove_file(folder.join("mixed/sim_0002.box")).ok();
+        fs::write(folder.join("mixed").join(name), text).unwrap();
+        check(folder, "mixed")
+            .code(3)
+            .stdout(contains(name).and(contains(reason)))
+            .stdout(contains("fit for import in part: 1 files could not be read"));
+        let seen = || contains(name).and(contains(reason));
+        train(folder)
+            .args(["--coordinates", "mixed", "--epochs", "1"])
+            .assert()
+            .code(3)
+            .stderr(seen());
+        if name.ends_with("box") {
+            picker(folder)
+                .args(["convert", "mixed", "--to", "star", "--out", "converted"])
+                .assert()
+                .code(3)
+                .stderr(seen());
+        }
+        picker(folder)
+            .args(["evaluate", "--picks", "mixed", "--truth", "coordinates"])
+            .args(["--particle-radius", RADIUS, "--micrographs", "micrographs"])
+            .assert()
+            .code(3)
+            .stdout(contains("1 files could not be read"))
+            .stderr(seen());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_nowhere_among_coordinates_does_not_stop_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 2);
+    std::os::unix::fs::symlink("gone.star", folder.join("coordinates/sim_0009.star")).unwrap();
+    check(folder, "coordinates").code(3).stdout(contains("sim_0009.star"));
+}
+
+#[test]
+fn particles_that_are_there_twice_are_in_the_verdict_and_can_be_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 2);
+    let mut text = String::from("micrograph,x,y,score\n");
+    for number in 1..=2 {
+        for (x, y) in places(folder, number) {
+            writeln!(text, "sim_{number:04},{x},{y},0.9\nsim_{number:04},{},{y},0.8", x + 2.0)
+                .unwrap();
+        }
+    }
+    fs::write(folder.join("twice.csv"), &text).unwrap();
+    let remedy = || contains("nearer than half a radius").and(contains("--remove-duplicates 7"));
+    check(folder, "twice.csv").code(3).stdout(remedy());
+    let evaluate = |picks: &str| {
+        let mut command = picker(folder);
+        command.args(["evaluate", "--picks", picks, "--truth", "coordinates"]);
+        command.args(["--particle-radius", RADIUS]).assert()
+    };
+    evaluate("twice.csv").code(3).stdout(remedy());
+    let convert = |inputs: &[&str], out: &str| {
+        let mut command = picker(folder);
+        command.arg("convert").args(inputs).args(["--to", "csv", "--out", out]);
+        command.args(["--remove-duplicates", "7"]).assert().success()
+    };
+    convert(&["twice.csv"], "once.csv");
+    evaluate("once.csv").success().stdout(contains("\nmacro: precision=1.000 recall=1.000"));
+    // The picks of two programs for the same micrographs.
+    table(folder, "other.csv", 1, |_| "J1/000000000000000000001_sim_0001.mrc".into());
+    convert(&["twice.csv", "other.csv", "coordinates"], "merged.csv");
+    assert_eq!(
+        fs::read_to_string(folder.join("merged.csv")).unwrap(),
+        fs::read_to_string(folder.join("once.csv")).unwrap()
+    );
+}
+
+#[test]
+fn the_edge_is_left_out_of_picks_and_of_known_particles() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 1);
+    fs::write(folder.join("truth.csv"), "micrograph,x,y\nsim_0001,5,100\nsim_0001,100,100\n")
+        .unwrap();
+    fs::write(folder.join("picks.csv"), "micrograph,x,y\nsim_0001,100,100\nsim_0001,100,250\n")
+        .unwrap();
+    let evaluate = |more: &[&str]| {
+        let mut command = picker(folder);
+        command.args(["evaluate", "--picks", "picks.csv", "--truth", "truth.csv"]);
+        command.args(["--particle-radius", RADIUS]).args(more).assert()
+    };
+    evaluate(&[]).stdout(contains("\nmacro: precision=0.500 recall=0.500"));
+    evaluate(&["--margin", "10", "--micrographs", "micrographs"])
+        .success()
+        .stdout(contains("\nmacro: precision=1.000 recall=1.000"));
+    evaluate(&["--margin", "10"]).code(2).stderr(contains("--micrographs"));
+}
