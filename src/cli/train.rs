@@ -58,7 +58,7 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> Result<Exit> {
     let resolved = given.resolve()?;
     let radius = resolved.settings.data.radius().ok_or_else(Error::no_radius)?;
     let run = args.run.out.open()?;
-    let seed = session.seed(&run)?;
+    let seed = session.seed(&run, true)?;
     let context = Context {
         labelled: Some(begin::labelled(&resolved.settings, radius, seed)?),
         base: Origin::File(run.model().join(Model::TRAINED)),

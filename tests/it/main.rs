@@ -7,6 +7,7 @@ mod bad_input;
 mod default_model;
 mod evaluate;
 mod foreign;
+mod kept;
 mod library;
 mod maps;
 mod micrographs;
