@@ -10,7 +10,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use rayon::ThreadPoolBuilder;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
-use super::{Exit, Global};
+use super::{Exit, Global, extensions};
 use crate::coords::{self, Coordinate, Coordinates, Format};
 use crate::error::Error;
 use crate::micrograph;
@@ -42,7 +42,7 @@ pub(super) struct ConvertArgs {
     /// Height of the micrographs the coordinates are given in, in px, for --flip-y
     #[arg(long, value_name = "PX")]
     height: Option<usize>,
-    /// The micrographs, which tell the heights for --flip-y
+    /// The micrographs: for their heights (--flip-y) and the extensions of their names in tables
     #[arg(long, num_args = 1.., value_name = "PATH", conflicts_with = "height")]
     micrographs: Vec<PathBuf>,
     /// Side of the boxes to write, an even number of px, for formats that store boxes
@@ -70,6 +70,20 @@ pub(super) fn run(args: &ConvertArgs, _global: &Global) -> Result<Exit> {
         let heights = args.heights(&all)?;
         for (own, height) in all.iter_mut().zip(heights) {
             own.points.iter_mut().for_each(|p| p.y_mic_px = height as f64 - 1.0 - p.y_mic_px);
+        }
+    }
+    if args.to.holds_many() {
+        let sources = match args.micrographs.as_slice() {
+            [] => Vec::new(),
+            paths => micrograph::list(paths)?,
+        };
+        if !extensions::complete(&mut all, &sources, &args.input)?
+            && Format::of_name(&args.out).is_some()
+        {
+            tracing::warn!(
+                "names of micrographs have no extension, since the files are named without it; \
+                 --micrographs adds it"
+            );
         }
     }
     for point in all.iter_mut().flat_map(|own| &mut own.points) {

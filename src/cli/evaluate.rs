@@ -84,7 +84,7 @@ pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
         print_table(&mut io::stdout().lock(), &joined, &evaluation)?;
     }
     if let Some(out) = &args.out {
-        summary.write(out)?;
+        summary.for_report(out, &args.picks, &args.truth)?.write(out)?;
     }
     Ok(Exit::Done)
 }

@@ -186,10 +186,10 @@ pub(super) fn run(args: &SimulateArgs, global: &Global) -> Result<Exit> {
 /// What a preset draws from: the built-in ranges, or those that a file changes.
 fn teaching(config: Option<&Path>) -> Result<Teaching, Error> {
     let Some(path) = config else { return Ok(Teaching::default()) };
-    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let text = Error::read_settings_file(path)?;
     toml::from_str(&text).map_err(|error: toml::de::Error| {
         let hint = "configs/teaching.toml shows every key with its meaning";
-        Error::malformed(path, None, error.message().to_string(), hint)
+        Error::settings_file(path, None, error.message().to_string(), hint)
     })
 }
 

@@ -57,6 +57,13 @@ pub struct Summary<'a> {
     /// The fingerprint of a run's picks.
     #[serde(skip_serializing_if = "Option::is_none")]
     picks: Option<String>,
+    /// Of the micrographs, those that the model has learnt from or was validated on, where that is
+    /// known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seen: Option<Vec<String>>,
+    /// Where the known particles are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    truth: Vec<PathBuf>,
     threshold: Option<f32>,
     truth_without_picks: &'a [String],
     picks_without_truth: &'a [String],
@@ -185,6 +192,8 @@ impl Joined {
             schema: 1,
             micrographs: &self.names,
             picks: None,
+            seen: None,
+            truth: Vec::new(),
             threshold,
             truth_without_picks: &self.truth_without_picks,
             picks_without_truth: &self.picks_without_truth,
@@ -196,6 +205,38 @@ impl Joined {
 }
 
 impl Summary<'_> {
+    /// The same for the report of a run, if it is written there and about the picks of the run.
+    pub fn for_report(self, folder: &Path, picks: &[PathBuf], truth: &[PathBuf]) -> Result<Self> {
+        let (Some(root), Ok(own)) = (folder.parent(), folder.canonicalize()) else {
+            return Ok(self);
+        };
+        let run = RunDir::look_into(root);
+        let is_report = run.report().canonicalize().is_ok_and(|report| report == own);
+        let of_run = |path: &PathBuf| {
+            let both = path.canonicalize().ok().zip(run.picks().canonicalize().ok());
+            both.is_some_and(|(path, picks)| path.starts_with(picks))
+        };
+        if !is_report || !picks.iter().all(of_run) || run.list()?.is_none() {
+            return Ok(self);
+        }
+        let card = super::report::card_of_picks(&run)?;
+        let items = run.listed_items()?;
+        let names: Vec<&str> = items.iter().map(|item| item.micrograph.as_str()).collect();
+        let has_seen = |name: &&String| {
+            place_of(&names, name).map(|at| &items[at]).is_some_and(|item| {
+                card.seen().any(|seen| seen.is(&item.micrograph, Some(&item.input.content)))
+            })
+        };
+        let seen = self.micrographs.iter().filter(has_seen).cloned().collect();
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        Ok(Summary {
+            picks: Some(fingerprint(&super::picks_key(&run)?)?),
+            seen: Some(seen),
+            truth: truth.iter().map(absolute).collect(),
+            ..self
+        })
+    }
+
     /// As JSON.
     pub fn to_json(&self) -> Result<String> {
         serde_json::to_string_pretty(self)
@@ -286,7 +327,8 @@ impl Stage for Evaluate {
         };
         let evaluation = joined.evaluate(radius, Some(threshold));
         let picks = Some(fingerprint(&super::picks_key(run)?)?);
-        let summary = Summary { picks, ..joined.summary(&evaluation, Some(threshold)) };
+        let seen = Some(Vec::new());
+        let summary = Summary { picks, seen, ..joined.summary(&evaluation, Some(threshold)) };
         let written = summary.write(&run.report())?;
         observe(StageEvent::Finished(Finished::Evaluate(&joined, &evaluation)));
         let outputs = written.iter().map(|path| run.output(path)).collect::<Result<_>>()?;
@@ -300,6 +342,12 @@ pub struct Stored {
     /// The micrographs that were judged.
     pub micrographs: Vec<String>,
     picks: Option<String>,
+    /// Of these, those that the model has learnt from or was validated on, where that is known.
+    #[serde(default)]
+    pub seen: Option<Vec<String>>,
+    /// Where the known particles are, if they were not named in the run's settings.
+    #[serde(default)]
+    pub truth: Vec<PathBuf>,
     /// The figures.
     #[serde(flatten)]
     pub evaluation: Evaluation,
@@ -322,9 +370,27 @@ impl Stored {
 
     /// Hits, misses and false picks of a micrograph.
     pub fn counts_of(&self, name: &str) -> Option<Counts> {
-        let at = self.micrographs.iter().position(|other| other == name)?;
+        let names: Vec<&str> = self.micrographs.iter().map(String::as_str).collect();
+        let at = place_of(&names, name)?;
         self.evaluation.per_micrograph.get(at).copied()
     }
+}
+
+/// Where a micrograph stands among these: under its name, else as the only one whose name is the
+/// same but for folders and extension.
+fn place_of(names: &[&str], name: &str) -> Option<usize> {
+    if let Some(same) = names.iter().position(|other| *other == name) {
+        return Some(same);
+    }
+    let alike = |other: &&str| {
+        let (own, other) = (Path::new(name), Path::new(other));
+        own.file_stem() == other.file_stem()
+            || own.file_stem() == other.file_name()
+            || own.file_name() == other.file_stem()
+    };
+    let mut alike = names.iter().enumerate().filter(|(_, other)| alike(other));
+    let (at, _) = alike.next()?;
+    alike.next().is_none().then_some(at)
 }
 
 /// A micrograph known only by the coordinates of its particles.

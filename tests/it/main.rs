@@ -22,4 +22,5 @@ mod relion;
 mod run;
 mod simulate;
 mod support;
+mod told;
 mod truth;

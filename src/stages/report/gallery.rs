@@ -1,5 +1,7 @@
 //! Pictures of the best, the median and the worst micrograph, with picks on them.
 
+use std::path::PathBuf;
+
 use image::codecs::jpeg::JpegEncoder;
 
 use super::{Picked, Picking};
@@ -24,6 +26,10 @@ pub(super) fn gallery(
     picking: &Picking,
     judged: Option<&Stored>,
 ) -> Section {
+    // Figures of other micrographs say nothing of these.
+    let judged = judged.filter(|judged| {
+        items.iter().any(|(item, _)| judged.counts_of(&item.micrograph).is_some())
+    });
     let value = |(item, _): &Picked| -> Option<f64> {
         match judged {
             Some(judged) => judged.counts_of(&item.micrograph).map(|counts| counts.scores().f1),
@@ -51,7 +57,8 @@ pub(super) fn gallery(
     let (mut pictures, mut unread) = (Vec::new(), Vec::new());
     for (name, (item, scored)) in chosen {
         let counts = judged.and_then(|judged| judged.counts_of(&item.micrograph));
-        match picture(run, item, scored, picking.threshold) {
+        let truth = judged.map_or(&[][..], |judged| &judged.truth);
+        match picture(run, item, scored, (picking.threshold, truth)) {
             Ok(jpeg) => pictures.push(Picture { caption: caption(name, item, counts), jpeg }),
             Err(error) => unread.push(error.to_string()),
         }
@@ -84,11 +91,16 @@ fn caption(name: &str, item: &Item, counts: Option<Counts>) -> String {
     format!("{name}: {}{figures}", item.micrograph)
 }
 
-fn picture(run: &RunDir, item: &Item, scored: &Scored, threshold: f32) -> Result<Vec<u8>> {
-    let micrograph = micrograph::read(&item.path)?;
+fn picture(
+    run: &RunDir,
+    item: &Item,
+    scored: &Scored,
+    (threshold, truth): (f32, &[PathBuf]),
+) -> Result<Vec<u8>> {
+    let micrograph = micrograph::read(&file_of(run, item)?)?;
     let mut picks = read_peaks(run, scored)?;
     cut(&mut picks, threshold);
-    let marks = match truth_of(run, item)? {
+    let marks = match truth_of(run, item, truth)? {
         Some(truth) => overlay::judge(&picks, &truth, scored.particle_radius_px),
         None => overlay::plain(&picks),
     };
@@ -102,11 +114,21 @@ fn picture(run: &RunDir, item: &Item, scored: &Scored, threshold: f32) -> Result
     Ok(jpeg)
 }
 
-/// The particles by which the pipeline judged a micrograph, if it did.
-fn truth_of(run: &RunDir, item: &Item) -> Result<Option<Vec<Coordinate>>> {
+/// The file of a micrograph: its path is as seen from where picking was typed.
+fn file_of(run: &RunDir, item: &Item) -> Result<PathBuf> {
+    let picking = run.record_of(StageName::Pick)?;
+    let from_there = picking.map(|picking| picking.working_folder.join(&item.path));
+    Ok(from_there.filter(|path| path.exists()).unwrap_or_else(|| item.path.clone()))
+}
+
+/// The particles by which a micrograph was judged, if it was.
+fn truth_of(run: &RunDir, item: &Item, by_hand: &[PathBuf]) -> Result<Option<Vec<Coordinate>>> {
     let here = std::env::current_dir().unwrap_or_default();
-    let Some(given) = run.given_to(StageName::Evaluate, &here)? else { return Ok(None) };
-    let truth = given.resolve()?.settings.data.truth;
+    let truth = match (by_hand, run.given_to(StageName::Evaluate, &here)?) {
+        ([], None) => return Ok(None),
+        ([], Some(given)) => given.resolve()?.settings.data.truth,
+        (truth, _) => truth.to_vec(),
+    };
     let source = Source {
         path: item.path.clone(),
         name: item.micrograph.clone(),

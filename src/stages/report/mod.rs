@@ -6,6 +6,7 @@ mod sections;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,7 @@ use super::self_train::Round;
 use super::{Context, Ended, Event as StageEvent, Finished, Stage, Step};
 use crate::error::{Error, Result};
 use crate::labels::Completeness;
-use crate::model::Card;
+use crate::model::{Card, Origin};
 use crate::publish::publish_text;
 use crate::report::curves::SCORE_BINS;
 use crate::report::page::Page;
@@ -28,6 +29,9 @@ use sections::{
 
 /// Robust standard deviations from the median beyond which a micrograph's picks are remarkable.
 const REMARKABLE: f64 = 3.5;
+
+/// Micrographs whose peaks are read at once.
+const AT_ONCE: usize = 512;
 
 /// Picks of a run in numbers: what the plots of scores and picks show.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -82,6 +86,14 @@ impl Stage for Report {
 /// A micrograph with picks.
 type Picked = (Item, Scored);
 
+/// The card of the model that the picks of a run were made with, as far as it can be found.
+pub fn card_of_picks(run: &RunDir) -> Result<Card> {
+    let of_picks = run.record_of(StageName::Pick)?.and_then(|record| record.model);
+    let of_run = super::model_of(run)?;
+    let is_default = of_picks.is_some() && Origin::Default.hash().ok() == of_picks;
+    if is_default { Origin::Default.card() } else { of_run.card() }
+}
+
 /// Writes the report of what is in a run directory; its path.
 pub fn write(run: &RunDir, card: &Card) -> Result<PathBuf> {
     let threshold = run.threshold()?.unwrap_or(card.threshold);
@@ -127,7 +139,9 @@ pub fn write(run: &RunDir, card: &Card) -> Result<PathBuf> {
         }
     }
     if let Some(judged) = &judged {
-        figure("F1, test", format!("{:.3}", judged.evaluation.macro_.f1));
+        let unseen = judged.seen.as_ref().is_some_and(Vec::is_empty);
+        let what = if unseen { "F1, test" } else { "F1, known particles" };
+        figure(what, format!("{:.3}", judged.evaluation.macro_.f1));
     }
     page.sections = vec![
         failures(&failed),
@@ -162,13 +176,17 @@ fn picking_in_numbers(
 ) -> Result<(Picking, [u64; SCORE_BINS])> {
     let mut bins = [0; SCORE_BINS];
     let mut picks = Vec::with_capacity(items.len());
-    for (_, scored) in items {
-        let peaks = read_peaks(run, scored)?;
-        let scores = peaks.iter().filter_map(|peak| peak.score);
-        scores.clone().for_each(|score| {
-            bins[((score * SCORE_BINS as f32) as usize).min(SCORE_BINS - 1)] += 1;
-        });
-        picks.push(scores.filter(|score| *score >= threshold).count());
+    let scores = |(_, scored): &Picked| -> Result<Vec<f32>> {
+        Ok(read_peaks(run, scored)?.iter().filter_map(|peak| peak.score).collect())
+    };
+    for some in items.chunks(AT_ONCE) {
+        let read: Vec<Vec<f32>> = some.par_iter().map(scores).collect::<Result<_>>()?;
+        for scores in read {
+            for score in &scores {
+                bins[((score * SCORE_BINS as f32) as usize).min(SCORE_BINS - 1)] += 1;
+            }
+            picks.push(scores.iter().filter(|score| **score >= threshold).count());
+        }
     }
     let counts: Vec<f64> = picks.iter().map(|count| *count as f64).collect();
     let picking = Picking {
