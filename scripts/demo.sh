@@ -25,5 +25,5 @@ printf '%s\n' "${test[@]}" > "$folder/test.txt"
   --micrographs "$folder/test.txt" --particle-radius "$radius" --out "$folder/picker_run/report" \
   > "$folder/evaluation.txt"
 cat "$folder/evaluation.txt"
-echo "report: $folder/picker_run/report"
+"$picker" report --out "$folder/picker_run"
 sed -n 's/^macro: /demo: /p' "$folder/evaluation.txt"

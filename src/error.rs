@@ -185,6 +185,26 @@ impl Error {
         Error::Setting { name: name.into(), what: what.into(), hint: hint.into() }
     }
 
+    /// The text of a settings file. One that is not there is a mistake of who named it, like a wrong
+    /// flag.
+    pub fn read_settings_file(path: &Path) -> Result<String> {
+        std::fs::read_to_string(path).map_err(|error| {
+            let what = format!("the settings file cannot be read: {error}");
+            Error::setting(path.display().to_string(), what, "check the path for typing errors")
+        })
+    }
+
+    /// A settings file that cannot be used, at a line where one is known.
+    pub fn settings_file(
+        path: &Path,
+        line: Option<usize>,
+        what: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Error {
+        let line = line.map(|line| format!(" line {line}")).unwrap_or_default();
+        Error::setting(format!("{}{line}", path.display()), what, hint)
+    }
+
     /// What to do next, where the error knows it.
     pub fn hint(&self) -> Option<String> {
         match self {

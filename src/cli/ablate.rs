@@ -48,7 +48,7 @@ pub(super) struct AblateArgs {
     /// Folder for the trainings, ablation.json and ablation.svg
     #[arg(long, value_name = "DIR", default_value = "ablation")]
     out: PathBuf,
-    /// Settings that all variants have in common, in TOML; configs/default.toml shows every key
+    /// Settings that all variants have in common, in TOML; `picker config` prints every key
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]

@@ -11,7 +11,7 @@ use rayon::ThreadPoolBuilder;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use super::reading::ReadingArgs;
-use super::{Exit, Global, show};
+use super::{Exit, Global, extensions, show};
 use crate::coords::duplicates::{merged, thin};
 use crate::coords::{self, Coordinates, Format};
 use crate::error::Error;
@@ -80,6 +80,17 @@ pub(super) fn run(args: &ConvertArgs, _global: &Global) -> Result<Exit> {
         }
         None => 0,
     };
+    if args.to.holds_many() {
+        let sources = args.reading.sources()?;
+        if !extensions::complete(&mut all, &sources, &args.input)?
+            && Format::of_name(&args.out).is_some()
+        {
+            tracing::warn!(
+                "names of micrographs have no extension, since the files are named without it; \
+                 --micrographs adds it"
+            );
+        }
+    }
     let format = args.to;
     match Format::of_name(&args.out) {
         Some(named) if named == format => match all.as_slice() {

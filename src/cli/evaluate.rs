@@ -113,7 +113,7 @@ pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
         }
     }
     if let Some(out) = &args.out {
-        summary.write(out)?;
+        summary.for_report(out, &args.picks, &args.truth)?.write(out)?;
     }
     Ok(if doubts.is_empty() { Exit::Done } else { Exit::Partial })
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -18,6 +19,7 @@ mod check;
 mod convert;
 mod doctor;
 mod evaluate;
+mod extensions;
 mod extract;
 mod global;
 mod info;
@@ -149,7 +151,14 @@ fn explain(error: &anyhow::Error) -> Exit {
     if let Some(hint) = ours.and_then(Error::hint) {
         tell(&format!("hint: {}", with_flags(&hint)));
     }
+    // What was typed and is not there is a mistake in typing.
+    let typed = |path: &Path| std::env::args_os().skip(1).any(|word| word == path.as_os_str());
     match ours {
+        Some(Error::Io { path, source, .. })
+            if source.kind() == io::ErrorKind::NotFound && typed(path) =>
+        {
+            Exit::Usage
+        }
         Some(Error::Interrupted) => Exit::Interrupted,
         Some(Error::Setting { .. } | Error::Missing { .. }) => Exit::Usage,
         _ => Exit::Failed,

@@ -12,17 +12,18 @@ use super::session::Session;
 use super::{Exit, Global, radius};
 use crate::error::Error;
 use crate::model::Card;
-use crate::run::RunDir;
+use crate::run::{RunDir, State};
 use crate::settings::{Given, Settings};
 use crate::stages::pick::Pick;
-use crate::stages::{Context, begin, model_of};
+use crate::stages::report::Report;
+use crate::stages::{Context, Stage, begin, model_of};
 use crate::units::Radius;
 
 /// Picks particles in micrographs
 ///
 /// Without a trained model the default model picks, which needs the particle's radius. Writes, under
 /// OUT/picks, one STAR file a micrograph, one CSV file for all, and the list files that RELION
-/// reads. Micrographs that an earlier run has scored with the same model and settings are not
+/// reads; under OUT/report, a report. Micrographs that an earlier run has scored with the same model and settings are not
 /// scored again.
 #[derive(Debug, Args)]
 pub(super) struct PickArgs {
@@ -119,7 +120,11 @@ pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
         watch,
         ..Context::new(&run, &resolved, 0, session.machine.clone())
     };
-    session.perform(&Pick, &context, global)
+    let exit = session.perform(&Pick, &context, global)?;
+    if Report.state(&context, &[])?.state != State::Done {
+        session.perform(&Report, &context, global)?;
+    }
+    Ok(exit)
 }
 
 impl PickArgs {

@@ -1,7 +1,8 @@
 //! Progress: a bar on a terminal, plain lines elsewhere, nothing with --quiet. In a job of RELION
 //! lines on stdout, from time to time.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ pub(super) struct Progress {
     bar: ProgressBar,
     quiet: bool,
     lines: Option<Lines>,
+    /// Kinds of failures that were shown.
+    reasons: RefCell<BTreeSet<String>>,
 }
 
 /// What RELION shows of a job while it runs.
@@ -56,6 +59,7 @@ impl Progress {
             bar: ProgressBar::hidden(),
             quiet: global.quiet,
             lines: global.relion_job.then_some(lines),
+            reasons: RefCell::default(),
         }
     }
 
@@ -101,9 +105,14 @@ impl Progress {
         self.bar.suspend(|| tell(&format!("warning: {}", with_flags(&one_line(text)))));
     }
 
-    /// A micrograph that cannot be used.
-    pub(super) fn left_out(&self, failure: &Failure) {
-        self.warn(&format!("left out: {}", failure.error));
+    /// A micrograph that cannot be used. Of those that fail alike the first is shown; the others
+    /// are named at the end, or at once by `name_all` where the end may be far.
+    pub(super) fn left_out(&self, failure: &Failure, name_all: bool) {
+        if self.reasons.borrow_mut().insert(failure.kind()) {
+            self.warn(&format!("left out: {}", failure.error));
+        } else if name_all {
+            self.warn(&format!("left out for the same reason: {}", failure.micrograph));
+        }
     }
 
     pub(super) fn end(&self) {

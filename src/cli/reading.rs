@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use crate::coords::reading::{Reading, Unit};
 use crate::coords::{self, Coordinates};
 use crate::error::{Error, Result};
-use crate::micrograph;
+use crate::micrograph::{self, Source};
 use crate::units::Shape;
 
 #[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
@@ -157,9 +157,17 @@ impl ReadingArgs {
         }
     }
 
+    /// The micrographs, if they are named.
+    pub(super) fn sources(&self) -> Result<Vec<Source>> {
+        if self.micrographs.is_empty() {
+            return Ok(Vec::new());
+        }
+        micrograph::named(&self.micrographs)
+    }
+
     /// Size and pixel size of each set's micrograph.
     fn sizes(&self, all: &[Coordinates]) -> Result<Vec<(Shape, Option<f64>)>> {
-        let sources = micrograph::named(&self.micrographs)?;
+        let sources = self.sources()?;
         let owners = coords::matching::owners(&sources, all)?;
         let needs_pixel_size = matches!(self.unit, UnitGiven::A | UnitGiven::Nm);
         let mut known = BTreeMap::new();

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::args::OutArgs;
 use super::{Exit, Global};
-use crate::stages::{model_of, report};
+use crate::stages::report;
 
 /// Makes the report of a run anew, as one page that opens offline
 #[derive(Debug, Args)]
@@ -17,8 +17,8 @@ pub(super) struct ReportArgs {
 }
 
 pub(super) fn run(args: &ReportArgs, _global: &Global) -> Result<Exit> {
-    let run = args.out.open()?;
-    let page = report::write(&run, &model_of(&run)?.card()?)?;
+    let run = args.out.open_known()?;
+    let page = report::write(&run, &report::card_of_picks(&run)?)?;
     writeln!(io::stdout(), "report: {}", page.display())?;
     Ok(Exit::Done)
 }

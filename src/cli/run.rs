@@ -89,7 +89,8 @@ pub(super) fn run(args: &PipelineArgs, global: &Global) -> Result<Exit> {
         }
     }
     let resolved = inputs.resolve(&run, &given)?;
-    let seed = session.seed(&run)?;
+    let labelled = !resolved.settings.data.coordinates.is_empty();
+    let seed = session.seed(&run, labelled)?;
     let context = inputs.context((&run, &resolved), &sources, seed, session.machine.clone())?;
     if args.dry_run {
         status::print_steps(&chain::plan(&context)?)?;

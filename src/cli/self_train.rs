@@ -1,5 +1,6 @@
 //! `picker self-train`.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -9,14 +10,14 @@ use super::args::{LabelArgs, RunArgs, ScaleArgs, give_or_folder};
 use super::micrographs::{self, FilterArgs};
 use super::session::Session;
 use super::words::named;
-use super::{Exit, Global};
+use super::{Exit, Global, show};
 use crate::error::Error;
 use crate::micrograph;
 use crate::model::Origin;
 use crate::run::{RunDir, StageName};
 use crate::settings::Given;
 use crate::settings::self_training::{CrossValidate, Restart};
-use crate::stages::self_train::SelfTrain;
+use crate::stages::self_train::{self, SelfTrain};
 use crate::stages::{Context, begin};
 
 /// Improves a model with micrographs that have no labels
@@ -103,7 +104,7 @@ pub(super) fn run(args: &SelfTrainArgs, global: &Global) -> Result<Exit> {
     let of_settings = if card.is_scale_free() { settings.data.radius() } else { None };
     let radius = typed.resolve()?.settings.data.radius().or(of_settings);
     begin::check_scale(&card, radius)?;
-    let seed = session.seed_or(card.seed);
+    let seed = session.seed_or(self_train_seed(&run, &base)?.unwrap_or(card.seed));
     let mut unlisted = Vec::new();
     let unlabelled = match args.micrographs.as_slice() {
         [] => Vec::new(),
@@ -125,11 +126,23 @@ pub(super) fn run(args: &SelfTrainArgs, global: &Global) -> Result<Exit> {
         labelled,
         unlabelled,
         unlisted,
-        base: begin::place(&run, &base)?,
+        base,
         radius,
         ..Context::new(&run, &resolved, seed, session.machine.clone())
     };
+    if let Some(nothing) = self_train::nothing_to_learn(&context)? {
+        writeln!(io::stdout(), "{}", show::nothing_learnt(nothing, &context.model()?))?;
+        return Ok(Exit::Done);
+    }
+    let context = Context { base: begin::place(&run, &context.base)?, ..context };
     session.perform(&SelfTrain, &context, global)
+}
+
+/// The seed of the self-training of this model in this run.
+fn self_train_seed(run: &RunDir, base: &Origin) -> Result<Option<u64>> {
+    let record = run.record_of(StageName::SelfTrain)?;
+    let hash = base.hash()?;
+    Ok(record.filter(|record| record.model.as_ref() == Some(&hash)).and_then(|own| own.seed))
 }
 
 impl SelfTrainArgs {

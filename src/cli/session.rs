@@ -8,7 +8,7 @@ use super::show::Show;
 use super::{Exit, Global};
 use crate::model::Machine;
 use crate::model::device;
-use crate::run::{Cancel, RunDir, StageName};
+use crate::run::{Cancel, RunDir};
 use crate::stages::{Context, Stage, perform};
 
 /// One long command in progress.
@@ -47,13 +47,11 @@ impl Session {
         Ok(Session { machine, cancel, seed: global.seed })
     }
 
-    /// The seed that was given, else that of the training in this run, else a drawn one, which is
-    /// logged. The seed of a training is part of its identity: one that goes on must find its own.
-    pub(super) fn seed(&self, run: &RunDir) -> Result<u64> {
-        let of_training = || run.record_of(StageName::Train).map(|train| train?.seed);
+    /// The seed that was given, else that of the run, else a drawn one, which is logged.
+    pub(super) fn seed(&self, run: &RunDir, labelled: bool) -> Result<u64> {
         Ok(match self.seed {
             Some(seed) => seed,
-            None => of_training()?.unwrap_or_else(drawn_seed),
+            None => run.seed(labelled)?.unwrap_or_else(drawn_seed),
         })
     }
 

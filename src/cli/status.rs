@@ -9,7 +9,7 @@ use serde_json::json;
 use super::run::InputArgs;
 use super::words::with_flags;
 use super::{Exit, Global, micrographs, radius};
-use crate::run::{RunDir, StageName};
+use crate::run::RunDir;
 use crate::settings::Resolved;
 use crate::stages::{Step, chain};
 
@@ -34,8 +34,8 @@ pub(super) fn run(args: &StatusArgs, global: &Global) -> Result<Exit> {
         radius::recall(&run, &args.inputs.scout(&run, &given)?, &sources, &mut given)?;
     }
     let resolved = args.inputs.resolve(&run, &given)?;
-    let of_training = run.record_of(StageName::Train)?.and_then(|train| train.seed);
-    let seed = global.seed.or(of_training).unwrap_or_default();
+    let labelled = !resolved.settings.data.coordinates.is_empty();
+    let seed = global.seed.or(run.seed(labelled)?).unwrap_or_default();
     let machine = global.machine()?;
     let context = args.inputs.context((&run, &resolved), &sources, seed, machine)?;
     let (steps, failures) = (chain::plan(&context)?, run.failures()?);
@@ -82,6 +82,7 @@ fn print_settings(out: &mut impl Write, resolved: &Resolved) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::StageName;
     use crate::run::State;
 
     #[test]

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::args::{OutArgs, check_threshold};
 use super::{Exit, Global, show};
-use crate::stages::pick;
+use crate::stages::{pick, report};
 
 /// Cuts the stored picks of a run at another score, without new inference
 #[derive(Debug, Args)]
@@ -21,7 +21,12 @@ pub(super) struct ThresholdArgs {
 
 pub(super) fn run(args: &ThresholdArgs, _global: &Global) -> Result<Exit> {
     check_threshold(Some(args.threshold))?;
-    let summary = pick::recut(&args.out.open()?, args.threshold)?;
+    let run = args.out.open_known()?;
+    let summary = pick::recut(&run, args.threshold)?;
     writeln!(io::stdout(), "{}", show::describe_picks(&summary))?;
+    if run.page().exists() {
+        let page = report::write(&run, &report::card_of_picks(&run)?)?;
+        writeln!(io::stdout(), "report: {}", page.display())?;
+    }
     Ok(show::conclude(&summary))
 }

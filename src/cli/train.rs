@@ -57,7 +57,7 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> Result<Exit> {
     global.fit_training(&mut given, &settings, &session.machine)?;
     let resolved = given.resolve()?;
     let run = args.run.out.open()?;
-    let seed = session.seed(&run)?;
+    let seed = session.seed(&run, true)?;
     let (_, unlisted) = micrographs::find(&resolved.settings.data)?;
     let context = Context {
         unlisted,

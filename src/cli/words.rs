@@ -7,7 +7,9 @@ use std::io::Write;
 use serde::de::DeserializeOwned;
 
 /// Keys with a flag of their own, the longer ones first.
-const FLAGS: [(&str, &str); 22] = [
+const FLAGS: [(&str, &str); 24] = [
+    ("name micrographs without labels", "name micrographs without labels in --micrographs"),
+    ("set labels.completeness to partial", "say --labels partial"),
     ("pseudo_labels.positive_threshold", "--positive-threshold"),
     ("pseudo_labels.negative_threshold", "--negative-threshold"),
     ("data.particle_radius_px", "--particle-radius"),

@@ -70,7 +70,7 @@ impl Settings {
                 return Err(Error::setting(
                     format!("patches.{name}"),
                     format!("{value} is not between 0 and 1"),
-                    "see configs/default.toml for its meaning",
+                    "`picker config` prints its meaning",
                 ));
             }
         }

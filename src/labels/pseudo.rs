@@ -64,7 +64,7 @@ impl Settings {
             Err(Error::setting(
                 name,
                 what,
-                "see configs/default.toml, section pseudo_labels, for its meaning",
+                "`picker config` prints its meaning, in section pseudo_labels",
             ))
         };
         if !(0.5..1.0).contains(&self.positive_threshold) {

@@ -109,7 +109,7 @@ impl Settings {
             Err(Error::setting(
                 format!("pick.{name}"),
                 format!("{value} is not between {least} and {most}"),
-                "see configs/default.toml for its meaning",
+                "`picker config` prints its meaning",
             ))
         };
         within("smoothing_radii", self.smoothing_radii, 0.0..=2.0)?;

@@ -64,7 +64,7 @@ impl Settings {
             Err(Error::setting(
                 format!("preprocess.{name}"),
                 format!("{value} is not between {least} and {most}"),
-                "see configs/default.toml for its meaning",
+                "`picker config` prints its meaning",
             ))
         };
         within("working_radius_px", self.working_radius_px, 2.0..=1e4)?;

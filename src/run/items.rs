@@ -143,6 +143,11 @@ pub struct Picked {
 impl List {
     /// The layout that is written.
     pub const SCHEMA: u32 = 1;
+
+    /// Picks of all its micrographs.
+    pub fn picks(&self) -> usize {
+        self.entries.iter().filter_map(|entry| entry.picked.as_ref()).map(|own| own.picks).sum()
+    }
 }
 
 impl Entry {

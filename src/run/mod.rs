@@ -84,6 +84,20 @@ impl Failure {
         Failure { micrograph: micrograph.to_string(), error }
     }
 
+    /// The error without what is this micrograph's own, its name and numbers: failures of one kind
+    /// have one reason.
+    pub fn kind(&self) -> String {
+        let mut kind = String::new();
+        for letter in self.error.replace(&self.micrograph, "").chars() {
+            match letter {
+                '0'..='9' if kind.ends_with('0') => {}
+                '0'..='9' => kind.push('0'),
+                other => kind.push(other),
+            }
+        }
+        kind
+    }
+
     /// The same, found in the records of an earlier run.
     #[must_use]
     pub fn again(self) -> Failure {
@@ -324,6 +338,18 @@ impl RunDir {
     /// What a stage was last run with.
     pub fn record_of(&self, stage: StageName) -> Result<Option<Record>> {
         Ok(self.manifest()?.stages.remove(&stage))
+    }
+
+    /// The seed of what is random in this run: of its training where labels are trained on, else of
+    /// what it was begun with. A run that goes on without naming a seed must find its own.
+    pub fn seed(&self, labelled: bool) -> Result<Option<u64>> {
+        let stages = if labelled {
+            [StageName::Train, StageName::Run, StageName::SelfTrain]
+        } else {
+            [StageName::Run, StageName::SelfTrain, StageName::Train]
+        };
+        let manifest = self.manifest()?;
+        Ok(stages.iter().find_map(|stage| manifest.stages.get(stage)?.seed))
     }
 
     /// The settings that a stage was last given, its paths as seen from `here`.

@@ -55,15 +55,15 @@ const START: (&str, [&str; 2]) = ("train.start", ["default", "scratch"]);
 impl Given {
     /// Reads a TOML file; its relative paths are relative to the file.
     pub fn read(path: &Path) -> Result<Given> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let text = Error::read_settings_file(path)?;
         let broken = |error: &toml::de::Error| {
             let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
-            let hint = "configs/default.toml shows every key with its meaning";
-            Error::malformed(path, line, error.message().to_string(), hint)
+            let hint = "`picker config` prints every key with its meaning";
+            Error::settings_file(path, line, error.message().to_string(), hint)
         };
         let settings: Settings = toml::from_str(&text).map_err(|error| broken(&error))?;
         if settings.data.particle_radius_px.is_some() && settings.data.particle_radius_a.is_some() {
-            return Err(Error::malformed(
+            return Err(Error::settings_file(
                 path,
                 None,
                 "the radius is given in px and in Å",
@@ -186,7 +186,7 @@ impl Given {
             }
         }
         let settings: Settings = whole.try_into().map_err(|error: toml::de::Error| {
-            let hint = "configs/default.toml shows every key with its meaning";
+            let hint = "`picker config` prints every key with its meaning";
             Error::setting("settings", error.message().to_string(), hint)
         })?;
         settings.check()?;

@@ -70,7 +70,7 @@ impl Settings {
             Err(Error::setting(
                 format!("self_train.{name}"),
                 what,
-                "see configs/default.toml for its meaning",
+                "`picker config` prints its meaning",
             ))
         };
         if self.retrain_epochs == 0 {

@@ -136,10 +136,10 @@ impl Default for Teaching {
 impl Teaching {
     /// The built-in ranges with those of a settings file in their place.
     pub fn read(path: &Path) -> Result<Teaching> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let text = Error::read_settings_file(path)?;
         toml::from_str(&text).map_err(|error: toml::de::Error| {
             let hint = "configs/teaching.toml shows every key with its meaning";
-            Error::malformed(path, None, error.message().to_string(), hint)
+            Error::settings_file(path, None, error.message().to_string(), hint)
         })
     }
 

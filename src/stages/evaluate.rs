@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pick::read_peaks;
 use super::{Context, Ended, Event as StageEvent, Finished, Stage, Step};
-use crate::coords::matching::some_of;
+use crate::coords::matching::{some_of, stem_of};
 use crate::coords::nearest::Tree;
 use crate::coords::{self, Coordinate, Coordinates, Unread};
 use crate::error::{Error, Result};
@@ -62,6 +62,13 @@ pub struct Summary<'a> {
     /// The fingerprint of a run's picks.
     #[serde(skip_serializing_if = "Option::is_none")]
     picks: Option<String>,
+    /// Of the micrographs, those that the model has learnt from or was validated on, where that is
+    /// known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seen: Option<Vec<String>>,
+    /// Where the known particles are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    truth: Vec<PathBuf>,
     threshold: Option<f32>,
     truth_without_picks: &'a [String],
     picks_without_truth: &'a [String],
@@ -263,6 +270,8 @@ impl Joined {
             schema: 1,
             micrographs: &self.names,
             picks: None,
+            seen: None,
+            truth: Vec::new(),
             threshold,
             truth_without_picks: &self.truth_without_picks,
             picks_without_truth: &self.picks_without_truth,
@@ -280,6 +289,38 @@ impl<'a> Summary<'a> {
     #[must_use]
     pub fn with_doubts(self, doubts: &'a [String]) -> Summary<'a> {
         Summary { doubts, ..self }
+    }
+
+    /// The same for the report of a run, if it is written there and about the picks of the run.
+    pub fn for_report(self, folder: &Path, picks: &[PathBuf], truth: &[PathBuf]) -> Result<Self> {
+        let (Some(root), Ok(own)) = (folder.parent(), folder.canonicalize()) else {
+            return Ok(self);
+        };
+        let run = RunDir::look_into(root);
+        let is_report = run.report().canonicalize().is_ok_and(|report| report == own);
+        let of_run = |path: &PathBuf| {
+            let both = path.canonicalize().ok().zip(run.picks().canonicalize().ok());
+            both.is_some_and(|(path, picks)| path.starts_with(picks))
+        };
+        if !is_report || !picks.iter().all(of_run) || run.list()?.is_none() {
+            return Ok(self);
+        }
+        let card = super::report::card_of_picks(&run)?;
+        let items = run.listed_items()?;
+        let by_name = ByName::of(items.iter().map(|item| (item.micrograph.as_str(), item)));
+        let has_seen = |name: &&String| {
+            by_name.get(name).is_some_and(|item| {
+                card.seen().any(|seen| seen.is(&item.micrograph, Some(&item.input.content)))
+            })
+        };
+        let seen = self.micrographs.iter().filter(has_seen).cloned().collect();
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        Ok(Summary {
+            picks: Some(fingerprint(&super::picks_key(&run)?)?),
+            seen: Some(seen),
+            truth: truth.iter().map(absolute).collect(),
+            ..self
+        })
     }
 
     /// As JSON.
@@ -369,7 +410,8 @@ impl Stage for Evaluate {
         };
         let evaluation = joined.evaluate(radius, Some(threshold));
         let picks = Some(fingerprint(&super::picks_key(run)?)?);
-        let summary = Summary { picks, ..joined.summary(&evaluation, Some(threshold)) };
+        let seen = Some(Vec::new());
+        let summary = Summary { picks, seen, ..joined.summary(&evaluation, Some(threshold)) };
         let written = summary.write(&run.report())?;
         observe(StageEvent::Finished(Finished::Evaluate(&joined, &evaluation)));
         let outputs = written.iter().map(|path| run.output(path)).collect::<Result<_>>()?;
@@ -383,6 +425,12 @@ pub struct Stored {
     /// The micrographs that were judged.
     pub micrographs: Vec<String>,
     picks: Option<String>,
+    /// Of these, those that the model has learnt from or was validated on, where that is known.
+    #[serde(default)]
+    pub seen: Option<Vec<String>>,
+    /// Where the known particles are, if they were not named in the run's settings.
+    #[serde(default)]
+    pub truth: Vec<PathBuf>,
     /// The figures.
     #[serde(flatten)]
     pub evaluation: Evaluation,
@@ -403,11 +451,40 @@ impl Stored {
         self.picks.as_deref() == Some(picks)
     }
 
-    /// Hits, misses and false picks of each micrograph, by name.
-    pub fn counts(&self) -> HashMap<&str, Counts> {
+    /// Hits, misses and false picks of each micrograph.
+    pub fn counts(&self) -> ByName<'_, Counts> {
         let names = self.micrographs.iter().map(String::as_str);
-        names.zip(self.evaluation.per_micrograph.iter().copied()).collect()
+        ByName::of(names.zip(self.evaluation.per_micrograph.iter().copied()))
     }
+}
+
+/// Something of each micrograph, found by its name, else by being the only one whose name is the
+/// same but for folders and extension.
+#[derive(Debug)]
+pub struct ByName<'a, T> {
+    by_name: HashMap<&'a str, T>,
+    by_base: HashMap<String, Option<T>>,
+}
+
+impl<'a, T: Copy> ByName<'a, T> {
+    fn of(all: impl Iterator<Item = (&'a str, T)>) -> ByName<'a, T> {
+        let (mut by_name, mut by_base) = (HashMap::new(), HashMap::new());
+        for (name, value) in all {
+            by_name.insert(name, value);
+            by_base.entry(base(name)).and_modify(|only| *only = None).or_insert(Some(value));
+        }
+        ByName { by_name, by_base }
+    }
+
+    /// What is known of this micrograph.
+    pub fn get(&self, name: &str) -> Option<T> {
+        self.by_name.get(name).copied().or_else(|| *self.by_base.get(&base(name))?)
+    }
+}
+
+fn base(name: &str) -> String {
+    let stem = stem_of(name);
+    Path::new(&stem).file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Points nearer than half a radius to another, one of each pair.

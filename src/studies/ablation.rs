@@ -167,8 +167,8 @@ pub fn read_variants(path: &Path, base: &Settings) -> Result<Vec<Variant>> {
         variant: Vec<toml::Table>,
     }
     let hint = "configs/ablation.toml shows how variants are written";
-    let broken = |what: String| Error::malformed(path, None, what, hint);
-    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let broken = |what: String| Error::settings_file(path, None, what, hint);
+    let text = Error::read_settings_file(path)?;
     let file: File = toml::from_str(&text).map_err(|error| broken(error.message().to_string()))?;
     let plain = toml::Table::try_from(base).map_err(|error| broken(error.to_string()))?;
     let mut variants: Vec<Variant> = Vec::new();

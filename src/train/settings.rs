@@ -147,11 +147,7 @@ impl Settings {
     /// Refuses values that a network of this architecture cannot be trained with.
     pub fn check(&self, architecture: &Architecture) -> Result<()> {
         let fail = |name: &str, what: String| {
-            Err(Error::setting(
-                format!("train.{name}"),
-                what,
-                "see configs/default.toml for its meaning",
-            ))
+            Err(Error::setting(format!("train.{name}"), what, "`picker config` prints its meaning"))
         };
         for (name, value) in [
             ("epochs", self.epochs),

@@ -120,7 +120,7 @@ fn a_wrong_scale_is_refused_with_the_radius_to_give() {
     picker(folder)
         .args(["pick", "--pixel-size", "2.5", "--out", "other", "--model", "picker_run"])
         .assert()
-        .code(3)
+        .code(1)
         .stderr(contains("--particle-radius 28.0"));
 }
 

@@ -95,6 +95,17 @@ impl OutArgs {
     pub(super) fn open(&self) -> Result<RunDir> {
         RunDir::open(&self.out)
     }
+
+    /// Opens it if there is a run in it, for commands that begin none.
+    pub(super) fn open_known(&self) -> Result<RunDir> {
+        if RunDir::look_into(&self.out).records()?.is_empty() {
+            return Err(Error::missing(
+                format!("{} holds no run", self.out.display()),
+                "name the run directory with --out, or pick first: `picker pick MICROGRAPHS`",
+            ));
+        }
+        self.open()
+    }
 }
 
 /// The run directory and the settings file.
@@ -102,7 +113,7 @@ impl OutArgs {
 pub(super) struct RunArgs {
     #[command(flatten)]
     pub(super) out: OutArgs,
-    /// Settings in TOML; configs/default.toml shows every key
+    /// Settings in TOML; `picker config` prints every key
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
 }

@@ -19,6 +19,7 @@ use crate::stages::{Context, Event, Finished, prepare, train as training};
 
 pub(super) use evaluation::print_table;
 pub(super) use pick::{conclude, describe as describe_picks};
+pub(super) use self_train::nothing_learnt;
 
 /// Shows what stages report.
 pub(super) struct Show {
@@ -67,7 +68,7 @@ impl Show {
                 self.done += 1;
                 self.progress.at(self.done);
                 warnings.iter().for_each(|warning| self.progress.warn(warning));
-                failure.iter().for_each(|failure| self.progress.left_out(failure));
+                failure.iter().for_each(|failure| self.progress.left_out(failure, false));
             }
         }
     }
@@ -125,7 +126,7 @@ impl Show {
 fn gathering(progress: &Progress, event: &training::labelled::Event) {
     match event {
         training::labelled::Event::Warning(warning) => progress.warn(warning),
-        training::labelled::Event::Failed(failure) => progress.left_out(failure),
+        training::labelled::Event::Failed(failure) => progress.left_out(failure, false),
     }
 }
 
@@ -140,8 +141,17 @@ pub(super) fn ended_with(failures: &[Failure]) -> Exit {
         return Exit::Done;
     }
     tell(&format!("{} micrographs could not be used:", failures.len()));
+    let mut kinds: Vec<(String, Vec<&Failure>)> = Vec::new();
     for failure in failures {
-        tell(&format!("  {}", with_flags(&failure.error)));
+        let kind = failure.kind();
+        match kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, alike)) => alike.push(failure),
+            None => kinds.push((kind, vec![failure])),
+        }
+    }
+    for (first, others) in kinds.iter().filter_map(|(_, alike)| alike.split_first()) {
+        tell(&format!("  {}", with_flags(&first.error)));
+        others.iter().for_each(|other| tell(&format!("  {}: the same", other.micrograph)));
     }
     Exit::Partial
 }

@@ -5,7 +5,13 @@ use std::time::Instant;
 use crate::cli::Exit;
 use crate::cli::progress::Progress;
 use crate::cli::words::tell;
+use crate::run::Failure;
 use crate::stages::pick::{Event, Summary};
+
+/// Fewer picks a micrograph are few.
+const FEW: usize = 5;
+/// Where so many particles have room side by side, few picks are odd.
+const ROOMY: f64 = 40.0;
 
 /// A picking in progress.
 #[derive(Default)]
@@ -15,6 +21,9 @@ pub(super) struct Picking {
     watching: bool,
     done: u64,
     new: u64,
+    succeeded: bool,
+    /// Failures before the first success: where nothing succeeds, the error says them.
+    held: Vec<Failure>,
 }
 
 impl Picking {
@@ -36,11 +45,16 @@ impl Picking {
             )),
             Event::Picked { source, picks, kept, warnings } => {
                 self.new += u64::from(!kept);
+                self.succeeded = true;
+                self.held.drain(..).for_each(|failure| progress.left_out(&failure, false));
                 warnings.iter().for_each(|warning| progress.warn(warning));
                 let kept = if *kept { " (kept)" } else { "" };
                 tracing::debug!("{}: {picks} picks{kept}", source.name);
             }
-            Event::Failed(failure) => progress.left_out(failure),
+            Event::Failed(failure) if self.watching || self.succeeded => {
+                progress.left_out(failure, self.watching);
+            }
+            Event::Failed(failure) => self.held.push((*failure).clone()),
             Event::Warning(warning) => progress.warn(warning),
         }
     }
@@ -89,7 +103,18 @@ pub(in crate::cli) fn conclude(summary: &Summary) -> Exit {
         );
         return Exit::Partial;
     }
-    if 2 * empty > *micrographs {
+    if let Some((radius_px, room)) = summary.room
+        && !summary.up_to_date
+        && *picks < FEW * micrographs
+        && room >= ROOMY
+    {
+        tell(&format!(
+            "warning: only {picks} picks on {micrographs} micrographs, with a particle radius of \
+             {radius_px:.1} px, which leaves room for about {room:.0} on each; if more particles can \
+             be seen (`picker overlay`), check the radius and the pixel size, or lower the threshold \
+             with `picker threshold`"
+        ));
+    } else if 2 * empty > *micrographs {
         tell(&format!(
             "warning: {empty} of {micrographs} micrographs have no pick at threshold \
              {threshold:.3}; where particles can be seen on them, lower it with `picker threshold`, \

@@ -2,8 +2,10 @@
 
 use super::gathering;
 use crate::cli::progress::Progress;
+use crate::cli::words::with_flags;
+use crate::model::Origin;
 use crate::settings::Settings;
-use crate::stages::self_train::{Event, Gate, Outcome, Round};
+use crate::stages::self_train::{Event, Gate, Nothing, Outcome, Round};
 use crate::train;
 
 /// Shows what is reported while rounds go on.
@@ -74,8 +76,20 @@ fn describe(round: &Round) -> String {
     )
 }
 
+/// The result where there is nothing to learn from, for stdout.
+pub(in crate::cli) fn nothing_learnt(nothing: Nothing, model: &Origin) -> String {
+    format!(
+        "nothing to learn from: {}; the model stays as it is: {model} ({})",
+        nothing.why(),
+        with_flags(nothing.remedy())
+    )
+}
+
 /// The result of a self-training, for stdout.
 pub(super) fn conclusion(outcome: &Outcome) -> String {
+    if let Some(nothing) = outcome.nothing {
+        return nothing_learnt(nothing, &outcome.model);
+    }
     let by = match outcome.gate {
         Gate::Labels => "judged on validation micrographs",
         Gate::CrossValidation => "judged by cross-validation over labelled micrographs",

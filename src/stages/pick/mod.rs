@@ -7,6 +7,7 @@
 //! others, and files that are out of date, are removed before anything is scored.
 
 mod lists;
+mod trial;
 mod watch;
 
 use std::io::ErrorKind;
@@ -17,7 +18,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::budget::{Budget, frame_of};
-use super::load::{load, load_anew};
+use super::load::{Loaded, load, load_anew};
 use super::workers::in_order;
 use super::{Context, Counts, Ended, Event as StageEvent, Finished, Stage, Step};
 use crate::coords::{self, Coordinate};
@@ -121,6 +122,9 @@ pub struct Summary {
     pub threshold: f32,
     /// Where the picks are.
     pub folder: PathBuf,
+    /// The particle radius in px of the first micrograph, and how many particles side by side it
+    /// has room for, where that is known.
+    pub room: Option<(f64, f64)>,
     /// Micrographs that could not be picked.
     pub failures: Vec<Failure>,
 }
@@ -219,6 +223,10 @@ impl Stage for Pick {
 /// Picks every micrograph and writes coordinates and lists, both in the order given.
 ///
 /// Stops with [`Error::Interrupted`] after the micrograph in hand once `cancel` is requested.
+///
+/// # Errors
+/// `Unusable` if every micrograph fails, or if none has a pick where an earlier request has left
+/// some. The picks that are there then stay.
 pub fn run(
     job: &Job,
     sources: &[Source],
@@ -227,15 +235,27 @@ pub fn run(
 ) -> Result<Summary> {
     observe(Event::Begin(sources.len()));
     check_floor(job.threshold, job.settings.floor)?;
-    let mut summary = job.summary();
+    let last = trial::at_stake(job)?;
+    let trial::Look { doubts, room } = trial::look(job, last.as_ref(), sources);
+    doubts.into_iter().for_each(|doubt| observe(Event::Warning(doubt)));
+    if let Some(last) = &last {
+        trial::check(job, last, sources, cancel)?;
+    }
+    let mut summary = Summary { room, ..job.summary() };
     let mut listing = Listing::begin(job, sources, false, observe)?;
     let picked = pick_into(job, sources, (&mut summary, &mut listing), observe, cancel);
     if let Err(error) = picked {
         listing.store()?;
         return Err(error);
     }
+    if summary.micrographs == 0 && !summary.failures.is_empty() {
+        listing.store()?;
+        return Err(trial::all_failed(job, &summary.failures, ""));
+    }
     summary.up_to_date = !listing.is_changed();
     let damaged = listing.finish()?;
+    let fewer = last.and_then(|last| trial::far_fewer(&last, &summary, &listing));
+    fewer.into_iter().for_each(|doubt| observe(Event::Warning(doubt)));
     if damaged.is_empty() {
         return Ok(summary);
     }
@@ -263,21 +283,11 @@ fn pick_into(
     cancel: &Cancel,
 ) -> Result<()> {
     let fingerprint = job.fingerprint()?;
-    let desk = Desk {
-        card: &job.model.card,
-        settings: job.settings,
-        scale: job.scale,
-        threshold: job.threshold,
-        retry_failed: job.retry_failed,
-        run: job.run,
-        fingerprint: &fingerprint,
-        budget: Budget::of(&job.model.machine),
-    };
+    let desk = Desk::of(job, &fingerprint);
     let known: Vec<Option<Picked>> =
         sources.iter().map(|own| listing.picked(own).cloned()).collect();
     let work = |network: &Inference, order: usize, source: &Source| {
-        catch_unwind(AssertUnwindSafe(|| desk.pick(network, source, known[order].clone())))
-            .unwrap_or_else(|_| Err(Error::internal(format!("picking {} broke off", source.name))))
+        unbroken(source, || desk.pick(network, source, known[order].clone()))
     };
     let take = |order: usize, ended: Result<Done>| {
         let source = &sources[order];
@@ -303,9 +313,23 @@ fn pick_into(
     in_order(sources, job.model.machine.devices().len(), equip, work, take, cancel)
 }
 
+/// Does the work on one micrograph; a panic fails this one alone.
+fn unbroken<T>(source: &Source, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(Error::internal(format!("picking {} broke off", source.name))))
+}
+
 /// How a micrograph ended, unless an error says so.
 enum Done {
     Picked(Ready),
+    /// It failed before and has not changed.
+    AsBefore(Failure),
+}
+
+/// What a micrograph would give.
+enum Tried {
+    /// The highest score, if there is a peak.
+    Scored(Option<f32>),
     /// It failed before and has not changed.
     AsBefore(Failure),
 }
@@ -333,7 +357,51 @@ struct Desk<'a> {
     budget: Budget,
 }
 
-impl Desk<'_> {
+impl<'a> Desk<'a> {
+    fn of(job: &Job<'a>, fingerprint: &'a str) -> Desk<'a> {
+        Desk {
+            card: &job.model.card,
+            settings: job.settings,
+            scale: job.scale,
+            threshold: job.threshold,
+            retry_failed: job.retry_failed,
+            run: job.run,
+            fingerprint,
+            budget: Budget::of(&job.model.machine),
+        }
+    }
+
+    /// Whether stored peaks of a micrograph are picks at the threshold.
+    fn has_picks(&self, source: &Source) -> bool {
+        let Ok(fingerprint) = item_fingerprint(self.fingerprint, source) else { return false };
+        let best = match self.run.state_of(source, &fingerprint) {
+            (State::Done, Some(item)) => item.scored().and_then(|scored| scored.best_score),
+            _ => None,
+        };
+        best.is_some_and(|best| best >= self.threshold)
+    }
+
+    /// Scores a micrograph, unless its stored peaks hold, and stores nothing.
+    fn attempt(&self, network: &Inference, source: &Source) -> Result<Tried> {
+        lists::check_name(source)?;
+        let known = self.run.state_of(source, &item_fingerprint(self.fingerprint, source)?);
+        match known {
+            (State::Done, Some(Item { outcome: Outcome::Done(scored), .. })) => {
+                Ok(Tried::Scored(scored.best_score))
+            }
+            (State::Failed, Some(Item { outcome: Outcome::Failed(error), .. }))
+                if !self.retry_failed =>
+            {
+                let failure = Failure { micrograph: source.name.clone(), error };
+                Ok(Tried::AsBefore(failure.again()))
+            }
+            _ => {
+                let peaks = self.detect(network, source)?.1;
+                Ok(Tried::Scored(peaks.first().and_then(|peak| peak.score)))
+            }
+        }
+    }
+
     /// Scores a micrograph if need be, stores its peaks, cuts its picks, and records it, in this
     /// order.
     fn pick(&self, network: &Inference, source: &Source, known: Option<Picked>) -> Result<Done> {
@@ -408,14 +476,9 @@ impl Desk<'_> {
 
     fn peaks(&self, network: &Inference, source: &Source) -> Result<(Scored, Vec<Coordinate>)> {
         let started = Instant::now();
-        let Desk { card, settings, scale, run, .. } = self;
-        let frame = frame_of(source, scale, &card.preprocess).ok();
-        let _share = self.budget.take(&source.path, frame.as_ref(), network)?;
-        let loaded = load(run, source, scale, &card.preprocess)?;
-        let detector = Detector::new(network, card).picking_as(settings);
-        let peaks = detector.peaks(&loaded.prepared)?;
+        let (loaded, peaks) = self.detect(network, source)?;
         let scored = Scored {
-            peaks: lists::write_peaks(run, &source.stem, &peaks)?,
+            peaks: lists::write_peaks(self.run, &source.stem, &peaks)?,
             best_score: peaks.first().and_then(|peak| peak.score),
             particle_radius_px: loaded.prepared.radius_mic_px,
             repairs: loaded.prepared.repairs,
@@ -423,6 +486,17 @@ impl Desk<'_> {
             seconds: started.elapsed().as_secs_f64(),
         };
         Ok((scored, peaks))
+    }
+
+    /// Reads a micrograph and finds its peaks.
+    fn detect(&self, network: &Inference, source: &Source) -> Result<(Loaded, Vec<Coordinate>)> {
+        let Desk { card, settings, scale, run, .. } = self;
+        let frame = frame_of(source, scale, &card.preprocess).ok();
+        let _share = self.budget.take(&source.path, frame.as_ref(), network)?;
+        let loaded = load(run, source, scale, &card.preprocess)?;
+        let detector = Detector::new(network, card).picking_as(settings);
+        let peaks = detector.peaks(&loaded.prepared)?;
+        Ok((loaded, peaks))
     }
 }
 

@@ -10,10 +10,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::lists::Listing;
-use super::{Event, Job, Summary, check_floor, pick_into};
+use super::{Event, Job, Summary, check_floor, pick_into, trial};
 use crate::error::{Error, Result};
 use crate::micrograph::{Listed, Lister, Source, Stamp};
-use crate::run::Cancel;
+use crate::run::{Cancel, List};
 use crate::settings::Data;
 
 /// A file that nobody has touched for so long is taken at the first look.
@@ -36,8 +36,18 @@ pub(super) fn pick(
     check_floor(job.threshold, job.settings.floor)?;
     observe(Event::Begin(0));
     let mut summary = job.summary();
-    let mut listing = Listing::begin(job, &[], true, observe)?;
     let mut lister = Lister::of(&data.micrographs, data.filter())?;
+    let job_now = job.fingerprint()?;
+    // A request that goes on takes nothing away.
+    let goes_on = |last: &List| {
+        (&last.job, last.threshold, &*last.listed_in) == (&job_now, job.threshold, job.listed_in)
+    };
+    let at_stake = trial::at_stake(job)?.filter(|last| !goes_on(last));
+    let mut listing = match &at_stake {
+        None => Some(Listing::begin(job, &[], true, observe)?),
+        Some(_) => None,
+    };
+    let mut held: Vec<Source> = Vec::new();
     let mut arrivals = Arrivals::default();
     let mut passed_over = BTreeSet::new();
     let (mut written, mut cost) = (Instant::now(), Duration::ZERO);
@@ -51,29 +61,42 @@ pub(super) fn pick(
             }
         }
         let left_out = listed.left_out.iter().flat_map(|own| &own.files);
-        listing.retire(&left_out.map(|path| path.display().to_string()).collect())?;
+        if let Some(listing) = &mut listing {
+            listing.retire(&left_out.map(|path| path.display().to_string()).collect())?;
+        }
         let found = listed.sources;
         let stamp = |source: Source| Some((Stamp::of(&source.path).ok()?, source));
-        let ready = arrivals.ready(found.into_iter().filter_map(stamp), SystemTime::now());
-        if !ready.is_empty() {
-            listing.arrive(&ready)?;
-            match pick_into(job, &ready, (&mut summary, &mut listing), observe, cancel) {
-                Err(Error::Interrupted) => {}
-                ended => ended?,
+        let mut ready = arrivals.ready(found.into_iter().filter_map(stamp), SystemTime::now());
+        if let Some(last) = at_stake.as_ref().filter(|_| listing.is_none() && !ready.is_empty()) {
+            let works = tried(job, last, &ready, observe, cancel)?;
+            held.retain(|own| ready.iter().all(|newer| newer.path != own.path));
+            held.append(&mut ready);
+            if works {
+                ready = std::mem::take(&mut held);
+                listing = Some(Listing::begin(job, &[], true, observe)?);
             }
         }
-        let due = written.elapsed().as_secs_f64() * TABLES_SHARE >= cost.as_secs_f64();
-        if listing.is_changed() && (due || cancel.requested()) {
-            cost = tables(job, &mut listing, &mut summary, observe, cancel)?;
-            written = Instant::now();
+        if let Some(listing) = &mut listing {
+            if !ready.is_empty() {
+                listing.arrive(&ready)?;
+                match pick_into(job, &ready, (&mut summary, listing), observe, cancel) {
+                    Err(Error::Interrupted) => {}
+                    ended => ended?,
+                }
+            }
+            let due = written.elapsed().as_secs_f64() * TABLES_SHARE >= cost.as_secs_f64();
+            if listing.is_changed() && (due || cancel.requested()) {
+                cost = tables(job, listing, &mut summary, observe, cancel)?;
+                written = Instant::now();
+            }
         }
         let waiting = Instant::now();
         while waiting.elapsed() < every && !cancel.requested() {
             std::thread::sleep(Duration::from_millis(100).min(every));
         }
     }
-    if listing.is_changed() {
-        tables(job, &mut listing, &mut summary, observe, cancel)?;
+    if let Some(listing) = listing.as_mut().filter(|listing| listing.is_changed()) {
+        tables(job, listing, &mut summary, observe, cancel)?;
     }
     Ok(summary)
 }
@@ -92,6 +115,28 @@ fn take_out_other_scales(listed: &mut Listed, job: &Job) -> Vec<String> {
         ));
     }
     reasons
+}
+
+/// Whether micrographs that have arrived give picks, so that those that are there may be replaced;
+/// if not, says why.
+fn tried(
+    job: &Job,
+    last: &List,
+    ready: &[Source],
+    observe: &mut dyn FnMut(Event),
+    cancel: &Cancel,
+) -> Result<bool> {
+    let look = trial::look(job, Some(last), ready);
+    look.doubts.into_iter().for_each(|doubt| observe(Event::Warning(doubt)));
+    match trial::check(job, last, ready, cancel) {
+        Ok(()) => Ok(true),
+        Err(Error::Interrupted) => Ok(false),
+        Err(error) if error.stops_run() => Err(error),
+        Err(error) => {
+            observe(Event::Warning(format!("{error}; waiting for other micrographs")));
+            Ok(false)
+        }
+    }
 }
 
 /// Writes the tables; how long it took.

@@ -1,5 +1,7 @@
 //! Pictures of the best, the median and the worst micrograph, with picks on them.
 
+use std::path::PathBuf;
+
 use image::codecs::jpeg::JpegEncoder;
 
 use super::Picked;
@@ -24,9 +26,13 @@ pub(super) fn gallery(
     threshold: f32,
     judged: Option<&Stored>,
 ) -> Section {
-    let counts = judged.map(Stored::counts);
-    let counts_of = |picked: &Picked| counts.as_ref()?.get(&*picked.item.micrograph).copied();
-    let value = |picked: &Picked| match judged {
+    // Figures of other micrographs say nothing of these.
+    let judged = judged
+        .map(|judged| (judged, judged.counts()))
+        .filter(|(_, counts)| items.iter().any(|own| counts.get(&own.item.micrograph).is_some()));
+    let counts_of =
+        |picked: &Picked| judged.as_ref().and_then(|(_, own)| own.get(&picked.item.micrograph));
+    let value = |picked: &Picked| match &judged {
         Some(_) => counts_of(picked).map(|counts| counts.scores().f1),
         None => Some(picked.picks as f64),
     };
@@ -46,8 +52,9 @@ pub(super) fn gallery(
             .to_vec(),
     };
     let (mut pictures, mut unread) = (Vec::new(), Vec::new());
+    let truth = judged.as_ref().map_or(&[][..], |(judged, _)| &judged.truth);
     for (name, picked) in chosen {
-        match picture(run, picked, threshold) {
+        match picture(run, picked, (threshold, truth)) {
             Ok(jpeg) => {
                 let caption = caption(name, &picked.item, counts_of(picked));
                 pictures.push(Picture { caption, jpeg });
@@ -83,12 +90,16 @@ fn caption(name: &str, item: &Item, counts: Option<Counts>) -> String {
     format!("{name}: {}{figures}", item.micrograph)
 }
 
-fn picture(run: &RunDir, picked: &Picked, threshold: f32) -> Result<Vec<u8>> {
+fn picture(
+    run: &RunDir,
+    picked: &Picked,
+    (threshold, truth): (f32, &[PathBuf]),
+) -> Result<Vec<u8>> {
     let Picked { item, scored, .. } = picked;
-    let micrograph = micrograph::read(&item.path)?;
+    let micrograph = micrograph::read(&file_of(run, item)?)?;
     let mut picks = read_peaks(run, scored)?;
     cut(&mut picks, threshold);
-    let marks = match truth_of(run, item)? {
+    let marks = match truth_of(run, item, truth)? {
         Some(truth) => overlay::judge(&picks, &truth, scored.particle_radius_px),
         None => overlay::plain(&picks),
     };
@@ -102,11 +113,21 @@ fn picture(run: &RunDir, picked: &Picked, threshold: f32) -> Result<Vec<u8>> {
     Ok(jpeg)
 }
 
-/// The particles by which the pipeline judged a micrograph, if it did.
-fn truth_of(run: &RunDir, item: &Item) -> Result<Option<Vec<Coordinate>>> {
+/// The file of a micrograph: its path is as seen from where picking was typed.
+fn file_of(run: &RunDir, item: &Item) -> Result<PathBuf> {
+    let picking = run.record_of(StageName::Pick)?;
+    let from_there = picking.map(|picking| picking.working_folder.join(&item.path));
+    Ok(from_there.filter(|path| path.exists()).unwrap_or_else(|| item.path.clone()))
+}
+
+/// The particles by which a micrograph was judged, if it was.
+fn truth_of(run: &RunDir, item: &Item, by_hand: &[PathBuf]) -> Result<Option<Vec<Coordinate>>> {
     let here = std::env::current_dir().unwrap_or_default();
-    let Some(given) = run.given_to(StageName::Evaluate, &here)? else { return Ok(None) };
-    let truth = given.resolve()?.settings.data.truth;
+    let truth = match (by_hand, run.given_to(StageName::Evaluate, &here)?) {
+        ([], None) => return Ok(None),
+        ([], Some(given)) => given.resolve()?.settings.data.truth,
+        (truth, _) => truth.to_vec(),
+    };
     let source = Source {
         path: item.path.clone(),
         name: item.micrograph.clone(),

@@ -15,7 +15,7 @@ use super::self_train::Round;
 use super::{Context, Ended, Event as StageEvent, Finished, Stage, Step};
 use crate::error::{Error, Result};
 use crate::labels::Completeness;
-use crate::model::Card;
+use crate::model::{Card, Origin};
 use crate::publish::publish_text;
 use crate::report::curves::{SCORE_BINS, count_scores};
 use crate::report::page::Page;
@@ -84,6 +84,14 @@ struct Picked {
     picks: usize,
 }
 
+/// The card of the model that the picks of a run were made with, as far as it can be found.
+pub fn card_of_picks(run: &RunDir) -> Result<Card> {
+    let of_picks = run.record_of(StageName::Pick)?.and_then(|record| record.model);
+    let of_run = super::model_of(run)?;
+    let is_default = of_picks.is_some() && Origin::Default.hash().ok() == of_picks;
+    if is_default { Origin::Default.card() } else { of_run.card() }
+}
+
 /// Writes the report of what is in a run directory; its path.
 pub fn write(run: &RunDir, card: &Card) -> Result<PathBuf> {
     let list = run.list()?;
@@ -127,7 +135,9 @@ pub fn write(run: &RunDir, card: &Card) -> Result<PathBuf> {
         }
     }
     if let Some(judged) = &judged {
-        figure("F1, test", format!("{:.3}", judged.evaluation.macro_.f1));
+        let unseen = judged.seen.as_ref().is_some_and(Vec::is_empty);
+        let what = if unseen { "F1, test" } else { "F1, known particles" };
+        figure(what, format!("{:.3}", judged.evaluation.macro_.f1));
     }
     page.sections = vec![
         failures(&failed),

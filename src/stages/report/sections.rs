@@ -7,7 +7,7 @@ use crate::labels::Completeness;
 use crate::model::Card;
 use crate::report::curves::{self, SCORE_BINS};
 use crate::report::page::{Section, Table};
-use crate::run::{Failure, Record, RunDir, StageName};
+use crate::run::{Failure, Progress, Record, RunDir, StageName};
 use crate::stages::evaluate::Stored;
 use crate::stages::self_train::Round;
 use crate::train::Epoch;
@@ -90,10 +90,19 @@ pub(super) fn evaluation_section(judged: Option<&Stored>) -> Result<Section> {
     let interval = evaluation
         .f1_interval
         .map_or(String::new(), |(low, high)| format!(" (95 % interval {low:.3} to {high:.3})"));
+    let seen = match &judged.seen {
+        None => "; whether the model has seen them is not known".to_string(),
+        Some(seen) if seen.is_empty() => " that the model has not seen".to_string(),
+        Some(seen) => format!(
+            ", of which the model has learnt from, or was validated on, {}: expect lower figures on \
+             others",
+            seen.len()
+        ),
+    };
     Ok(Section {
         heading: "Against known particles".into(),
         text: format!(
-            "{} that the model has not seen. A pick is a hit within one particle radius, \
+            "{}{seen}. A pick is a hit within one particle radius, \
              one-to-one. Mean F1 {:.3}{interval}; the dot is the \
              threshold that is used; the best one for these very micrographs would give {:.3}.",
             how_many(judged.micrographs.len()),
@@ -216,10 +225,26 @@ fn scale(card: &Card, items: &[Picked]) -> String {
     picked + &trained
 }
 
+/// How a stage ended, in words.
+fn ended(record: &Record) -> String {
+    // The command that writes this page has not ended either.
+    let at_work = || {
+        let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+        words.eq(record.command_line.iter().cloned())
+    };
+    match &record.progress {
+        Progress { error: Some(error), .. } => format!("failed: {error}"),
+        Progress { finished: true, .. } => "done".into(),
+        _ if at_work() => "with this page".into(),
+        _ => "interrupted".into(),
+    }
+}
+
 pub(super) fn made_with(run: &RunDir, card: &Card, items: &[Picked]) -> Result<Section> {
     let row = |(stage, run): (StageName, Record)| {
         vec![
             stage.name().to_string(),
+            ended(&run),
             run.command_line.join(" "),
             run.seed.map_or("–".into(), |seed| seed.to_string()),
             run.threads.to_string(),
@@ -236,7 +261,9 @@ pub(super) fn made_with(run: &RunDir, card: &Card, items: &[Picked]) -> Result<S
             scale(card, items)
         ),
         table: Some(Table {
-            head: texts(["stage", "command", "seed", "threads", "device", "picker", "model"]),
+            head: texts([
+                "stage", "ended", "command", "seed", "threads", "device", "picker", "model",
+            ]),
             rows: run.records()?.into_iter().map(row).collect(),
         }),
         ..Section::default()

@@ -7,9 +7,9 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Event, Gate, Job};
+use super::{Event, Gate, Job, Nothing};
 use crate::coords::Coordinate;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::labels::pseudo::Lengths;
 use crate::labels::{Completeness, Labelled};
 use crate::micrograph::Source;
@@ -72,14 +72,8 @@ pub(super) struct Survey {
     pub(super) fingerprint: String,
 }
 
-/// Finds out what there is.
-pub(super) fn survey(job: &Job, base_hash: &str) -> Result<Survey> {
-    let settings = job.settings;
-    // Micrographs without labels are no oddity here.
-    let paired = match &job.request {
-        Some(request) => Some(request.pair(&mut |_| ())?),
-        None => None,
-    };
+/// Micrographs without labels, each file once.
+pub(super) fn unlabelled(job: &Job, paired: Option<&labelled::Paired>) -> Vec<Source> {
     let mut unlabelled = job.unlabelled.clone();
     unlabelled.extend(paired.iter().flat_map(|paired| paired.unlabelled.iter().cloned()));
     // A folder of micrographs may hold the labelled ones too: what is judged on is not learnt from.
@@ -90,6 +84,26 @@ pub(super) fn survey(job: &Job, base_hash: &str) -> Result<Survey> {
         let real = source.path.canonicalize().unwrap_or_else(|_| source.path.clone());
         seen.insert(real) && !is_among(source, &labelled)
     });
+    unlabelled
+}
+
+/// What was found.
+pub(super) enum Found {
+    /// What all rounds have in common.
+    Ground(Ground),
+    /// Nothing to learn from, and micrographs that could not be used.
+    Nothing(Nothing, Vec<Failure>),
+}
+
+/// Finds out what there is.
+pub(super) fn survey(job: &Job, base_hash: &str) -> Result<Survey> {
+    let settings = job.settings;
+    // Micrographs without labels are no oddity here.
+    let paired = match &job.request {
+        Some(request) => Some(request.pair(&mut |_| ())?),
+        None => None,
+    };
+    let mut unlabelled = unlabelled(job, paired.as_ref());
     unlabelled.shuffle(&mut ChaCha8Rng::seed_from_u64(job.seed));
     unlabelled.truncate(settings.self_train.most_micrographs);
     unlabelled.sort_by(|a, b| a.path.cmp(&b.path));
@@ -115,7 +129,7 @@ pub(super) fn prepare(
     base: &Model,
     observe: &mut dyn FnMut(Event),
     cancel: &Cancel,
-) -> Result<Ground> {
+) -> Result<Found> {
     let settings = job.settings;
     let card = &base.card;
     let Survey { paired, unlabelled, fingerprint } = survey(job, &base.hash)?;
@@ -133,12 +147,7 @@ pub(super) fn prepare(
     let radius_mic_px = match (&by_hand, read.as_slice()) {
         (Some(gathered), _) => gathered.radius_mic_px,
         (None, [first, _, ..]) => first.loaded.prepared.radius_mic_px,
-        (None, _) => {
-            return Err(Error::missing(
-                "self-training without labels needs at least two micrographs",
-                "name more micrographs, or give labels with data.coordinates",
-            ));
-        }
+        (None, _) => return Ok(Found::Nothing(Nothing::Alone, failures)),
     };
     let labelled =
         by_hand.iter().flat_map(|gathered| gathered.training.iter().chain(&gathered.validation));
@@ -206,14 +215,21 @@ pub(super) fn prepare(
     };
     add(&mut card.pseudo_labelled_on, pseudo_labelled.into_iter());
     if open.is_empty() {
-        return Err(Error::missing(
-            "there is no micrograph without labels to learn from",
-            "name some, or set labels.completeness to partial if the labels name only some of the \
-             particles",
-        ));
+        return Ok(Found::Nothing(Nothing::AllLabelled, failures));
     }
     let base_picks = Vec::new();
-    Ok(Ground { painted, open, validation, gate, base_picks, card, lengths, failures, fingerprint })
+    let ground = Ground {
+        painted,
+        open,
+        validation,
+        gate,
+        base_picks,
+        card,
+        lengths,
+        failures,
+        fingerprint,
+    };
+    Ok(Found::Ground(ground))
 }
 
 /// Adds micrographs that are not among these yet.

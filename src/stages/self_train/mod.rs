@@ -33,7 +33,7 @@ use crate::settings::self_training::Restart;
 use crate::train;
 
 use gate::Judgement;
-use ground::Ground;
+use ground::{Found, Ground};
 
 /// The threshold in general of rounds on partial labels: lower than their base's, whose scores are
 /// no probabilities. From EMPIAR-10017 and 10146 with a tenth of their labels.
@@ -97,11 +97,8 @@ impl Stage for SelfTrain {
         if settings.self_train.iterations == 0 {
             return done("not asked for");
         }
-        if let Some(request) = &context.labelled
-            && settings.labels.completeness == Completeness::Complete
-            && !request.leaves_unlabelled()?
-        {
-            return done("nothing to learn from: every micrograph is labelled");
+        if let Some(nothing) = nothing_to_learn(context)? {
+            return done(&format!("nothing to learn from: {}", nothing.why()));
         }
         if before.iter().any(|step| step.stage == StageName::Train && step.state != State::Done) {
             return super::follows(self, context, "training");
@@ -119,12 +116,53 @@ impl Stage for SelfTrain {
         let job = SelfTrain::job(context);
         let outcome = run(&job, &mut |event| observe(StageEvent::SelfTrain(event)), cancel)?;
         observe(StageEvent::Finished(Finished::SelfTrain(&outcome)));
-        let outputs = match (outcome.kept, &outcome.model) {
-            (1.., Origin::File(model)) => vec![context.run.output(model)?],
-            _ => Vec::new(),
-        };
+        let adopted = context.run.model().join(Model::SELF_TRAINED);
+        let outputs = if adopted.exists() { vec![context.run.output(&adopted)?] } else { vec![] };
         Ok(Ended { failures: outcome.failures, outputs })
     }
+}
+
+/// Why there is nothing to learn from; like rounds of which none is better, this is a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nothing {
+    /// Every micrograph is labelled, and completely.
+    AllLabelled,
+    /// There are no labels, and fewer than two micrographs to learn from and judge on.
+    Alone,
+}
+
+impl Nothing {
+    /// In words.
+    pub fn why(self) -> &'static str {
+        match self {
+            Nothing::AllLabelled => "every micrograph is labelled",
+            Nothing::Alone => "without labels at least two micrographs are needed",
+        }
+    }
+
+    /// What would give it something.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Nothing::AllLabelled => {
+                "name micrographs without labels, or set labels.completeness to partial if only \
+                 some of the particles are labelled"
+            }
+            Nothing::Alone => "name more micrographs, or give labels with data.coordinates",
+        }
+    }
+}
+
+/// Whether it is known before anything is read that there is nothing to learn from.
+pub fn nothing_to_learn(context: &Context) -> Result<Option<Nothing>> {
+    let job = SelfTrain::job(context);
+    let Some(request) = &job.request else {
+        return Ok((job.unlabelled.len() < 2).then_some(Nothing::Alone));
+    };
+    if job.settings.labels.completeness == Completeness::Partial {
+        return Ok(None);
+    }
+    let none = ground::unlabelled(&job, Some(&request.pair(&mut |_| ())?)).is_empty();
+    Ok(none.then_some(Nothing::AllLabelled))
 }
 
 /// All that one self-training needs.
@@ -235,6 +273,8 @@ pub struct Outcome {
     pub kept: usize,
     /// The model of that round.
     pub model: Origin,
+    /// Why no round was trained, if there was nothing to learn from.
+    pub nothing: Option<Nothing>,
     /// Micrographs that could not be used.
     pub failures: Vec<Failure>,
 }
@@ -268,7 +308,10 @@ fn rounds(
     cancel: &Cancel,
 ) -> Result<Outcome> {
     let base = load(job, job.base)?;
-    let mut ground = ground::prepare(job, &base, observe, cancel)?;
+    let mut ground = match ground::prepare(job, &base, observe, cancel)? {
+        Found::Ground(ground) => ground,
+        Found::Nothing(nothing, failures) => return Ok(stays(job, nothing, failures)),
+    };
     let gate = if folds.is_some() { Gate::CrossValidation } else { ground.gate };
     observe(Event::Ready { labelled: ground.labelled(), unlabelled: ground.unlabelled(), gate });
     let started = Instant::now();
@@ -308,7 +351,16 @@ fn rounds(
     rounds.iter_mut().for_each(|round| round.kept = round.round == best);
     let model = adopt(job, best)?;
     write_rounds(&job.run.rounds(), &rounds)?;
-    Ok(Outcome { rounds, gate, kept: best, model, failures: ground.failures })
+    let failures = ground.failures;
+    Ok(Outcome { rounds, gate, kept: best, model, nothing: None, failures })
+}
+
+/// The outcome where there is nothing to learn from: what is used stays.
+fn stays(job: &Job, nothing: Nothing, failures: Vec<Failure>) -> Outcome {
+    let adopted = job.run.model().join(Model::SELF_TRAINED);
+    let model = if adopted.exists() { Origin::File(adopted) } else { job.base.clone() };
+    let gate = if job.request.is_some() { Gate::Labels } else { Gate::Unsupervised };
+    Outcome { rounds: Vec::new(), gate, kept: 0, model, nothing: Some(nothing), failures }
 }
 
 /// Puts the model of the best round where picking looks for it.

@@ -129,11 +129,6 @@ impl Request<'_> {
         ))
     }
 
-    /// Whether any micrograph is left without labels.
-    pub fn leaves_unlabelled(&self) -> Result<bool> {
-        Ok(!self.pair(&mut |_| ())?.unlabelled.is_empty())
-    }
-
     /// Finds out which micrographs are labelled, and with what, without reading them.
     pub(crate) fn pair(&self, observe: &mut dyn FnMut(Event)) -> Result<Paired> {
         let named = match &self.validation {
