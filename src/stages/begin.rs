@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::model_of;
 use super::train::{Choice, Request};
-use crate::coords;
+use crate::coords::{self, Candidates};
 use crate::error::{Error, Result};
 use crate::micrograph::{self, Source};
 use crate::model::{Card, Model, Origin, Seen};
@@ -26,8 +26,12 @@ pub fn labelled(settings: &Settings, radius: Radius, seed: u64) -> Result<Reques
     let pixel_size = settings.data.pixel_size();
     let sources = micrograph::list(&settings.data.micrographs)?;
     let coordinates = coords::read_all(&settings.data.coordinates)?;
+    if let Some(candidates) = Candidates::among(&coordinates) {
+        return Err(candidates.refused());
+    }
     Ok(Request {
         unread: coordinates.unread_of(&sources),
+        notes: coordinates.notes(),
         sources,
         coordinates: coordinates.sets,
         validation: validation(settings)?,
