@@ -7,11 +7,11 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
-use super::words::with_flags;
+use super::words::{tell, with_flags};
 use super::{Exit, Global};
 use crate::coords::matching::no_match;
 use crate::coords::reading::quoted;
-use crate::coords::{self, Coordinate};
+use crate::coords::{self, Candidates, Coordinate};
 use crate::error::Error;
 use crate::labels::fit::{self, Finding, Labelled, Origin, Severity};
 use crate::micrograph;
@@ -72,6 +72,10 @@ pub(super) fn run(args: &CheckArgs, _global: &Global) -> Result<Exit> {
     let settings = preprocess::Settings::default();
     let sources = micrograph::named(&args.micrographs)?;
     let coordinates = coords::read_all(&args.coordinates)?;
+    coordinates.notes().iter().for_each(|note| tell(&with_flags(note)));
+    if let Some(candidates) = Candidates::among(&coordinates) {
+        return Err(candidates.refused().into());
+    }
     let unread = coordinates.unread_of(&sources);
     let matched = coords::match_to(&sources, coordinates.sets)?;
     if matched.pairs.is_empty() {

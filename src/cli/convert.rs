@@ -11,9 +11,10 @@ use rayon::ThreadPoolBuilder;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use super::reading::ReadingArgs;
+use super::words::{tell, with_flags};
 use super::{Exit, Global, extensions, show};
 use crate::coords::duplicates::{merged, thin};
-use crate::coords::{self, Coordinates, Format};
+use crate::coords::{self, Candidates, Coordinates, Format};
 use crate::error::Error;
 use crate::run::Failure;
 
@@ -37,6 +38,9 @@ pub(super) struct ConvertArgs {
     out: PathBuf,
     #[command(flatten)]
     reading: ReadingArgs,
+    /// Take coordinates as they are written, without the shifts that RELION has beside them
+    #[arg(long)]
+    ignore_shifts: bool,
     /// Leave out coordinates that score less; those without a score stay
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     min_score: Option<f32>,
@@ -59,14 +63,24 @@ fn formats() -> impl TypedValueParser<Value = Format> {
             format.extension()
         ))
     };
-    PossibleValuesParser::new(Format::all().map(value)).try_map(|name| name.parse::<Format>())
+    PossibleValuesParser::new(Format::written().map(value)).try_map(|name| name.parse::<Format>())
 }
 
 pub(super) fn run(args: &ConvertArgs, _global: &Global) -> Result<Exit> {
     args.check()?;
     let read = coords::read_all(&args.input)?;
     let failures: Vec<Failure> = read.unread().iter().map(Failure::from).collect();
+    read.notes().iter().for_each(|note| tell(&with_flags(note)));
+    if let Some(candidates) = Candidates::among(&read).filter(|_| args.min_score.is_none()) {
+        tell(&with_flags(&format!(
+            "warning: {}; all of them are converted, convert.min_score leaves out the worse",
+            candidates.what()
+        )));
+    }
     let mut all = read.sets;
+    if args.ignore_shifts {
+        all.iter_mut().for_each(Coordinates::without_shifts);
+    }
     if let Some(least) = args.min_score {
         for own in &mut all {
             own.points.retain(|point| point.score.is_none_or(|score| score >= least));

@@ -9,7 +9,7 @@ use clap::Args;
 use super::show::print_table;
 use super::words::{tell, with_flags};
 use super::{Exit, Global};
-use crate::coords;
+use crate::coords::{self, Candidates};
 use crate::error::Error;
 use crate::micrograph;
 use crate::stages::evaluate::Joined;
@@ -36,8 +36,11 @@ pub(super) struct EvaluateArgs {
     /// have both]
     #[arg(long, num_args = 1.., value_name = "PATH")]
     micrographs: Vec<PathBuf>,
+    /// Leave out picks that score less, from the precision-recall curve too
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
+    min_score: Option<f32>,
     /// Judge the picks from this score up
-    #[arg(long, value_name = "SCORE")]
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     threshold: Option<f32>,
     /// Leave out picks and known particles nearer than this to the edge; needs --micrographs
     #[arg(long, value_name = "PX", requires = "micrographs")]
@@ -71,7 +74,29 @@ pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
         [] => None,
         paths => Some(micrograph::named(paths)?),
     };
-    let (truth, picks) = (coords::read_all(&args.truth)?, coords::read_all(&args.picks)?);
+    let (truth, mut picks) = (coords::read_all(&args.truth)?, coords::read_all(&args.picks)?);
+    truth.notes().iter().chain(&picks.notes()).for_each(|note| tell(&with_flags(note)));
+    if let Some(candidates) = Candidates::among(&truth) {
+        return Err(candidates.refused().into());
+    }
+    let (least, candidates) = (args.min_score, Candidates::among(&picks));
+    if let Some(candidates) = candidates.filter(|_| least.or(args.threshold).is_none()) {
+        return Err(Error::setting(
+            "--min-score",
+            candidates.what(),
+            format!(
+                "--min-score {0} judges those that score so much, --threshold {0} the same with the \
+                 others in the precision-recall curve",
+                candidates.threshold
+            ),
+        )
+        .into());
+    }
+    if let Some(least) = least {
+        for own in &mut picks.sets {
+            own.points.retain(|pick| pick.score.is_none_or(|score| score >= least));
+        }
+    }
     let unread = [&truth, &picks].map(|read| match &named {
         Some(sources) => read.unread_of(sources),
         None => read.unread().to_vec(),

@@ -85,7 +85,19 @@ fn centre(corner: f64, side: f64) -> f64 {
 /// EMAN1 `.box`: a fifth column is a score where it holds different numbers or fractions; EMAN1
 /// itself stores a constant flag there.
 fn read(path: &Path) -> Result<Vec<Coordinate>> {
-    let rows = read_rows(path, &read_text(path)?)?;
+    let text = read_text(path)?;
+    let is_helix = |line: &str| {
+        let line = line.trim().to_ascii_lowercase();
+        line.starts_with('#') && (line.contains("helix") || line.contains("segment"))
+    };
+    if text.lines().any(is_helix) {
+        return Err(Error::unusable(
+            path,
+            "it is a list of helices of EMAN2 (e2helixboxer): filaments, not particles",
+            "export segments as single boxes",
+        ));
+    }
+    let rows = read_rows(path, &text)?;
     // Written as whole numbers, which scores never are.
     let is_end = |(_, values): &(Coordinate, Vec<String>)| {
         values.get(4).is_some_and(|v| matches!(v.parse::<i64>(), Ok(-2 | -1)))
@@ -160,6 +172,8 @@ mod tests {
 
     #[test]
     fn ragged_boxes_are_refused_with_their_line() {
+        let (_dir, path) = file("m.box", "#micrograph: a.mrc\n#segment length: 4\n1\t2\n");
+        assert!(read(&path).unwrap_err().to_string().contains("helices"));
         let (_dir, path) = file("m.box", "24 40 0 0\n36 62 0 0\n78 51 0\n");
         assert!(read(&path).unwrap_err().to_string().contains("line 3"));
     }

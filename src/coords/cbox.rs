@@ -26,6 +26,10 @@ impl CoordinateFormat for Cbox {
         &["cbox"]
     }
 
+    fn least_score(&self) -> Option<f32> {
+        Some(0.3)
+    }
+
     fn is_sure(&self) -> bool {
         true
     }

@@ -35,6 +35,8 @@ pub struct Collected {
     failed: Vec<Unread>,
     /// Files of a folder that hold something else, as far as they can be understood.
     others: Vec<Unread>,
+    /// What was done with coordinates on reading.
+    noted: Vec<String>,
 }
 
 impl Collected {
@@ -54,6 +56,15 @@ impl Collected {
         let meant = self.others.iter().enumerate().filter(|(index, _)| owners.is_known(*index));
         unread.extend(meant.map(|(_, other)| other.clone()));
         unread
+    }
+
+    /// What a user should know of how the coordinates were read.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes: Vec<String> = self.noted.iter().take(3).cloned().collect();
+        if let more @ 1.. = self.noted.len().saturating_sub(notes.len()) {
+            notes.push(format!("… and so of {more} files more"));
+        }
+        notes
     }
 
     /// Files of coordinates that could not be read, whatever the micrographs are.
@@ -86,6 +97,7 @@ pub fn read_all(paths: &[PathBuf]) -> Result<Collected> {
                 Ok(content) => {
                     all.sets.extend(content.coordinates);
                     all.failed.extend(content.unread);
+                    all.noted.extend(content.note);
                 }
                 Err(Error::Io { action, path, source })
                     if source.kind() == std::io::ErrorKind::NotFound =>
@@ -147,8 +159,9 @@ fn read_folder(folder: &Path, all: &mut Collected, first: &mut Option<Error>) {
             continue;
         };
         let (mut coordinates, named) = match format.read(path) {
-            Ok(Content { coordinates, named, unread }) => {
+            Ok(Content { coordinates, named, unread, note }) => {
                 all.failed.extend(unread);
+                all.noted.extend(note);
                 (coordinates, named)
             }
             Err(error) => {

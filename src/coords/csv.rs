@@ -51,7 +51,14 @@ pub fn of_bytes(path: &Path, bytes: &[u8]) -> Result<Vec<Coordinates>> {
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Content> {
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
+    let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let count = |separator: u8| first.iter().filter(|byte| **byte == separator).count();
+    // The first of those that are there most often.
+    let separator = [b'\t', b';', b','].into_iter().max_by_key(|own| count(*own)).unwrap_or(b',');
+    let mut reader =
+        csv::ReaderBuilder::new().delimiter(separator).trim(csv::Trim::All).from_reader(bytes);
+    // Where commas do not separate values, some write them for points.
+    let value = |text: &str| if separator == b',' { text.into() } else { text.replace(',', ".") };
     let broken = |error: &csv::Error| {
         let line = error.position().map(|position| position.line() as usize);
         Error::malformed(
@@ -71,7 +78,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Content> {
     let column = |known: &[&str]| names.iter().position(|name| known.contains(&name.as_str()));
     let x = column(&["x", "x_px", "x_coord", "x_coordinate", "rlncoordinatex"]);
     let y = column(&["y", "y_px", "y_coord", "y_coordinate", "rlncoordinatey"]);
-    let Some((x, y)) = x.zip(y) else {
+    let Some((x, y)) = x.zip(y).or(napari(path, &names)?) else {
         return Err(Error::unusable(
             path,
             format!("no columns x and y among: {}", names.join(", ")),
@@ -98,9 +105,9 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Content> {
         let line = record.position().map_or(0, |position| position.line() as usize);
         let name = micrograph.map_or(own.as_str(), |column| &record[column]);
         found.entry(name.to_string()).or_default().push(Coordinate {
-            x_mic_px: number(path, line, &record[x])?,
-            y_mic_px: number(path, line, &record[y])?,
-            score: merit.and_then(|column| score(&record[column])),
+            x_mic_px: number(path, line, &value(&record[x]))?,
+            y_mic_px: number(path, line, &value(&record[y]))?,
+            score: merit.and_then(|column| score(&value(&record[column]))),
         });
     }
     let coordinates = found
@@ -108,6 +115,30 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Content> {
         .map(|(micrograph, points)| Coordinates::new(micrograph, points))
         .collect();
     Ok(Content::of(coordinates, micrograph.is_some()))
+}
+
+/// The columns of x and y in a table of points by napari, whose axes are those of an array: rows come
+/// before columns.
+fn napari(path: &Path, names: &[String]) -> Result<Option<(usize, usize)>> {
+    let column = |name: &str| names.iter().position(|own| own == name);
+    let Some((y, x)) = column("axis_0").zip(column("axis_1")) else { return Ok(None) };
+    if column("shape_type").is_some() || column("vertex_index").is_some() {
+        return Err(Error::malformed(
+            path,
+            1,
+            "shapes of napari, whose rows are corners",
+            "save a layer of points",
+        ));
+    }
+    if column("axis_2").is_some() {
+        return Err(Error::malformed(
+            path,
+            1,
+            "points of napari in a stack of images",
+            "save a layer of points for each micrograph, with axis-0 (y) and axis-1 (x)",
+        ));
+    }
+    Ok(Some((x, y)))
 }
 
 /// Writes one table for all micrographs.
@@ -132,4 +163,34 @@ pub fn write_rows(to: &mut impl Write, micrograph: &str, points: &[Coordinate]) 
         table.write_record(fields).map_err(io::Error::other)?;
     }
     table.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_of_other_programs_are_read_by_their_columns_and_separators() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.csv");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            read(&path).map(|content| content.coordinates[0].points[0])
+        };
+        let at = |x, y, score| Coordinate { x_mic_px: x, y_mic_px: y, score };
+        for (text, expected) in [
+            ("x;y;score\n100,5;200,25;0,9\n", at(100.5, 200.25, Some(0.9))),
+            ("x\ty\n100,5\t200.25\n", at(100.5, 200.25, None)),
+            ("index,axis-0,axis-1\n0,10.5,20.5\n", at(20.5, 10.5, None)),
+            (" ,Area,X,Y\n1,0,3,4\n", at(3.0, 4.0, None)),
+        ] {
+            assert_eq!(read(text).unwrap(), expected, "{text}");
+        }
+        for (text, reason) in [
+            ("index,shape-type,vertex-index,axis-0,axis-1\n0,rectangle,0,1,2\n", "corners"),
+            ("index,axis-0,axis-1,axis-2\n0,1,2,3\n", "a stack of images"),
+        ] {
+            assert!(read(text).unwrap_err().to_string().contains(reason), "{text}");
+        }
+    }
 }

@@ -15,6 +15,8 @@ pub(super) struct Content {
     pub(super) named: bool,
     /// Files that it leads to and that could not be read.
     pub(super) unread: Vec<Unread>,
+    /// What was done with its coordinates on reading, if anything.
+    pub(super) note: Option<String>,
 }
 
 impl Content {
@@ -26,7 +28,7 @@ impl Content {
 
     /// Particles of micrographs, named by the file itself or after it.
     pub(super) fn of(coordinates: Vec<Coordinates>, named: bool) -> Content {
-        Content { coordinates, named, unread: Vec::new() }
+        Content { coordinates, named, unread: Vec::new(), note: None }
     }
 
     /// Adds the particles of a micrograph from another file.
@@ -35,7 +37,7 @@ impl Content {
             Ok(read) => {
                 let points = read.into_iter().flat_map(|own| own.points).collect();
                 let file = file.to_path_buf();
-                self.coordinates.push(Coordinates { micrograph, points, file });
+                self.coordinates.push(Coordinates { file, ..Coordinates::new(micrograph, points) });
             }
             Err(error) => self.unread.push(Unread::new(file, &error)),
         }
@@ -77,6 +79,17 @@ pub(super) trait CoordinateFormat: Sync {
         false
     }
 
+    /// Whether it is written too.
+    fn is_written(&self) -> bool {
+        true
+    }
+
+    /// The score from which on the program that writes it takes a candidate for a particle, where
+    /// its files hold candidates below that too.
+    fn least_score(&self) -> Option<f32> {
+        None
+    }
+
     /// Reads a file.
     fn read(&self, path: &Path) -> Result<Content>;
 
@@ -98,6 +111,11 @@ impl Format {
     /// Every format.
     pub fn all() -> impl ExactSizeIterator<Item = Format> {
         FORMATS.iter().copied().map(Format)
+    }
+
+    /// Every format that is written.
+    pub fn written() -> impl Iterator<Item = Format> {
+        Format::all().filter(|format| format.0.is_written())
     }
 
     /// The format of a file, by its name.
@@ -127,6 +145,10 @@ impl Format {
 
     pub(super) fn is_list(self, path: &Path) -> bool {
         self.0.is_list(path)
+    }
+
+    pub(super) fn least_score(self) -> Option<f32> {
+        self.0.least_score()
     }
 
     pub(super) fn is_sure(self) -> bool {
@@ -169,7 +191,7 @@ impl Format {
     pub fn write_many(self, path: &Path, all: &[Coordinates]) -> Result<()> {
         let write = self.0.table_writer().ok_or_else(|| {
             let tables: Vec<_> =
-                Format::all().filter(|format| format.holds_many()).map(Format::name).collect();
+                Format::written().filter(|format| format.holds_many()).map(Format::name).collect();
             Error::unusable(
                 path,
                 format!("{} has one file a micrograph", self.title()),
@@ -199,7 +221,7 @@ impl FromStr for Format {
 
     fn from_str(name: &str) -> std::result::Result<Format, String> {
         Format::all().find(|format| format.name() == name).ok_or_else(|| {
-            let names: Vec<_> = Format::all().map(Format::name).collect();
+            let names: Vec<_> = Format::written().map(Format::name).collect();
             format!("use one of {}", names.join(", "))
         })
     }

@@ -4,8 +4,11 @@
 //! pixel being its centre. Formats that store box corners are converted on reading and writing.
 
 mod boxes;
+mod candidates;
 mod cbox;
+mod cistem;
 mod collect;
+mod cs;
 pub mod duplicates;
 pub mod csv;
 mod format;
@@ -14,6 +17,7 @@ pub mod matching;
 mod names;
 pub mod nearest;
 pub mod reading;
+mod shifts;
 pub mod star;
 pub mod topaz;
 
@@ -24,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::star::shorten;
 
+pub use candidates::Candidates;
 pub use collect::{Collected, Unread, read_all};
 pub use format::Format;
 pub use matching::{Matched, match_to};
@@ -31,8 +36,15 @@ pub use matching::{Matched, match_to};
 use format::{Content, CoordinateFormat, supported};
 
 /// Every format, in the order in which messages and help name them.
-static FORMATS: &[&dyn CoordinateFormat] =
-    &[&star::Star, &csv::Csv, &boxes::EmanBox, &json::EmanJson, &cbox::Cbox, &topaz::Topaz];
+static FORMATS: &[&dyn CoordinateFormat] = &[
+    &star::Star,
+    &csv::Csv,
+    &boxes::EmanBox,
+    &json::EmanJson,
+    &cbox::Cbox,
+    &topaz::Topaz,
+    &cs::Cs,
+];
 
 /// One particle or pick.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -54,12 +66,27 @@ pub struct Coordinates {
     pub points: Vec<Coordinate>,
     /// The file that they were read from; empty for those that were not read.
     pub file: PathBuf,
+    /// What was added to x and y of each point on reading, because the file says that particles lie
+    /// beside their coordinates; empty where it does not.
+    pub shifts: Vec<(f64, f64)>,
 }
 
 impl Coordinates {
     /// Particles that come from no file.
     pub fn new(micrograph: impl Into<String>, points: Vec<Coordinate>) -> Coordinates {
-        Coordinates { micrograph: micrograph.into(), points, file: PathBuf::new() }
+        Coordinates {
+            micrograph: micrograph.into(),
+            points,
+            file: PathBuf::new(),
+            shifts: Vec::new(),
+        }
+    }
+
+    /// Takes back what was added on reading.
+    pub fn without_shifts(&mut self) {
+        for (point, (dx, dy)) in self.points.iter_mut().zip(self.shifts.drain(..)) {
+            (point.x_mic_px, point.y_mic_px) = (point.x_mic_px - dx, point.y_mic_px - dy);
+        }
     }
 }
 
@@ -142,6 +169,7 @@ mod tests {
             ("json", "EMAN2 JSON", "json", false),
             ("cbox", "crYOLO cbox", "cbox", false),
             ("topaz", "Topaz text", "txt", true),
+            ("cs", "cryoSPARC cs", "cs", false),
         ];
         assert_eq!(all, expected);
     }
@@ -185,7 +213,7 @@ mod tests {
         let points = vec![at(100.999, 59.6, 0.5), at(300.2, 200.0, 0.9)];
         let own = Coordinates::new("m.mrc", points);
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("data-fixtures");
-        for format in Format::all() {
+        for format in Format::written() {
             let name = format!("m.{}", format.extension());
             let path = dir.path().join(&name);
             format.write_one(&path, &own, Some(64)).unwrap();
@@ -254,7 +282,7 @@ mod tests {
         for value in [f64::MAX, f64::MIN, 1e300, f64::INFINITY, f64::NAN, -9.3e18, 9.3e18] {
             let point = Coordinate { x_mic_px: value, y_mic_px: -value, score: Some(f32::NAN) };
             let own = Coordinates::new("m", vec![point]);
-            for format in Format::all() {
+            for format in Format::written() {
                 let _ = format.write_one(&dir.path().join("m"), &own, Some(u32::MAX - 1));
                 let _ = format.write_many(&dir.path().join("m"), std::slice::from_ref(&own));
             }
@@ -332,7 +360,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read_back(points in any_points()) {
             let dir = folder();
-            for format in Format::all() {
+            for format in Format::written() {
                 let path = dir.path().join("m").with_extension(format.extension());
                 let written = Coordinates::new("m", points.clone());
                 format.write_one(&path, &written, Some(64)).unwrap();

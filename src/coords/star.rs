@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::format::{Content, CoordinateFormat, TableWriter};
-use super::{Coordinate, Coordinates, Unread, micrograph_of, number, score, whole};
+use super::shifts::Shifts;
+use super::{Coordinate, Coordinates, Unread, cistem, micrograph_of, number, score, whole};
 use crate::error::{Error, Result};
 use crate::publish::publish_text;
 use crate::star::{self, Block, quoted, table};
@@ -71,6 +72,9 @@ fn read(path: &Path) -> Result<Content> {
             // What RELION writes where nothing was found.
             return Ok(Content::of_one(path, Vec::new()));
         }
+        if let Some(content) = cistem::read(path, &blocks)? {
+            return Ok(content);
+        }
         let labels =
             blocks.iter().flat_map(|b| b.labels.clone()).take(4).collect::<Vec<_>>().join(", ");
         return Err(Error::unusable(
@@ -103,21 +107,33 @@ fn read(path: &Path) -> Result<Content> {
     }
     let merit = block.column(LABELS[2]).or(block.column("rlnParticleScore"));
     let own = micrograph_of(path).to_string_lossy().into_owned();
-    let mut found: BTreeMap<&str, Vec<Coordinate>> = BTreeMap::new();
+    let merit = merit.filter(|column| has_scores(block, *column));
+    let shifts = Shifts::of(path, &blocks, block)?;
+    let mut found: BTreeMap<&str, Coordinates> = BTreeMap::new();
     if micrograph.is_none() {
-        found.insert(&own, Vec::new());
+        found.insert(&own, Coordinates::new(own.as_str(), Vec::new()));
     }
     for row in &block.rows {
         let name = micrograph.map_or(own.as_str(), |column| row.values[column].as_str());
-        found.entry(name).or_default().push(Coordinate {
-            x_mic_px: number(path, row.line, &row.values[x])?,
-            y_mic_px: number(path, row.line, &row.values[y])?,
+        let set = found.entry(name).or_insert_with(|| Coordinates::new(name, Vec::new()));
+        let shift = shifts.as_ref().map(|shifts| shifts.of_row(path, row)).transpose()?;
+        let (dx, dy) = shift.unwrap_or_default();
+        set.shifts.extend(shift);
+        set.points.push(Coordinate {
+            x_mic_px: number(path, row.line, &row.values[x])? + dx,
+            y_mic_px: number(path, row.line, &row.values[y])? + dy,
             score: merit.and_then(|column| score(&row.values[column])),
         });
     }
-    let coordinates =
-        found.into_iter().map(|(name, points)| Coordinates::new(name, points)).collect();
-    Ok(Content::of(coordinates, micrograph.is_some()))
+    let sets: Vec<Coordinates> = found.into_values().collect();
+    let all: Vec<(f64, f64)> = sets.iter().flat_map(|own| own.shifts.iter().copied()).collect();
+    let note = shifts.map(|shifts| shifts.note(path, &all));
+    Ok(Content { note, ..Content::of(sets, micrograph.is_some()) })
+}
+
+/// Whether a column of scores holds any: picks by hand have 0 or -999 throughout.
+fn has_scores(block: &Block, column: usize) -> bool {
+    block.rows.iter().any(|row| score(&row.values[column]).is_some_and(|score| score != 0.0))
 }
 
 /// Follows a list of coordinate files; its paths are relative to the project, as RELION has them.
@@ -304,6 +320,68 @@ mod tests {
             [("a.mrc", 1), ("b.mrc", 2)]
         );
         assert_eq!((read[0].points[0].score, read[1].points[1].score), (None, Some(0.25)));
+    }
+
+    fn read_text(text: &str) -> Result<Content> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p.star");
+        std::fs::write(&path, text).unwrap();
+        super::read(&path)
+    }
+
+    #[test]
+    fn shifts_of_particles_are_applied_in_px_of_the_micrograph_and_said() {
+        let optics = "data_optics\nloop_\n_rlnOpticsGroup\n_LABEL\n1 2.0\n2 4.0\n\n";
+        let rows = "data_particles\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnMicrographName\n\
+            _rlnOpticsGroup\n_rlnOriginXAngst\n_rlnOriginYAngst\n\
+            100 200 a.mrc 1 8 -4\n100 200 b.mrc 2 8 -4\n";
+        for label in ["rlnMicrographPixelSize", "rlnMicrographOriginalPixelSize"] {
+            let content = read_text(&(optics.replace("LABEL", label) + rows)).unwrap();
+            let at = |own: &Coordinates| (own.points[0].x_mic_px, own.points[0].y_mic_px);
+            assert_eq!(
+                content.coordinates.iter().map(at).collect::<Vec<_>>(),
+                [(96.0, 202.0), (98.0, 201.0)]
+            );
+            let note = content.note.unwrap();
+            assert!(note.contains("up to 4.5 px") && note.contains(label), "{note}");
+            let mut own = content.coordinates[0].clone();
+            own.without_shifts();
+            assert_eq!(at(&own), (100.0, 200.0));
+        }
+        let error = read_text(&(optics.replace("LABEL", "rlnImagePixelSize") + rows)).unwrap_err();
+        assert!(error.to_string().contains("are in Å"), "{error}");
+        let in_px = rows.replace("Angst", "");
+        assert_eq!(read_text(&in_px).unwrap().coordinates[0].points[0].x_mic_px, 92.0);
+        let none = rows.replace("8 -4", "0 0.0");
+        assert!(read_text(&none).unwrap().note.is_none());
+    }
+
+    #[test]
+    fn picks_by_hand_have_no_scores() {
+        let text = |scores: [&str; 2]| {
+            let head =
+                "data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnAutopickFigureOfMerit\n";
+            format!("{head}1 2 {}\n3 4 {}\n", scores[0], scores[1])
+        };
+        let scores = |scores| {
+            let content = read_text(&text(scores)).unwrap();
+            content.coordinates[0].points.iter().map(|point| point.score).collect::<Vec<_>>()
+        };
+        assert_eq!(scores(["0.000000", "0"]), [None, None]);
+        assert_eq!(scores(["-999", "0"]), [None, None]);
+        assert_eq!(scores(["-9999.0", "0.5"]), [None, Some(0.5)]);
+        assert_eq!(scores(["0", "0.5"]), [Some(0.0), Some(0.5)]);
+    }
+
+    #[test]
+    fn positions_of_cistem_are_in_angstrom() {
+        let text = "data_\nloop_\n_cisTEMPixelSize #1\n_cisTEMOriginalImageFilename #2\n\
+            _cisTEMOriginalXPosition #3\n_cisTEMOriginalYPosition #4\n2.0 'a.mrc' 160.0 320.0\n";
+        let content = read_text(text).unwrap();
+        assert_eq!(content.coordinates[0].micrograph, "a.mrc");
+        assert_eq!(content.coordinates[0].points[0].y_mic_px, 160.0);
+        let error = read_text(&text.replace("cisTEMPixelSize", "cisTEMScore")).unwrap_err();
+        assert!(error.to_string().contains("a table of cisTEM: its positions are in Å"), "{error}");
     }
 
     /// The dialects that RELION 3.1.3 was tried with: accepted, or refused with a reason where it

@@ -27,6 +27,11 @@ impl CoordinateFormat for Topaz {
         &["txt", "tsv"]
     }
 
+    fn least_score(&self) -> Option<f32> {
+        // A logarithm of the odds.
+        Some(0.0)
+    }
+
     fn read(&self, path: &Path) -> Result<Content> {
         Ok(Content::of(read(path)?, true))
     }

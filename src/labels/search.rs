@@ -84,7 +84,8 @@ pub(super) fn best_other(
                 && found.given < OUTDONE * found.fit
                 && is_one_way(labelled, chances, found)
         })
-        .max_by(|a, b| a.fit.total_cmp(&b.fit))
+        // Of equals the first, which is the simplest.
+        .min_by(|a, b| b.fit.total_cmp(&a.fit))
 }
 
 /// A shift of coordinates that fit as given, if they fit clearly better with it.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::model_of;
 use super::train::{Choice, Request};
-use crate::coords;
+use crate::coords::{self, Candidates};
 use crate::error::{Error, Result};
 use crate::micrograph::{self, Source};
 use crate::model::{Card, Model, Origin, Seen};
@@ -36,8 +36,12 @@ fn labelled_at<'a>(
     scale.radius.ok_or_else(Error::no_radius)?;
     let sources = settings.data.list()?.sources;
     let coordinates = coords::read_all(&settings.data.coordinates)?;
+    if let Some(candidates) = Candidates::among(&coordinates) {
+        return Err(candidates.refused());
+    }
     Ok(Request {
         unread: coordinates.unread_of(&sources),
+        notes: coordinates.notes(),
         sources,
         coordinates: coordinates.sets,
         validation: validation(settings)?,

@@ -268,6 +268,7 @@ fn fill(
         sources: job.sources.to_vec(),
         coordinates: labels.training.clone(),
         unread: Vec::new(),
+        notes: Vec::new(),
         validation: job.validation.clone(),
         settings,
         scale,

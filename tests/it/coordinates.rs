@@ -193,3 +193,145 @@ fn the_edge_is_left_out_of_picks_and_of_known_particles() {
         .stdout(contains("\nmacro: precision=1.000 recall=1.000"));
     evaluate(&["--margin", "10"]).code(2).stderr(contains("--micrographs"));
 }
+
+#[test]
+fn candidates_are_no_picks_and_no_labels_until_a_threshold_is_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 2);
+    fs::create_dir(folder.join("CBOX")).unwrap();
+    for number in 1..=2 {
+        let mut text = String::new();
+        for (x, y) in places(folder, number) {
+            writeln!(text, "{} {} 20 20 0.8 20 20", x - 10.0, y - 10.0).unwrap();
+            writeln!(text, "{} {} 20 20 0.12 20 20", x + 11.0, y + 9.0).unwrap();
+        }
+        fs::write(folder.join(format!("CBOX/sim_{number:04}.cbox")), text).unwrap();
+    }
+    let remedy = || contains("candidates, not picks").and(contains("--min-score 0.3"));
+    check(folder, "CBOX").code(1).stderr(remedy());
+    train(folder).args(["--coordinates", "CBOX"]).assert().code(1).stderr(remedy());
+    let evaluate = |more: &[&str]| {
+        let mut command = picker(folder);
+        command.args(["evaluate", "--picks", "CBOX", "--truth", "coordinates"]);
+        command.args(["--particle-radius", RADIUS]).args(more).assert()
+    };
+    evaluate(&[]).code(2).stderr(remedy());
+    evaluate(&["--min-score", "0.3"]).success().stdout(contains("\nmacro: precision=1.000"));
+    let convert = |more: &[&str], out: &str| {
+        let mut command = picker(folder);
+        command.args(["convert", "CBOX", "--to", "star", "--out", out]).args(more).assert()
+    };
+    convert(&[], "all").success().stderr(contains("--min-score"));
+    convert(&["--min-score", "0.3"], "picks").success().stderr(contains("candidates").not());
+    check(folder, "picks").success();
+}
+
+#[test]
+fn the_command_that_check_prints_mends_coordinates() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 3);
+    type Change = fn(f64, f64) -> (f64, f64);
+    let changes: [(&str, Change); 6] = [
+        ("flipped", |x, y| (x, 255.0 - y)),
+        ("turned", |x, y| (y, 319.0 - x)),
+        ("angstrom", |x, y| (5.0 * x, 5.0 * (255.0 - y))),
+        ("fraction", |x, y| (x / 320.0, y / 256.0)),
+        ("centred", |x, y| (x - 160.0, 127.0 - y)),
+        ("corners", |x, y| ((x - 24.0) / 2.0, (y - 24.0) / 2.0)),
+    ];
+    for (name, change) in changes {
+        fs::create_dir(folder.join(name)).unwrap();
+        for number in 1..=3 {
+            let mut text = String::from("x,y\n");
+            for (x, y) in places(folder, number) {
+                let (x, y) = change(x, y);
+                writeln!(text, "{x},{y}").unwrap();
+            }
+            fs::write(folder.join(format!("{name}/sim_{number:04}.csv")), text).unwrap();
+        }
+        let out = check(folder, name).code(1).get_output().stdout.clone();
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.trim_end().lines().last().unwrap().starts_with("not fit for import"), "{out}");
+        let command = out.split("`picker ").nth(1).unwrap().split('`').next().unwrap();
+        // Training refuses them with the same command.
+        let refused = train(folder).args(["--coordinates", name]).assert().code(2);
+        let stderr = String::from_utf8(refused.get_output().stderr.clone()).unwrap();
+        assert!(stderr.contains(command), "{command}\n{stderr}");
+        fs::remove_dir_all(folder.join("mended")).ok();
+        picker(folder).args(command.split(' ')).assert().success();
+        picker(folder)
+            .args(["evaluate", "--picks", "mended", "--truth", "coordinates"])
+            .args(["--particle-radius", "7"])
+            .assert()
+            .success()
+            .stdout(contains("\nmacro: precision=1.000 recall=1.000"));
+        check(folder, "mended").stdout(contains("seem").not());
+    }
+}
+
+#[test]
+fn coordinates_of_other_micrographs_are_not_fit_and_the_picture_to_look_at_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 2);
+    fs::create_dir(folder.join("swapped")).unwrap();
+    for (from, to) in [(1, 2), (2, 1)] {
+        let name = |number: usize| format!("sim_{number:04}.star");
+        fs::copy(
+            folder.join("coordinates").join(name(from)),
+            folder.join("swapped").join(name(to)),
+        )
+        .unwrap();
+    }
+    let out = check(folder, "swapped").code(1).stdout(contains("no better than chance"));
+    let out = String::from_utf8(out.get_output().stdout.clone()).unwrap();
+    assert!(out.ends_with("cannot be seen in the images\n"), "{out}");
+    let command = out.split("`picker ").nth(1).unwrap().split('`').next().unwrap();
+    assert!(command.starts_with("overlay "), "{out}");
+    picker(folder).args(command.split(' ')).assert().success();
+    assert!(folder.join("sim_0001_overlay.png").is_file());
+}
+
+#[test]
+fn particles_of_cryosparc_are_read_from_its_own_tables() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = Path::new(env!("CARGO_MANIFEST_DIR")).join("data-fixtures/m.cs");
+    picker(dir.path())
+        .arg("convert")
+        .arg(table)
+        .args(["--to", "csv", "--out", "m.csv"])
+        .assert()
+        .success();
+    let text = fs::read_to_string(dir.path().join("m.csv")).unwrap();
+    let rows: Vec<Vec<&str>> = text.lines().skip(1).map(|line| line.split(',').collect()).collect();
+    assert_eq!(rows[0][..2], ["J2/motioncorrected/000000000000000000001_m.mrc", "100"]);
+    let y: f64 = rows[0][2].parse().unwrap();
+    assert!(rows.len() == 2 && (y - 60.0).abs() < 1e-4, "{text}");
+    picker(dir.path())
+        .args(["convert", "m.csv", "--to", "cs", "--out", "m.cs"])
+        .assert()
+        .code(2)
+        .stderr(contains("star"));
+}
+
+#[test]
+fn shifts_beside_coordinates_are_applied_unless_a_flag_says_no() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    let text = "data_optics\nloop_\n_rlnOpticsGroup\n_rlnMicrographPixelSize\n1 2.0\n\ndata_particles\n\
+        loop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnMicrographName\n_rlnOpticsGroup\n\
+        _rlnOriginXAngst\n_rlnOriginYAngst\n100 200 a.mrc 1 8 -4\n";
+    fs::write(folder.join("particles.star"), text).unwrap();
+    let convert = |more: &[&str]| {
+        let mut command = picker(folder);
+        command.args(["convert", "particles.star", "--to", "csv", "--out", "o.csv"]).args(more);
+        let stderr = command.assert().success().get_output().stderr.clone();
+        (String::from_utf8(stderr).unwrap(), fs::read_to_string(folder.join("o.csv")).unwrap())
+    };
+    let (said, rows) = convert(&[]);
+    assert!(said.contains("--ignore-shifts") && said.contains("2 Å/px"), "{said}");
+    assert!(rows.contains("a.mrc,96,202,"), "{rows}");
+    assert!(convert(&["--ignore-shifts"]).1.contains("a.mrc,100,200,"));
+}

@@ -44,6 +44,8 @@ pub struct Request<'a> {
     pub coordinates: Vec<Coordinates>,
     /// Files of coordinates that could not be read.
     pub unread: Vec<Unread>,
+    /// What a user should know of how they were read.
+    pub notes: Vec<String>,
     /// The validation micrographs.
     pub validation: Choice,
     /// Every setting.
@@ -154,6 +156,7 @@ impl Request<'_> {
         let settings = self.settings;
         let mut failures: Vec<Failure> = self.unread.iter().map(Failure::from).collect();
         failures.iter().for_each(|failure| observe(Event::Failed(failure)));
+        self.notes.iter().for_each(|note| observe(Event::Warning(note.clone())));
         let budget = Budget::of(machine);
         let load = |(source, _): &LabelledSource| {
             let _share = budget.take_to_prepare(source, &self.scale, &settings.preprocess)?;
