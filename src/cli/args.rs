@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::Args;
 
+use super::known;
 use super::words::named;
 use crate::error::{Error, Result};
 use crate::labels::Completeness;
@@ -12,6 +13,7 @@ use crate::model::Preset;
 use crate::preprocess::Particles;
 use crate::run::RunDir;
 use crate::settings::Given;
+use crate::train::Start;
 
 /// A particle radius as typed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -148,12 +150,50 @@ impl ArchitectureArgs {
         let features = given.resolve()?.settings.model.base_features;
         given.set_section("model", &preset.architecture(features))
     }
+}
 
-    /// Refuses them where nothing would read them.
+/// How a network is trained.
+#[derive(Debug, Clone, Args)]
+pub(super) struct TrainingArgs {
+    /// Start from weights drawn from the seed, not from the default model
+    #[arg(long)]
+    from_scratch: bool,
+    /// Start from the weights of this model: a model file, or the folder of a run
+    #[arg(long, value_name = "MODEL", conflicts_with = "from_scratch")]
+    from: Option<PathBuf>,
+    /// Most epochs
+    #[arg(long, visible_alias = "initial-epochs", value_name = "N")]
+    epochs: Option<usize>,
+    /// Highest learning rate
+    #[arg(long, value_name = "RATE")]
+    learning_rate: Option<f64>,
+    /// Patches in one update of the weights
+    #[arg(long, value_name = "N")]
+    batch_size: Option<usize>,
+    #[command(flatten)]
+    architecture: ArchitectureArgs,
+}
+
+impl TrainingArgs {
+    /// Flags win over the file.
+    pub(super) fn give(&self, given: &mut Given) -> Result<()> {
+        self.architecture.give(given)?;
+        given.set("train.epochs", self.epochs)?;
+        given.set("train.batch_size", self.batch_size)?;
+        given.set("train.learning_rate", self.learning_rate)?;
+        given.set("train.start", self.from_scratch.then_some(Start::Scratch))?;
+        given.set("train.start", self.from.clone().map(Start::from))
+    }
+
+    /// Refuses what only a training on labels reads.
     pub(super) fn refuse(&self, why: &str) -> Result<()> {
         let given = [
-            ("--architecture", self.architecture.is_some()),
-            ("--base-features", self.base_features.is_some()),
+            ("--architecture", self.architecture.architecture.is_some()),
+            ("--base-features", self.architecture.base_features.is_some()),
+            ("--from-scratch", self.from_scratch),
+            ("--from", self.from.is_some()),
+            ("--epochs", self.epochs.is_some()),
+            ("--learning-rate", self.learning_rate.is_some()),
         ];
         match given.into_iter().find(|(_, given)| *given) {
             Some((name, _)) => Err(Error::setting(name, why, "add --coordinates, or leave it out")),
@@ -226,6 +266,19 @@ pub(super) fn give_or_folder(
         format!("there is no folder {folder}/ here"),
         format!("go to the folder that holds it, or give {key}"),
     ))
+}
+
+/// As [`give_or_folder`] for micrographs, but where there is no folder, those of the run.
+pub(super) fn give_micrographs(given: &mut Given, paths: &[PathBuf], run: &RunDir) -> Result<()> {
+    let (key, folder) = ("data.micrographs", "micrographs");
+    if paths.is_empty() && !given.has(key) && !Path::new(folder).is_dir() {
+        let known = known::paths(run, &[key])?;
+        if !known.is_empty() {
+            tracing::info!("micrographs as before in {}", run.root().display());
+            return given.set(key, Some(known));
+        }
+    }
+    give_or_folder(given, key, paths, folder)
 }
 
 /// Refuses a threshold that is no probability.

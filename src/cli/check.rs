@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
+use super::known::RadiusArgs;
 use super::{Exit, Global};
 use crate::coords::nearest::Tree;
 use crate::coords::{self, Coordinate};
@@ -21,7 +22,7 @@ use crate::units::Shape;
 /// Counts, coordinates outside the image, duplicates closer than a radius, empty quadrants, and
 /// whether a flip, exchanged axes or a scale factor would fit the images better (looked for on at
 /// most 40 of them). Exit code 0: fit; 1: not.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct CheckArgs {
     /// Micrographs: folders, files, globs, lists of paths, RELION STAR files
     #[arg(long, num_args = 1.., value_name = "PATH", default_value = "micrographs")]
@@ -29,9 +30,10 @@ pub(super) struct CheckArgs {
     /// Coordinates: files or folders of any format
     #[arg(long, num_args = 1.., value_name = "PATH", default_value = "coordinates")]
     coordinates: Vec<PathBuf>,
-    /// Particle radius in px of the full micrograph
-    #[arg(long, value_name = "PX")]
+    #[arg(skip)]
     particle_radius: f64,
+    #[command(flatten)]
+    radius: RadiusArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -65,6 +67,8 @@ const MOST_IMAGES: usize = 40;
 pub(super) fn run(args: &CheckArgs, _global: &Global) -> Result<Exit> {
     let settings = preprocess::Settings::default();
     let sources = micrograph::list(&args.micrographs)?;
+    let particle_radius = args.radius.in_px(sources.first())?;
+    let args = &CheckArgs { particle_radius, ..args.clone() };
     let matched = coords::match_to(&sources, coords::read_all(&args.coordinates)?)?;
     let (mut rows, mut prepared, mut unreadable) = (Vec::new(), Vec::new(), Vec::new());
     let every = matched.pairs.len().div_ceil(MOST_IMAGES).max(1);

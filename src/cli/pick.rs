@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 
-use super::args::{RunArgs, ScaleArgs, check_threshold, give_or_folder};
+use super::args::{RunArgs, ScaleArgs, check_threshold, give_micrographs};
 use super::session::Session;
-use super::{Exit, Global, radius};
+use super::{Exit, Global, known, radius};
 use crate::error::Error;
 use crate::micrograph;
 use crate::model::Card;
@@ -85,16 +85,20 @@ impl WatchArgs {
 pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
     let mut given = args.run.given()?;
     let auto = args.scale.give_but_auto(&mut given)?;
-    give_or_folder(&mut given, "data.micrographs", &args.micrographs, "micrographs")?;
+    let known_run = RunDir::look_into(&args.run.out.out);
+    give_micrographs(&mut given, &args.micrographs, &known_run)?;
     let threshold = check_threshold(args.threshold)?;
     let watch = args.watch.interval()?;
     let session = Session::start(global)?;
     let base = match &args.model {
         Some(model) => begin::locate(model)?,
-        None => model_of(&RunDir::look_into(&args.run.out.out))?,
+        None => model_of(&known_run)?,
     };
     super::name_default(&base)?;
     let card = base.card()?;
+    if !auto && card.is_scale_free() {
+        known::recall_radius(&known_run, &mut given)?;
+    }
     let list = |given: &Given| -> Result<_> {
         Ok(micrograph::list(&given.resolve_with(&card)?.settings.data.micrographs)?)
     };

@@ -9,6 +9,7 @@ mod evaluate;
 mod foreign;
 mod kept;
 mod library;
+mod manner;
 mod maps;
 mod micrographs;
 mod mutated;
