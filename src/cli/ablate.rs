@@ -15,6 +15,7 @@ use crate::coords;
 use crate::error::Error;
 use crate::micrograph::{self, Source, same_file};
 use crate::run::Failure;
+use crate::run::RunDir;
 use crate::stages::begin;
 use crate::stages::train::{self as training, Choice};
 use crate::studies::ablation::{self, Event, Job, Row};
@@ -61,7 +62,7 @@ pub(super) fn run(args: &AblateArgs, global: &Global) -> Result<Exit> {
     let mut given = given(args.config.as_deref())?;
     args.scale.give(&mut given)?;
     args.labels.give(&mut given)?;
-    args.micrographs.give(&mut given)?;
+    args.micrographs.give(&mut given, &RunDir::look_into(&args.out))?;
     give_or_folder(&mut given, "data.coordinates", &[], "coordinates")?;
     given.set("train.epochs", args.epochs)?;
     // The default model's weights would favour the one variant that can start from them.

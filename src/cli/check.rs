@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
+use super::known::RadiusArgs;
 use super::words::{tell, with_flags};
 use super::{Exit, Global};
 use crate::coords::matching::no_match;
@@ -25,7 +26,7 @@ use crate::units::Shape;
 /// whether a flip, exchanged axes or a scale factor would fit the images better (looked for on at
 /// most 40 of them). Exit code 0: fit; 1: not, or not to be seen; 3: fit, but coordinates are lost
 /// (names without a micrograph, files that cannot be read) or there twice.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct CheckArgs {
     /// Micrographs: folders, files, globs, lists of paths, RELION STAR files
     #[arg(long, num_args = 1.., value_name = "PATH", default_value = "micrographs")]
@@ -33,9 +34,10 @@ pub(super) struct CheckArgs {
     /// Coordinates: files or folders of any format
     #[arg(long, num_args = 1.., value_name = "PATH", default_value = "coordinates")]
     coordinates: Vec<PathBuf>,
-    /// Particle radius in px of the full micrograph
-    #[arg(long, value_name = "PX")]
+    #[arg(skip)]
     particle_radius: f64,
+    #[command(flatten)]
+    radius: RadiusArgs,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -71,6 +73,8 @@ const MOST_IMAGES: usize = 40;
 pub(super) fn run(args: &CheckArgs, _global: &Global) -> Result<Exit> {
     let settings = preprocess::Settings::default();
     let sources = micrograph::named(&args.micrographs)?;
+    let particle_radius = args.radius.in_px(sources.first())?;
+    let args = &CheckArgs { particle_radius, ..args.clone() };
     let coordinates = coords::read_all(&args.coordinates)?;
     coordinates.notes().iter().for_each(|note| tell(&with_flags(note)));
     if let Some(candidates) = Candidates::among(&coordinates) {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
+use super::known::{self, RadiusArgs, or_known};
 use super::show::print_table;
 use super::words::{tell, with_flags};
 use super::{Exit, Global};
@@ -21,16 +22,17 @@ use crate::stages::evaluate::Joined;
 /// Micrographs with known particles and without picks are named and left out; a second set of
 /// figures counts them as missed. Exit code 3, and a last line with the reason: the figures leave
 /// out micrographs or files, or count particles twice, or nothing matches.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct EvaluateArgs {
-    /// Picks: files or folders of any format
-    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    /// Picks: files or folders of any format [default: those of the run]
+    #[arg(long, num_args = 1.., value_name = "PATH")]
     picks: Vec<PathBuf>,
-    /// Known particles: files or folders of any format
-    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    /// Known particles: files or folders of any format [default: the run's truth, or its labels]
+    #[arg(long, num_args = 1.., value_name = "PATH")]
     truth: Vec<PathBuf>,
-    /// Particle radius in px of the full micrograph
-    #[arg(long, value_name = "PX")]
+    #[command(flatten)]
+    radius: RadiusArgs,
+    #[arg(skip)]
     particle_radius: f64,
     /// Judge these micrographs only; those without picks count as all missed [default: all that
     /// have both]
@@ -54,19 +56,12 @@ pub(super) struct EvaluateArgs {
 }
 
 pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
+    let args = &args.with_what_the_run_knows()?;
     if args.threshold.is_some_and(|threshold| !threshold.is_finite()) {
         return Err(Error::setting(
             "--threshold",
             "not a finite number",
             "give a score, such as 0.5",
-        )
-        .into());
-    }
-    if !(args.particle_radius > 0.0 && args.particle_radius.is_finite()) {
-        return Err(Error::setting(
-            "--particle-radius",
-            format!("{} is not a positive number", args.particle_radius),
-            "half the particle's diameter, in px of the full micrograph",
         )
         .into());
     }
@@ -141,4 +136,22 @@ pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
         summary.for_report(out, &args.picks, &args.truth)?.write(out)?;
     }
     Ok(if doubts.is_empty() { Exit::Done } else { Exit::Partial })
+}
+
+impl EvaluateArgs {
+    /// With what was not typed from the run directory.
+    fn with_what_the_run_knows(&self) -> Result<EvaluateArgs, Error> {
+        let run = self.radius.run();
+        let truth = || known::paths(&run, &["data.truth", "data.coordinates"]);
+        let first = match self.micrographs.as_slice() {
+            [] => None,
+            paths => micrograph::named(paths)?.into_iter().next(),
+        };
+        Ok(EvaluateArgs {
+            picks: or_known(&self.picks, || known::picks(&run), "--picks")?,
+            truth: or_known(&self.truth, truth, "--truth")?,
+            particle_radius: self.radius.in_px(first.as_ref())?,
+            ..self.clone()
+        })
+    }
 }

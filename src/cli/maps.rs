@@ -50,7 +50,7 @@ pub(super) struct MapsArgs {
 pub(super) fn run(args: &MapsArgs, global: &Global) -> Result<Exit> {
     let mut given = Given::default();
     args.scale.give(&mut given)?;
-    args.micrographs.give(&mut given)?;
+    args.micrographs.give(&mut given, &RunDir::look_into("picker_run".as_ref()))?;
     let settings = given.resolve()?.settings;
     let (sources, mut failures) = micrographs::find(&settings.data)?;
     let session = Session::start(global)?;

@@ -1,14 +1,15 @@
 //! Which micrographs a command is about: flags → settings → files, with a word on what is not taken.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::args::give_or_folder;
+use super::known;
 use super::words::with_flags;
 use crate::error::Result;
 use crate::micrograph::{Listed, Source};
-use crate::run::Failure;
+use crate::run::{Failure, RunDir};
 use crate::settings::{Data, Given};
 
 /// The micrographs as typed.
@@ -22,10 +23,19 @@ pub(super) struct MicrographArgs {
 }
 
 impl MicrographArgs {
-    /// Flags win over the file; without either the folder micrographs/ is meant.
-    pub(super) fn give(&self, given: &mut Given) -> Result<()> {
+    /// Flags win over the file; without either the folder micrographs/ is meant, or where there is
+    /// none, those of the run.
+    pub(super) fn give(&self, given: &mut Given, run: &RunDir) -> Result<()> {
         self.filter.give(given)?;
-        give_or_folder(given, "data.micrographs", &self.micrographs, "micrographs")
+        let (key, folder) = ("data.micrographs", "micrographs");
+        if self.micrographs.is_empty() && !given.has(key) && !Path::new(folder).is_dir() {
+            let known = known::paths(run, &[key])?;
+            if !known.is_empty() {
+                tracing::info!("micrographs as before in {}", run.root().display());
+                return given.set(key, Some(known));
+            }
+        }
+        give_or_folder(given, key, &self.micrographs, folder)
     }
 }
 

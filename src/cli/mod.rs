@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand};
 
 use crate::error::{Error, Result, one_line};
 use crate::model::Origin;
@@ -22,9 +22,12 @@ mod evaluate;
 mod extensions;
 mod extract;
 mod global;
+mod help;
 mod info;
+mod known;
 mod maps;
 mod micrographs;
+mod misspelt;
 mod model;
 mod overlay;
 mod pick;
@@ -93,14 +96,21 @@ enum Command {
     Check(check::CheckArgs),
     Info(info::InfoArgs),
     Model(model::ModelArgs),
+    Config(help::ConfigArgs),
+    Completions(help::CompletionsArgs),
+    Man(help::ManArgs),
     Doctor(doctor::DoctorArgs),
 }
 
 /// Parses the command line, runs the subcommand and reports how it ended.
 pub fn main() -> ExitCode {
-    let cli = Cli::try_parse().unwrap_or_else(|error| {
+    let parsed =
+        help::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = parsed.unwrap_or_else(|error| {
         relion::refused(std::env::args());
-        error.exit()
+        let words: Vec<String> =
+            std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+        misspelt::answered(error, &help::command(), &words).exit()
     });
     let global = &cli.global;
     global.start_logging();
@@ -124,6 +134,9 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args, global),
         Command::Info(args) => info::run(args, global),
         Command::Model(args) => model::run(args, global),
+        Command::Config(args) => help::config(args, global),
+        Command::Completions(args) => help::completions(args, global),
+        Command::Man(args) => help::man(args, global),
         Command::Doctor(args) => doctor::run(args, global),
     };
     let exit = ended.unwrap_or_else(|error| explain(&error));

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use image::codecs::png::PngEncoder;
 
+use super::known::{self, RadiusArgs, or_known};
 use super::{Exit, Global};
 use crate::coords::{self, Coordinate};
 use crate::error::Error;
@@ -22,15 +23,15 @@ use crate::report::overlay::{self, Kind};
 pub(super) struct OverlayArgs {
     /// The micrograph
     micrograph: PathBuf,
-    /// Picks of this micrograph, in any format; a table of many micrographs will do
+    /// Picks of this micrograph, in any format; a table of many micrographs will do [default: those
+    /// of the run]
     #[arg(long, value_name = "FILE")]
-    picks: PathBuf,
+    picks: Option<PathBuf>,
     /// True particles of this micrograph
     #[arg(long, value_name = "FILE")]
     truth: Option<PathBuf>,
-    /// Particle radius in px of the micrograph
-    #[arg(long, value_name = "PX")]
-    particle_radius: f64,
+    #[command(flatten)]
+    radius: RadiusArgs,
     /// Leaves out picks that score less
     #[arg(long, value_name = "T")]
     threshold: Option<f32>,
@@ -49,12 +50,16 @@ pub(super) fn run(args: &OverlayArgs, _global: &Global) -> Result<Exit> {
         )
         .into());
     };
-    let mut picks = points_of(source, &args.picks)?;
+    let own = args.picks.as_slice();
+    let own = or_known(own, || known::picks(&args.radius.run()), "--picks")?;
+    let own = own.first().map_or(Path::new(""), PathBuf::as_path);
+    let mut picks = points_of(source, own)?;
+    let particle_radius = args.radius.in_px(Some(source))?;
     if let Some(threshold) = args.threshold {
         if picks.iter().any(|pick| pick.score.is_none()) {
             return Err(Error::setting(
                 "--threshold",
-                format!("the picks of {} have no scores", args.picks.display()),
+                format!("the picks of {} have no scores", own.display()),
                 "leave --threshold out",
             )
             .into());
@@ -63,13 +68,12 @@ pub(super) fn run(args: &OverlayArgs, _global: &Global) -> Result<Exit> {
     }
     let truth = args.truth.as_deref().map(|file| points_of(source, file)).transpose()?;
     let marks = match &truth {
-        Some(truth) => overlay::judge(&picks, truth, args.particle_radius),
+        Some(truth) => overlay::judge(&picks, truth, particle_radius),
         None => overlay::plain(&picks),
     };
 
     let pixels = micrograph::read(&source.path)?.pixels;
-    let picture =
-        overlay::draw(&pixels, &marks, args.particle_radius, &overlay::Settings::default())?;
+    let picture = overlay::draw(&pixels, &marks, particle_radius, &overlay::Settings::default())?;
     let out = args.out.clone().unwrap_or_else(|| {
         let stem = source.stem.file_name().unwrap_or_default().to_string_lossy();
         PathBuf::from(format!("{stem}_overlay.png"))

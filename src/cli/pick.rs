@@ -9,7 +9,7 @@ use clap::Args;
 use super::args::{RunArgs, ScaleArgs, check_threshold};
 use super::micrographs::{self, MicrographArgs};
 use super::session::Session;
-use super::{Exit, Global, radius};
+use super::{Exit, Global, known, radius};
 use crate::error::Error;
 use crate::model::Card;
 use crate::run::{RunDir, State};
@@ -84,16 +84,20 @@ impl WatchArgs {
 pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
     let mut given = args.run.given()?;
     let auto = args.scale.give_but_auto(&mut given)?;
-    args.micrographs.give(&mut given)?;
+    let known_run = RunDir::look_into(&args.run.out.out);
+    args.micrographs.give(&mut given, &known_run)?;
     let threshold = check_threshold(args.threshold)?;
     let watch = args.watch.interval()?;
     let session = Session::start(global)?;
     let base = match &args.model {
         Some(model) => begin::locate(model)?,
-        None => model_of(&RunDir::look_into(&args.run.out.out))?,
+        None => model_of(&known_run)?,
     };
     super::name_default(&base)?;
     let card = base.card()?;
+    if !auto && card.is_scale_free() {
+        known::recall_radius(&known_run, &mut given)?;
+    }
     if auto {
         let run = args.run.out.open()?;
         let sources = given.resolve_with(&card)?.settings.data.list()?.sources;

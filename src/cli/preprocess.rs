@@ -12,6 +12,7 @@ use super::session::Session;
 use super::{Exit, Global};
 use crate::error::Error;
 use crate::model::Origin;
+use crate::run::RunDir;
 use crate::stages::prepare::Prepare;
 use crate::stages::{Context, begin};
 
@@ -40,7 +41,7 @@ pub(super) struct PreprocessArgs {
 pub(super) fn run(args: &PreprocessArgs, global: &Global) -> Result<Exit> {
     let mut given = args.run.given()?;
     args.scale.give(&mut given)?;
-    args.micrographs.give(&mut given)?;
+    args.micrographs.give(&mut given, &RunDir::look_into(&args.run.out.out))?;
     let base = args.model.as_deref().map(begin::locate).transpose()?;
     let resolved = match &base {
         Some(base) => given.resolve_with(&base.card()?)?,

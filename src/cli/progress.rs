@@ -18,14 +18,40 @@ pub(super) struct Progress {
     bar: ProgressBar,
     quiet: bool,
     lines: Option<Lines>,
+    begun: Begun,
     /// Kinds of failures that were shown.
     reasons: RefCell<BTreeSet<String>>,
+}
+
+/// What is counted.
+struct Begun {
+    units: u64,
+    noun: &'static str,
+    started: Instant,
+    /// Units that an earlier run has done.
+    before: u64,
+    note: RefCell<String>,
+}
+
+impl Begun {
+    /// What stands beside the bar.
+    fn text(&self, done: u64) -> String {
+        let Begun { units, noun, started, before, note } = self;
+        match units {
+            0 => format!("{done} {noun}, waiting for files"),
+            _ => {
+                let pace = pace(started.elapsed(), done.saturating_sub(*before), units - before);
+                format!("{done}/{units} {noun}{pace}{}", note.borrow())
+            }
+        }
+    }
 }
 
 /// What RELION shows of a job while it runs.
 struct Lines {
     what: &'static str,
     units: u64,
+    noun: &'static str,
     started: Instant,
     last: Cell<Instant>,
 }
@@ -38,11 +64,27 @@ impl Lines {
             return;
         }
         self.last.set(Instant::now());
-        let each = self.started.elapsed().as_secs_f64() / unit as f64;
-        let left = each * self.units.saturating_sub(unit) as f64 / 60.0;
-        let (what, units) = (self.what, self.units);
-        print_line(&format!("{what}: {unit} of {units}, {each:.2} s each, {left:.0} min left"));
+        let Lines { what, units, noun, .. } = self;
+        let pace = pace(self.started.elapsed(), unit, *units);
+        print_line(&format!("{what}: {unit} of {units} {noun}{pace}"));
     }
+}
+
+/// How fast it goes and how long it will take, once a unit is done.
+fn pace(elapsed: Duration, done: u64, units: u64) -> String {
+    let left = units.saturating_sub(done);
+    if done == 0 || left == 0 {
+        return String::new();
+    }
+    let each = elapsed.as_secs_f64() / done as f64;
+    let speed =
+        if each < 1.0 { format!("{:.1}/s", 1.0 / each) } else { format!("{each:.1} s each") };
+    let left = match each * left as f64 {
+        seconds if seconds < 100.0 => format!("{seconds:.0} s left"),
+        seconds if seconds < 6000.0 => format!("{:.0} min left", seconds / 60.0),
+        seconds => format!("{:.1} h left", seconds / 3600.0),
+    };
+    format!(", {speed}, {left}")
 }
 
 /// A log that cannot be written is no reason to stop.
@@ -54,41 +96,57 @@ fn print_line(text: &str) {
 impl Progress {
     pub(super) fn new(global: &Global) -> Progress {
         let now = Instant::now();
-        let lines = Lines { what: "", units: 0, started: now, last: Cell::new(now) };
+        let lines = Lines { what: "", units: 0, noun: "", started: now, last: Cell::new(now) };
         Progress {
             bar: ProgressBar::hidden(),
             quiet: global.quiet,
             lines: global.relion_job.then_some(lines),
+            begun: Begun { units: 0, noun: "", started: now, before: 0, note: RefCell::default() },
             reasons: RefCell::default(),
         }
     }
 
-    /// Starts a bar of so many units.
-    pub(super) fn begin(&mut self, units: u64, what: &'static str) {
+    /// Starts a bar of so many units, which are called `noun`; none if they are waited for.
+    pub(super) fn begin(&mut self, units: u64, what: &'static str, noun: &'static str) {
+        let (started, note) = (Instant::now(), RefCell::default());
+        self.begun = Begun { units, noun, started, before: 0, note };
         if let Some(lines) = &mut self.lines {
             let now = Instant::now();
-            *lines = Lines { what, units, started: now, last: Cell::new(now) };
+            *lines = Lines { what, units, noun, started: now, last: Cell::new(now) };
         }
         if self.quiet || self.lines.is_some() || !std::io::stderr().is_terminal() {
             return;
         }
         self.bar = ProgressBar::new(units).with_prefix(what);
         self.bar.set_draw_target(ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template(
-            "{prefix} {wide_bar} {pos}/{len}, {per_sec}, {eta} left  {msg}",
-        );
+        // The message is cut where the line would not fit the terminal.
+        let template = if units == 0 {
+            "{prefix} {spinner} {wide_msg}"
+        } else {
+            "{prefix} {bar:16} {wide_msg}"
+        };
+        let style = ProgressStyle::with_template(template);
+        self.bar.set_message(self.begun.text(0));
         self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         self.bar.enable_steady_tick(Duration::from_millis(500));
     }
 
     pub(super) fn at(&self, unit: u64) {
         self.bar.set_position(unit);
+        self.bar.set_message(self.begun.text(unit));
         self.lines.iter().for_each(|lines| lines.at(unit));
+    }
+
+    /// Goes on after so many units of an earlier run, which say nothing of this one's speed.
+    pub(super) fn resumed(&mut self, unit: u64) {
+        self.begun.before = unit;
+        self.at(unit);
     }
 
     /// What stands beside the bar.
     pub(super) fn note(&self, text: &str) {
-        self.bar.set_message(text.to_string());
+        *self.begun.note.borrow_mut() = format!("  {text}");
+        self.bar.set_message(self.begun.text(self.bar.position()));
     }
 
     /// A line that stays.
@@ -117,5 +175,35 @@ impl Progress {
 
     pub(super) fn end(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_says_what_it_counts_and_no_speed_before_it_has_one() {
+        let begun = |units| Begun {
+            units,
+            noun: "micrographs",
+            started: Instant::now(),
+            before: 0,
+            note: RefCell::default(),
+        };
+        assert_eq!(begun(40).text(0), "0/40 micrographs");
+        assert_eq!(begun(0).text(3), "3 micrographs, waiting for files");
+        let seconds = Duration::from_secs;
+        assert_eq!(pace(seconds(4), 2, 4), ", 2.0 s each, 4 s left");
+        assert_eq!(pace(seconds(4), 8, 4000), ", 2.0/s, 33 min left");
+        assert_eq!(pace(seconds(400), 40, 40), "");
+        assert_eq!(pace(seconds(100), 1, 1000), ", 100.0 s each, 27.8 h left");
+        // With the name of the work and the bar, within 80 columns.
+        let longest = format!(
+            "picking {} 19999/20000 micrographs{}",
+            "-".repeat(16),
+            pace(seconds(90000), 10000, 20000)
+        );
+        assert!(longest.len() <= 80, "{longest}");
     }
 }

@@ -6,12 +6,12 @@ use anyhow::Result;
 use clap::Args;
 
 use super::args::{
-    ArchitectureArgs, LabelArgs, RunArgs, ScaleArgs, check_threshold, give_or_folder, give_paths,
+    LabelArgs, RunArgs, ScaleArgs, TrainingArgs, check_threshold, give_or_folder, give_paths,
 };
 use super::micrographs::{self, MicrographArgs};
 use super::session::Session;
 use super::show::Show;
-use super::{Exit, Global, pick, radius, self_train, status};
+use super::{Exit, Global, known, pick, radius, self_train, status};
 use crate::micrograph::Source;
 use crate::model::{Machine, Model, Origin};
 use crate::run::{RunDir, StageName};
@@ -61,7 +61,7 @@ pub(super) struct InputArgs {
     #[arg(long)]
     keep_prepared: bool,
     #[command(flatten)]
-    architecture: ArchitectureArgs,
+    training: TrainingArgs,
     #[command(flatten)]
     scale: ScaleArgs,
     #[command(flatten)]
@@ -126,13 +126,18 @@ impl InputArgs {
         let mut given = last.map_or_else(|| self.run.given(), Ok)?;
         let auto = self.scale.give_but_auto(&mut given)?;
         self.labels.give(&mut given)?;
-        self.architecture.give(&mut given)?;
-        self.micrographs.give(&mut given)?;
+        self.training.give(&mut given)?;
+        self.micrographs.give(&mut given, run)?;
         give_paths(&mut given, "data.truth", &self.truth)?;
         given.set("data.keep_prepared", self.keep_prepared.then_some(true))?;
         let unnamed = !given.has("data.coordinates") && self.model.is_none();
         if unnamed && !recalled && Path::new("coordinates").is_dir() {
             give_or_folder(&mut given, "data.coordinates", &[], "coordinates")?;
+        }
+        let needed = given.has("data.coordinates")
+            || begin::base_model(run, self.model.as_deref())?.card()?.is_scale_free();
+        if !auto && needed {
+            known::recall_radius(run, &mut given)?;
         }
         Ok((given, auto))
     }
@@ -168,8 +173,7 @@ impl InputArgs {
             ..Context::new(run, resolved, seed, machine)
         };
         if resolved.settings.data.coordinates.is_empty() {
-            self.architecture
-                .refuse("no network is built without coordinates: a model is given")?;
+            self.training.refuse("no network is built without coordinates: a model is given")?;
             context.base = begin::base_model(run, self.model.as_deref())?;
             context.radius = resolved.settings.data.radius();
             begin::check_scale(&context.base.card()?, context.radius)?;

@@ -42,6 +42,15 @@ pub(super) struct SelfTrainArgs {
     labels: LabelArgs,
     #[command(flatten)]
     rounds: RoundArgs,
+    /// The same as --retrain-epochs: epochs of a round
+    #[arg(long, value_name = "N", conflicts_with = "retrain_epochs")]
+    epochs: Option<usize>,
+    /// Highest learning rate of a round
+    #[arg(long, value_name = "RATE")]
+    learning_rate: Option<f64>,
+    /// Patches in one update of the weights
+    #[arg(long, value_name = "N")]
+    batch_size: Option<usize>,
     #[command(flatten)]
     scale: ScaleArgs,
     #[command(flatten)]
@@ -158,6 +167,9 @@ impl SelfTrainArgs {
         self.labels.give(&mut given)?;
         self.rounds.give(&mut given)?;
         self.filter.give(&mut given)?;
+        given.set("self_train.retrain_epochs", self.epochs)?;
+        given.set("self_train.learning_rate", self.learning_rate)?;
+        given.set("train.batch_size", self.batch_size)?;
         let (coordinates, micrographs) = ("data.coordinates", "data.micrographs");
         if !given.has(coordinates) && self.model.is_none() && Path::new("coordinates").is_dir() {
             give_or_folder(&mut given, coordinates, &[], "coordinates")?;

@@ -36,6 +36,9 @@ pub(super) struct SimulateArgs {
     /// Radius of the particles in px
     #[arg(long, value_name = "PX", default_value_t = Settings::default().particle_radius_px)]
     particle_radius: f64,
+    /// The same in Å
+    #[arg(long, value_name = "Å", conflicts_with = "particle_radius")]
+    particle_radius_a: Option<f64>,
     /// Pixel size in Å
     #[arg(long, value_name = "A", default_value_t = Settings::default().pixel_size_a)]
     pixel_size: f64,
@@ -69,9 +72,10 @@ pub(super) struct SimulateArgs {
 }
 
 /// What a preset decides itself.
-const ONE_PROTEIN: [&str; 12] = [
+const ONE_PROTEIN: [&str; 13] = [
     "size",
     "particle_radius",
+    "particle_radius_a",
     "pixel_size",
     "shape",
     "symmetry",
@@ -114,7 +118,9 @@ fn settings(args: &SimulateArgs, seed: u64) -> Settings {
         seed,
         width_px: args.size.0,
         height_px: args.size.1,
-        particle_radius_px: args.particle_radius,
+        particle_radius_px: args
+            .particle_radius_a
+            .map_or(args.particle_radius, |radius| radius / args.pixel_size),
         pixel_size_a: args.pixel_size,
         shape: args.shape,
         symmetry: args.symmetry,

@@ -82,8 +82,7 @@ fn print_settings(out: &mut impl Write, resolved: &Resolved) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::StageName;
-    use crate::run::State;
+    use crate::run::{StageName, State};
 
     #[test]
     fn a_plan_is_one_line_a_stage() {

@@ -1,20 +1,18 @@
 //! `picker train`.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 use clap::Args;
 
-use super::args::{ArchitectureArgs, LabelArgs, RunArgs, ScaleArgs, give_or_folder};
+use super::args::{LabelArgs, RunArgs, ScaleArgs, TrainingArgs, give_or_folder};
 use super::micrographs::{self, MicrographArgs};
 use super::session::Session;
-use super::{Exit, Global};
+use super::{Exit, Global, known};
 use crate::error::Error;
 use crate::model::{Model, Origin};
+use crate::run::RunDir;
 use crate::settings::Given;
 use crate::stages::train::Train;
 use crate::stages::{Context, begin};
-use crate::train::Start;
 
 /// Trains the network on labelled micrographs
 ///
@@ -31,23 +29,8 @@ pub(super) struct TrainArgs {
     scale: ScaleArgs,
     #[command(flatten)]
     run: RunArgs,
-    /// Start from weights drawn from the seed, not from the default model
-    #[arg(long)]
-    from_scratch: bool,
-    /// Start from the weights of this model: a model file, or the folder of a run
-    #[arg(long, value_name = "MODEL", conflicts_with = "from_scratch")]
-    from: Option<PathBuf>,
-    /// Most epochs
-    #[arg(long, visible_alias = "initial-epochs", value_name = "N")]
-    epochs: Option<usize>,
-    /// Highest learning rate
-    #[arg(long, value_name = "RATE")]
-    learning_rate: Option<f64>,
-    /// Patches in one update of the weights
-    #[arg(long, value_name = "N")]
-    batch_size: Option<usize>,
     #[command(flatten)]
-    architecture: ArchitectureArgs,
+    training: TrainingArgs,
 }
 
 pub(super) fn run(args: &TrainArgs, global: &Global) -> Result<Exit> {
@@ -74,16 +57,13 @@ impl TrainArgs {
         let mut given = self.run.given()?;
         self.scale.give(&mut given)?;
         self.labels.give(&mut given)?;
-        self.architecture.give(&mut given)?;
+        self.training.give(&mut given)?;
+        let run = RunDir::look_into(&self.run.out.out);
+        known::recall_radius(&run, &mut given)?;
         // Asked for first: it has to be looked up, a folder is only to be named.
         given.resolve()?.settings.data.radius().ok_or_else(Error::no_radius)?;
-        self.micrographs.give(&mut given)?;
+        self.micrographs.give(&mut given, &run)?;
         give_or_folder(&mut given, "data.coordinates", &[], "coordinates")?;
-        given.set("train.epochs", self.epochs)?;
-        given.set("train.batch_size", self.batch_size)?;
-        given.set("train.learning_rate", self.learning_rate)?;
-        given.set("train.start", self.from_scratch.then_some(Start::Scratch))?;
-        given.set("train.start", self.from.clone().map(Start::from))?;
         Ok(given)
     }
 }

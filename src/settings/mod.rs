@@ -1,7 +1,7 @@
 //! Settings: built-in values < the model's own < TOML file < flags, as one checked [`Settings`].
 //!
 //! Each section is the `Settings` of the module that uses it. Unknown keys are refused.
-//! `configs/default.toml` shows every key. [`Given`] is what was said, [`Resolved`] what holds.
+//! `configs/default.toml` shows every key, and `picker config` prints it. [`Given`] is what was said, [`Resolved`] what holds.
 
 mod given;
 pub mod self_training;
@@ -17,6 +17,9 @@ use crate::scale::Scale;
 use crate::train::Start;
 use crate::units::{PixelSize, Radius};
 use crate::{labels, pick, preprocess, train};
+
+/// Every key with its built-in value and its meaning, as a settings file.
+pub const DOCUMENTED: &str = include_str!("../../configs/default.toml");
 
 pub use given::{Given, Provenance, Resolved};
 
@@ -207,7 +210,7 @@ mod tests {
 
     #[test]
     fn the_documented_file_is_the_built_in_one() {
-        let documented = include_str!("../../configs/default.toml");
+        let documented = DOCUMENTED;
         assert_eq!(parse(documented).unwrap(), Settings::default());
         let every_key = |value: &toml::Table| -> Vec<String> {
             let sections =

@@ -10,6 +10,7 @@ mod evaluate;
 mod foreign;
 mod kept;
 mod library;
+mod manner;
 mod maps;
 mod micrographs;
 mod mutated;

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::preprocess::Particles;
 use crate::run::RunDir;
 use crate::settings::Given;
-pub(super) use training::{ArchitectureArgs, LabelArgs};
+pub(super) use training::{LabelArgs, TrainingArgs};
 
 /// A particle radius as typed.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::labels::Completeness;
 use crate::model::Preset;
 use crate::settings::Given;
+use crate::train::Start;
 
 /// The network's shape.
 #[derive(Debug, Clone, Args)]
@@ -31,12 +32,50 @@ impl ArchitectureArgs {
         let features = given.resolve()?.settings.model.base_features;
         given.set_section("model", &preset.architecture(features))
     }
+}
 
-    /// Refuses them where nothing would read them.
+/// How a network is trained.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct TrainingArgs {
+    /// Start from weights drawn from the seed, not from the default model
+    #[arg(long)]
+    from_scratch: bool,
+    /// Start from the weights of this model: a model file, or the folder of a run
+    #[arg(long, value_name = "MODEL", conflicts_with = "from_scratch")]
+    from: Option<PathBuf>,
+    /// Most epochs
+    #[arg(long, visible_alias = "initial-epochs", value_name = "N")]
+    epochs: Option<usize>,
+    /// Highest learning rate
+    #[arg(long, value_name = "RATE")]
+    learning_rate: Option<f64>,
+    /// Patches in one update of the weights
+    #[arg(long, value_name = "N")]
+    batch_size: Option<usize>,
+    #[command(flatten)]
+    architecture: ArchitectureArgs,
+}
+
+impl TrainingArgs {
+    /// Flags win over the file.
+    pub(in crate::cli) fn give(&self, given: &mut Given) -> Result<()> {
+        self.architecture.give(given)?;
+        given.set("train.epochs", self.epochs)?;
+        given.set("train.batch_size", self.batch_size)?;
+        given.set("train.learning_rate", self.learning_rate)?;
+        given.set("train.start", self.from_scratch.then_some(Start::Scratch))?;
+        given.set("train.start", self.from.clone().map(Start::from))
+    }
+
+    /// Refuses what only a training on labels reads.
     pub(in crate::cli) fn refuse(&self, why: &str) -> Result<()> {
         let given = [
-            ("--architecture", self.architecture.is_some()),
-            ("--base-features", self.base_features.is_some()),
+            ("--architecture", self.architecture.architecture.is_some()),
+            ("--base-features", self.architecture.base_features.is_some()),
+            ("--from-scratch", self.from_scratch),
+            ("--from", self.from.is_some()),
+            ("--epochs", self.epochs.is_some()),
+            ("--learning-rate", self.learning_rate.is_some()),
         ];
         match given.into_iter().find(|(_, given)| *given) {
             Some((name, _)) => Err(Error::setting(name, why, "add --coordinates, or leave it out")),

@@ -62,7 +62,7 @@ impl Show {
         match event {
             prepare::Event::Begin(count) => {
                 self.done = 0;
-                self.progress.begin(*count as u64, "preprocessing");
+                self.progress.begin(*count as u64, "preprocessing", "micrographs");
             }
             prepare::Event::Done { warnings, failure } => {
                 self.done += 1;

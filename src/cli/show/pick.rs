@@ -37,7 +37,7 @@ impl Picking {
             Event::Begin(count) => {
                 let started = Some(Instant::now());
                 *self = Picking { started, watching: *count == 0, ..Picking::default() };
-                progress.begin(*count as u64, "picking");
+                progress.begin(*count as u64, "picking", "micrographs");
             }
             Event::Retired(count) => progress.say(&format!(
                 "{count} micrographs are no longer asked for: their picks were removed (their \

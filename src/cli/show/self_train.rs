@@ -30,7 +30,7 @@ pub(super) fn show(progress: &mut Progress, settings: &Settings, event: &Event) 
                 "self-training on {labelled} labelled and {unlabelled} unlabelled micrographs; {judged}"
             ));
             let total = settings.self_train.iterations * epochs * steps;
-            progress.begin(total as u64, "self-training");
+            progress.begin(total as u64, "self-training", "updates");
         }
         Event::Fold { number, of } => {
             progress.say(&format!("cross-validation: fold {number} of {of}"));

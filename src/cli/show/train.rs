@@ -25,11 +25,11 @@ pub(super) fn show(progress: &mut Progress, settings: &Settings, event: &Event) 
                 "training from {start} on {training} micrographs with {particles} particles, \
                  validating on {validation}"
             ));
-            progress.begin((total * steps) as u64, "training");
+            progress.begin((total * steps) as u64, "training", "updates");
         }
         Event::Train(train::Event::Resumed(epochs)) => {
             progress.say(&format!("going on after epoch {}", epochs.len()));
-            progress.at((epochs.len() * steps) as u64);
+            progress.resumed((epochs.len() * steps) as u64);
         }
         Event::Train(train::Event::Restarted { why }) => {
             progress.warn(&format!("{why}; training starts from the beginning"));
@@ -79,10 +79,9 @@ pub(super) fn conclusion(outcome: &Outcome, model: &str) -> String {
 }
 
 fn describe(epoch: &Epoch, total: usize, best: Option<&Epoch>) -> String {
-    let best = best
-        .map_or(String::new(), |best| format!(", best f1 {:.3} (epoch {})", best.f1, best.epoch));
+    let best = best.map_or(String::new(), |best| format!("; best: epoch {}", best.epoch));
     format!(
-        "epoch {}/{total}: loss {:.3}, precision {:.3}, recall {:.3}, f1 {:.3}{best}, {:.0} patches/s",
-        epoch.epoch, epoch.loss, epoch.precision, epoch.recall, epoch.f1, epoch.patches_per_second
+        "epoch {}/{total}: loss {:.3}, precision {:.3}, recall {:.3}, f1 {:.3}{best}",
+        epoch.epoch, epoch.loss, epoch.precision, epoch.recall, epoch.f1
     )
 }

@@ -6,33 +6,30 @@
 //! network. The list of micrographs that was asked for last decides what `picks/` holds: files of
 //! others, and files that are out of date, are removed before anything is scored.
 
+mod desk;
 mod lists;
 mod trial;
 mod watch;
 
 use std::io::ErrorKind;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use serde::Serialize;
 
-use super::budget::{Budget, frame_of};
-use super::load::{Loaded, load, load_anew};
+use super::load::load_anew;
 use super::workers::in_order;
 use super::{Context, Counts, Ended, Event as StageEvent, Finished, Stage, Step};
-use crate::coords::{self, Coordinate};
-use crate::detect::{Detector, cut};
+use crate::coords::Coordinate;
+use crate::detect::Detector;
 use crate::error::{Error, Result};
-use crate::micrograph::{Identity, Source};
-use crate::model::{Card, Inference, Model, Precision};
+use crate::micrograph::Source;
+use crate::model::{Inference, Model, Precision};
 use crate::pick;
 use crate::preprocess::Particles;
-use crate::run::{
-    Cancel, Failure, Item, Outcome, Picked, RunDir, Scored, StageName, State, fingerprint,
-};
+use crate::run::{Cancel, Failure, Picked, RunDir, StageName, State, fingerprint};
 use crate::scale::Scale;
 use crate::units::Radius;
+use desk::{Desk, Done, unbroken};
 use lists::Listing;
 pub use lists::{check_floor, read_peaks, recut};
 
@@ -313,27 +310,6 @@ fn pick_into(
     in_order(sources, job.model.machine.devices().len(), equip, work, take, cancel)
 }
 
-/// Does the work on one micrograph; a panic fails this one alone.
-fn unbroken<T>(source: &Source, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(Error::internal(format!("picking {} broke off", source.name))))
-}
-
-/// How a micrograph ended, unless an error says so.
-enum Done {
-    Picked(Ready),
-    /// It failed before and has not changed.
-    AsBefore(Failure),
-}
-
-/// What a micrograph would give.
-enum Tried {
-    /// The highest score, if there is a peak.
-    Scored(Option<f32>),
-    /// It failed before and has not changed.
-    AsBefore(Failure),
-}
-
 /// A micrograph with its picks in place.
 struct Ready {
     picks: Picked,
@@ -343,161 +319,6 @@ struct Ready {
     /// Whether its file of picks was written now.
     written: bool,
     warnings: Vec<String>,
-}
-
-/// What every worker needs beside the network.
-struct Desk<'a> {
-    card: &'a Card,
-    settings: &'a pick::Settings,
-    scale: Scale<'a>,
-    threshold: f32,
-    retry_failed: bool,
-    run: &'a RunDir,
-    fingerprint: &'a str,
-    budget: Budget,
-}
-
-impl<'a> Desk<'a> {
-    fn of(job: &Job<'a>, fingerprint: &'a str) -> Desk<'a> {
-        Desk {
-            card: &job.model.card,
-            settings: job.settings,
-            scale: job.scale,
-            threshold: job.threshold,
-            retry_failed: job.retry_failed,
-            run: job.run,
-            fingerprint,
-            budget: Budget::of(&job.model.machine),
-        }
-    }
-
-    /// Whether stored peaks of a micrograph are picks at the threshold.
-    fn has_picks(&self, source: &Source) -> bool {
-        let Ok(fingerprint) = item_fingerprint(self.fingerprint, source) else { return false };
-        let best = match self.run.state_of(source, &fingerprint) {
-            (State::Done, Some(item)) => item.scored().and_then(|scored| scored.best_score),
-            _ => None,
-        };
-        best.is_some_and(|best| best >= self.threshold)
-    }
-
-    /// Scores a micrograph, unless its stored peaks hold, and stores nothing.
-    fn attempt(&self, network: &Inference, source: &Source) -> Result<Tried> {
-        lists::check_name(source)?;
-        let known = self.run.state_of(source, &item_fingerprint(self.fingerprint, source)?);
-        match known {
-            (State::Done, Some(Item { outcome: Outcome::Done(scored), .. })) => {
-                Ok(Tried::Scored(scored.best_score))
-            }
-            (State::Failed, Some(Item { outcome: Outcome::Failed(error), .. }))
-                if !self.retry_failed =>
-            {
-                let failure = Failure { micrograph: source.name.clone(), error };
-                Ok(Tried::AsBefore(failure.again()))
-            }
-            _ => {
-                let peaks = self.detect(network, source)?.1;
-                Ok(Tried::Scored(peaks.first().and_then(|peak| peak.score)))
-            }
-        }
-    }
-
-    /// Scores a micrograph if need be, stores its peaks, cuts its picks, and records it, in this
-    /// order.
-    fn pick(&self, network: &Inference, source: &Source, known: Option<Picked>) -> Result<Done> {
-        let run = self.run;
-        lists::check_name(source)?;
-        let fingerprint = item_fingerprint(self.fingerprint, source)?;
-        let mut kept = match run.state_of(source, &fingerprint) {
-            (State::Done, Some(Item { outcome: Outcome::Done(scored), .. })) => Some(scored),
-            (State::Failed, Some(Item { outcome: Outcome::Failed(error), .. }))
-                if !self.retry_failed =>
-            {
-                let failure = Failure { micrograph: source.name.clone(), error };
-                return Ok(Done::AsBefore(failure.again()));
-            }
-            _ => None,
-        };
-        // Picks that are in place need no second look.
-        if let (Some(scored), Some(picks)) = (&kept, known)
-            && run.holds(&picks.star)
-        {
-            let (best_score, warnings) = (scored.best_score, Vec::new());
-            let ready = Ready { picks, best_score, kept: true, written: false, warnings };
-            return Ok(Done::Picked(ready));
-        }
-        // Stored peaks that are damaged are scored again.
-        let stored = kept.as_ref().and_then(|scored| read_peaks(run, scored).ok());
-        let (scored, mut peaks) = match (kept.take(), stored) {
-            (Some(scored), Some(peaks)) => {
-                kept = Some(scored.clone());
-                (scored, peaks)
-            }
-            _ => self.score(network, source, fingerprint)?,
-        };
-        cut(&mut peaks, self.threshold);
-        let star = lists::star_path(run, &source.stem);
-        coords::star::write(&star, &peaks)?;
-        let picks = Picked { picks: peaks.len(), star: run.output(&star)? };
-        let warnings = if kept.is_some() { Vec::new() } else { scored.warnings };
-        let (best_score, kept) = (scored.best_score, kept.is_some());
-        Ok(Done::Picked(Ready { picks, best_score, kept, written: true, warnings }))
-    }
-
-    /// Scores a micrograph and records what came of it.
-    fn score(
-        &self,
-        network: &Inference,
-        source: &Source,
-        fingerprint: String,
-    ) -> Result<(Scored, Vec<Coordinate>)> {
-        let input = Identity::of(&source.path)?;
-        let scored = self.peaks(network, source);
-        let outcome = match &scored {
-            Ok((scored, _)) => Outcome::Done(scored.clone()),
-            Err(error) if error.is_permanent() => {
-                Outcome::Failed(Failure::new(&source.name, error).error)
-            }
-            // Tried again by the next run.
-            Err(_) => return scored,
-        };
-        let item = Item {
-            schema: Item::SCHEMA,
-            micrograph: source.name.clone(),
-            path: source.path.clone(),
-            stem: source.stem.clone(),
-            fingerprint,
-            input,
-            outcome,
-        };
-        self.run.record(source, &item)?;
-        scored
-    }
-
-    fn peaks(&self, network: &Inference, source: &Source) -> Result<(Scored, Vec<Coordinate>)> {
-        let started = Instant::now();
-        let (loaded, peaks) = self.detect(network, source)?;
-        let scored = Scored {
-            peaks: lists::write_peaks(self.run, &source.stem, &peaks)?,
-            best_score: peaks.first().and_then(|peak| peak.score),
-            particle_radius_px: loaded.prepared.radius_mic_px,
-            repairs: loaded.prepared.repairs,
-            warnings: loaded.warnings(),
-            seconds: started.elapsed().as_secs_f64(),
-        };
-        Ok((scored, peaks))
-    }
-
-    /// Reads a micrograph and finds its peaks.
-    fn detect(&self, network: &Inference, source: &Source) -> Result<(Loaded, Vec<Coordinate>)> {
-        let Desk { card, settings, scale, run, .. } = self;
-        let frame = frame_of(source, scale, &card.preprocess).ok();
-        let _share = self.budget.take(&source.path, frame.as_ref(), network)?;
-        let loaded = load(run, source, scale, &card.preprocess)?;
-        let detector = Detector::new(network, card).picking_as(settings);
-        let peaks = detector.peaks(&loaded.prepared)?;
-        Ok((loaded, peaks))
-    }
 }
 
 /// All peaks of one micrograph by the model's own way of picking, and what a user should read;

@@ -3,8 +3,9 @@
 //! Picks of an earlier request are removed only for one that works. One that fails on every
 //! micrograph, or finds nothing on any, as with a wrong radius, changes nothing.
 
+use super::desk::{Desk, Tried, unbroken};
 use super::lists::Listing;
-use super::{Desk, Job, Summary, Tried, unbroken};
+use super::{Job, Summary};
 use crate::error::{Error, Result};
 use crate::micrograph::{self, Source};
 use crate::run::{Cancel, Failure, List};

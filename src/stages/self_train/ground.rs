@@ -90,7 +90,7 @@ pub(super) fn unlabelled(job: &Job, paired: Option<&labelled::Paired>) -> Vec<So
 /// What was found.
 pub(super) enum Found {
     /// What all rounds have in common.
-    Ground(Ground),
+    Ground(Box<Ground>),
     /// Nothing to learn from, and micrographs that could not be used.
     Nothing(Nothing, Vec<Failure>),
 }
@@ -229,7 +229,7 @@ pub(super) fn prepare(
         failures,
         fingerprint,
     };
-    Ok(Found::Ground(ground))
+    Ok(Found::Ground(Box::new(ground)))
 }
 
 /// Adds micrographs that are not among these yet.

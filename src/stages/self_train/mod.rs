@@ -9,6 +9,7 @@
 mod folds;
 pub mod gate;
 mod ground;
+mod nothing;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -34,6 +35,8 @@ use crate::train;
 
 use gate::Judgement;
 use ground::{Found, Ground};
+use nothing::stays;
+pub use nothing::{Nothing, nothing_to_learn};
 
 /// The threshold in general of rounds on partial labels: lower than their base's, whose scores are
 /// no probabilities. From EMPIAR-10017 and 10146 with a tenth of their labels.
@@ -120,49 +123,6 @@ impl Stage for SelfTrain {
         let outputs = if adopted.exists() { vec![context.run.output(&adopted)?] } else { vec![] };
         Ok(Ended { failures: outcome.failures, outputs })
     }
-}
-
-/// Why there is nothing to learn from; like rounds of which none is better, this is a result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Nothing {
-    /// Every micrograph is labelled, and completely.
-    AllLabelled,
-    /// There are no labels, and fewer than two micrographs to learn from and judge on.
-    Alone,
-}
-
-impl Nothing {
-    /// In words.
-    pub fn why(self) -> &'static str {
-        match self {
-            Nothing::AllLabelled => "every micrograph is labelled",
-            Nothing::Alone => "without labels at least two micrographs are needed",
-        }
-    }
-
-    /// What would give it something.
-    pub fn remedy(self) -> &'static str {
-        match self {
-            Nothing::AllLabelled => {
-                "name micrographs without labels, or set labels.completeness to partial if only \
-                 some of the particles are labelled"
-            }
-            Nothing::Alone => "name more micrographs, or give labels with data.coordinates",
-        }
-    }
-}
-
-/// Whether it is known before anything is read that there is nothing to learn from.
-pub fn nothing_to_learn(context: &Context) -> Result<Option<Nothing>> {
-    let job = SelfTrain::job(context);
-    let Some(request) = &job.request else {
-        return Ok((job.unlabelled.len() < 2).then_some(Nothing::Alone));
-    };
-    if job.settings.labels.completeness == Completeness::Partial {
-        return Ok(None);
-    }
-    let none = ground::unlabelled(&job, Some(&request.pair(&mut |_| ())?)).is_empty();
-    Ok(none.then_some(Nothing::AllLabelled))
 }
 
 /// All that one self-training needs.
@@ -353,14 +313,6 @@ fn rounds(
     write_rounds(&job.run.rounds(), &rounds)?;
     let failures = ground.failures;
     Ok(Outcome { rounds, gate, kept: best, model, nothing: None, failures })
-}
-
-/// The outcome where there is nothing to learn from: what is used stays.
-fn stays(job: &Job, nothing: Nothing, failures: Vec<Failure>) -> Outcome {
-    let adopted = job.run.model().join(Model::SELF_TRAINED);
-    let model = if adopted.exists() { Origin::File(adopted) } else { job.base.clone() };
-    let gate = if job.request.is_some() { Gate::Labels } else { Gate::Unsupervised };
-    Outcome { rounds: Vec::new(), gate, kept: 0, model, nothing: Some(nothing), failures }
 }
 
 /// Puts the model of the best round where picking looks for it.

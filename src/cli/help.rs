@@ -1,0 +1,299 @@
+//! The command line as clap has it, with two examples a command; completions and man pages of it.
+
+use std::io;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Command, CommandFactory};
+use clap_complete::Shell;
+
+use super::{Cli, Exit, Global};
+use crate::error::Error;
+
+/// Two examples of each command, by its name.
+pub(super) const EXAMPLES: [(&str, [&str; 2]); 27] = [
+    (
+        "picker",
+        [
+            "picker pick micrographs/ --particle-radius 42",
+            "picker run --particle-radius 42 --config picker.toml",
+        ],
+    ),
+    (
+        "preprocess",
+        [
+            "picker preprocess --particle-radius 42",
+            "picker preprocess mics.star --model picker_run --particle-radius-a 90",
+        ],
+    ),
+    (
+        "train",
+        [
+            "picker train --particle-radius 42 --epochs 8",
+            "picker train micrographs/ --coordinates picks/ --labels partial --particle-radius-a 90",
+        ],
+    ),
+    (
+        "self-train",
+        [
+            "picker self-train --iterations 3",
+            "picker self-train --model default --micrographs new/ --particle-radius 42 --out new_run",
+        ],
+    ),
+    (
+        "pick",
+        [
+            "picker pick micrographs/ --particle-radius 42",
+            "picker pick mics.star --model picker_run --threshold 0.4 --watch",
+        ],
+    ),
+    (
+        "run",
+        [
+            "picker run --particle-radius 42",
+            "picker run micrographs/ --coordinates labels/ --epochs 8 --truth known/ --dry-run",
+        ],
+    ),
+    ("status", ["picker status", "picker status --out picker_run --json"]),
+    ("report", ["picker report", "picker report --out other_run"]),
+    (
+        "threshold",
+        ["picker threshold --threshold 0.4", "picker threshold --threshold 0.6 --out other_run"],
+    ),
+    (
+        "relion",
+        [
+            "picker relion --o External/job005/ --in_mics CtfFind/job003/micrographs_ctf.star \\\n      \
+             --particle_diameter 180 --j 4",
+            "picker relion --o External/job006/ --in_mics CtfFind/job003/micrographs_ctf.star \\\n      \
+             --in_coords Select/job012/particles.star --labels partial",
+        ],
+    ),
+    (
+        "extract",
+        [
+            "picker extract -r 21 -o picks.txt micrographs/a.mrc",
+            "picker extract -m picker_run -r 21 -t 0 -x 2 -o picks.txt small/a.mrc small/b.mrc",
+        ],
+    ),
+    (
+        "evaluate",
+        [
+            "picker evaluate --truth coordinates/",
+            "picker evaluate --picks topaz.txt --truth known/ --particle-radius 42 --json",
+        ],
+    ),
+    (
+        "overlay",
+        [
+            "picker overlay micrographs/a.mrc",
+            "picker overlay a.mrc --picks a.star --truth known/a.star --particle-radius 42 --out a.png",
+        ],
+    ),
+    (
+        "maps",
+        [
+            "picker maps micrographs/a.mrc --particle-radius 42",
+            "picker maps micrographs/ --model picker_run --truth coordinates/",
+        ],
+    ),
+    (
+        "ablate",
+        [
+            "picker ablate --variants configs/ablation.toml --test c.mrc --particle-radius 42",
+            "picker ablate --variants mine.toml --test test/ --seeds 1,2 --particle-radius-a 90",
+        ],
+    ),
+    (
+        "simulate",
+        [
+            "picker simulate --out set --count 6",
+            "picker simulate --out set --count 20 --size 2048 --particle-radius-a 90 --snr 0.1",
+        ],
+    ),
+    (
+        "convert",
+        [
+            "picker convert picker_run/picks --to box --box-size 128 --out boxes/",
+            "picker convert boxes/ --to star --micrographs micrographs/ --out all.star",
+        ],
+    ),
+    (
+        "check",
+        [
+            "picker check --particle-radius 42",
+            "picker check --micrographs mics.star --coordinates picks/ --particle-radius-a 90",
+        ],
+    ),
+    ("info", ["picker info micrographs/a.mrc", "picker info picks.star model.safetensors --json"]),
+    ("model", ["picker model show", "picker model pack picker_run --out mine.safetensors"]),
+    ("show", ["picker model show", "picker model show picker_run --json"]),
+    (
+        "pack",
+        [
+            "picker model pack picker_run --out mine.safetensors",
+            "picker model pack picker_run --threshold 0.5 --out mine.safetensors",
+        ],
+    ),
+    (
+        "export",
+        [
+            "picker model export default --out weights.safetensors",
+            "picker model export picker_run --out weights.safetensors --example one.safetensors",
+        ],
+    ),
+    ("config", ["picker config > picker.toml", "picker config | less"]),
+    (
+        "completions",
+        [
+            "picker completions bash > ~/.local/share/bash-completion/completions/picker",
+            "picker completions zsh > ~/.zfunc/_picker",
+        ],
+    ),
+    ("man", ["picker man | man -l -", "picker man --out ~/.local/share/man/man1"]),
+    ("doctor", ["picker doctor", "picker doctor --json"]),
+];
+
+/// The command line: each command with its examples, and numbers that may be negative, so that what
+/// is wrong with one can be said.
+pub(super) fn command() -> Command {
+    dressed(Cli::command())
+}
+
+fn dressed(command: Command) -> Command {
+    let name = command.get_name().to_string();
+    let examples = EXAMPLES.iter().find(|(own, _)| *own == name).map(|(_, two)| two);
+    let names: Vec<String> =
+        command.get_subcommands().map(|sub| sub.get_name().to_string()).collect();
+    let mut command = command.mut_args(|arg| {
+        let takes_hyphens = arg.is_allow_hyphen_values_set();
+        if arg.get_action().takes_values() && arg.get_long().is_some() && !takes_hyphens {
+            arg.allow_negative_numbers(true)
+        } else {
+            arg
+        }
+    });
+    if let Some([first, second]) = examples {
+        command = command.after_help(format!("Examples:\n  {first}\n  {second}"));
+    }
+    for name in names {
+        command = command.mut_subcommand(name, dressed);
+    }
+    command
+}
+
+/// Prints the completions of a shell, to be put where it looks for them
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// The shell
+    shell: Shell,
+}
+
+pub(super) fn completions(args: &CompletionsArgs, _global: &Global) -> Result<Exit> {
+    let mut text = Vec::new();
+    clap_complete::generate(args.shell, &mut command(), "picker", &mut text);
+    io::Write::write_all(&mut io::stdout(), &text)?;
+    Ok(Exit::Done)
+}
+
+/// Prints the man page, or writes one a command into a folder
+#[derive(Debug, Args)]
+pub(super) struct ManArgs {
+    /// Folder for one page a command: picker.1, picker-pick.1, …
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+pub(super) fn man(args: &ManArgs, _global: &Global) -> Result<Exit> {
+    match &args.out {
+        Some(folder) => {
+            std::fs::create_dir_all(folder).map_err(Error::output(folder))?;
+            clap_mangen::generate_to(command(), folder).map_err(Error::output(folder))?;
+        }
+        None => clap_mangen::Man::new(command()).render(&mut io::stdout())?,
+    }
+    Ok(Exit::Done)
+}
+
+/// Prints every setting with its built-in value and its meaning, as a settings file
+///
+/// Copy what you want to change into a file of your own and give it with --config: what stands there
+/// takes the place of what a model was validated with.
+#[derive(Debug, Args)]
+pub(super) struct ConfigArgs {}
+
+pub(super) fn config(_args: &ConfigArgs, _global: &Global) -> Result<Exit> {
+    io::Write::write_all(&mut io::stdout(), crate::settings::DOCUMENTED.as_bytes())?;
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every<'a>(command: &'a Command, all: &mut Vec<&'a Command>) {
+        all.push(command);
+        command.get_subcommands().for_each(|sub| every(sub, all));
+    }
+
+    #[test]
+    fn every_command_shows_two_examples_that_can_be_typed() {
+        let command = command();
+        let mut all = Vec::new();
+        every(&command, &mut all);
+        let names: Vec<&str> = all.iter().map(|command| command.get_name()).collect();
+        for (name, examples) in EXAMPLES {
+            assert!(names.contains(&name), "{name} is no command");
+            for example in examples {
+                let words = example.replace("\\\n", " ");
+                let words = words.split(['>', '|']).next().unwrap().split_whitespace();
+                let parsed = command.clone().try_get_matches_from(words);
+                assert!(parsed.is_ok(), "{example}: {}", parsed.unwrap_err());
+                assert!(example.lines().all(|line| line.len() <= 96), "{example}");
+            }
+        }
+        for own in all {
+            let name = own.get_name();
+            let help = own.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert_eq!(help.matches("picker ").count().min(2), 2, "{name}: {help}");
+        }
+    }
+
+    #[test]
+    fn misspelt_flags_are_answered_with_the_right_one() {
+        for (line, answer) in [
+            ("pick --radius 42", "--particle-radius"),
+            ("pick -radius 42", "--particle-radius"),
+            ("pick --particle_radius 42", "--particle-radius"),
+            ("pick --diameter 42", "half the diameter"),
+            ("evaluate --radius 42", "--particle-radius"),
+            ("train --angpix 1.2", "--pixel-size"),
+            ("train --output x", "--out"),
+            ("self-train --rounds 3", "--iterations"),
+            ("threshold 0.4", "--threshold 0.4"),
+            ("threshold --score 0.4", "--threshold"),
+            ("check picks/", "--coordinates picks/"),
+            ("pick --epochs 3", "a flag of `picker train`"),
+            ("pick --gpu 0", "--device"),
+            ("run --initial-epoch 3", "epochs"),
+            ("pick --treshold 0.4", "--threshold"),
+        ] {
+            let words: Vec<String> =
+                std::iter::once("picker").chain(line.split(' ')).map(String::from).collect();
+            let error = command().try_get_matches_from(&words).unwrap_err();
+            let told = super::super::misspelt::answered(error, &command(), &words[1..]).to_string();
+            assert!(told.contains("tip: ") && told.contains(answer), "{line}: {told}");
+        }
+    }
+
+    #[test]
+    fn a_negative_number_is_a_value_and_is_said_to_be_wrong() {
+        let wrong = |line: &str| {
+            let words = std::iter::once("picker").chain(line.split(' '));
+            command().try_get_matches_from(words).map(drop)
+        };
+        let named = wrong("self-train --iterations -1").unwrap_err().to_string();
+        assert!(named.contains("--iterations") && named.contains("'-1'"), "{named}");
+        wrong("pick --particle-radius -3").unwrap();
+    }
+}

@@ -1,0 +1,154 @@
+//! One manner in all commands: radius, defaults from the run directory, training flags, help.
+
+use std::fs;
+use std::path::Path;
+
+use predicates::prelude::PredicateBooleanExt;
+use predicates::str::contains;
+
+use super::support::{RADIUS, picker, quick_config, simulate};
+
+fn run(folder: &Path, words: &str) -> assert_cmd::Command {
+    let mut command = picker(folder);
+    command.args(words.split_whitespace());
+    command
+}
+
+fn stdout(folder: &Path, words: &str) -> String {
+    String::from_utf8(run(folder, words).assert().success().get_output().stdout.clone()).unwrap()
+}
+
+#[test]
+fn what_a_run_knows_need_not_be_typed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 3);
+    // Without a run, the radius is asked for.
+    for words in ["pick", "overlay micrographs/sim_0001.mrc --picks coordinates", "check"] {
+        run(folder, words).assert().code(2).stderr(contains("radius is not given"));
+    }
+    run(folder, "evaluate").assert().code(2).stderr(contains("--picks is not given"));
+
+    run(folder, &format!("pick --particle-radius {RADIUS}")).assert().success();
+    let again = run(folder, "pick").assert().success();
+    again.stdout(contains("up to date")).stderr(contains("particle radius 14.0 px, as before"));
+    run(folder, "overlay micrographs/sim_0001.mrc --out a.png").assert().success();
+    run(folder, "overlay micrographs/sim_0001.mrc --particle-radius-a 70 --out b.png")
+        .assert()
+        .success();
+    assert!(fs::read(folder.join("a.png")).unwrap() == fs::read(folder.join("b.png")).unwrap());
+    let typed = "evaluate --picks picker_run/picks --truth coordinates --particle-radius 14";
+    assert_eq!(stdout(folder, "evaluate --truth coordinates"), stdout(folder, typed));
+    let in_a = "evaluate --truth coordinates --particle-radius-a 70";
+    assert_eq!(stdout(folder, in_a), stdout(folder, typed));
+    assert_ne!(stdout(folder, &format!("{in_a} --pixel-size 200")), stdout(folder, typed));
+    let check = run(folder, "check --particle-radius 14").assert().get_output().stdout.clone();
+    for words in ["check", "check --particle-radius-a 70"] {
+        assert_eq!(run(folder, words).assert().get_output().stdout, check, "{words}");
+    }
+    // A radius that failed is not the run's.
+    run(folder, "pick --particle-radius 140").assert().code(1);
+    run(folder, "pick").assert().success().stdout(contains("up to date"));
+    // Elsewhere, the micrographs are those of before too.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let out = folder.join("picker_run");
+    let mut command = picker(elsewhere.path());
+    command.args(["pick", "--out", out.to_str().unwrap()]).assert().success();
+}
+
+#[test]
+fn a_run_that_is_typed_again_without_its_radius_does_nothing_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 3);
+    fs::remove_file(folder.join("coordinates/sim_0003.star")).unwrap();
+    quick_config(folder);
+    let flags = "--config quick.toml --iterations 0 --epochs 2 --batch-size 16 \
+        --learning-rate 0.002 --from-scratch";
+    run(folder, &format!("run --particle-radius-a 70 {flags}")).assert().success();
+    let again = run(folder, &format!("run {flags}")).assert().success();
+    again.stdout(contains("picks are up to date").and(contains("model: ").not()));
+    let settings = fs::read_to_string(folder.join("picker_run/config.train.toml")).unwrap();
+    for set in ["epochs = 2\n", "batch_size = 16\n", "learning_rate = 0.002\n"] {
+        assert!(settings.contains(set), "{set}: {settings}");
+    }
+    // Picks are judged by the labels of the run where nothing else is named.
+    run(folder, "evaluate").assert().success().stdout(contains("macro: "));
+    // What only a training reads is refused where none is done.
+    fs::rename(folder.join("coordinates"), folder.join("away")).unwrap();
+    run(folder, "run --particle-radius 14 --epochs 2 --out other")
+        .assert()
+        .code(2)
+        .stderr(contains("--epochs"));
+    run(folder, "self-train --epochs 1 --batch-size 8 --learning-rate 0.001 --iterations 0 --help")
+        .assert()
+        .success();
+}
+
+#[test]
+fn the_printed_settings_are_the_built_in_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 1);
+    let text = stdout(folder, "config");
+    assert!(text.contains("# The particle radius") && text.contains("[pick]"), "{text}");
+    fs::write(folder.join("picker.toml"), &text).unwrap();
+    run(folder, "status --config picker.toml --particle-radius 14").assert().success();
+    // With a comment sign taken away, it counts.
+    let set = text.replace("# particle_radius_px = 42.0", "particle_radius_px = 14.0");
+    fs::write(folder.join("picker.toml"), set).unwrap();
+    run(folder, "status --config picker.toml")
+        .assert()
+        .success()
+        .stdout(contains("data.particle_radius_px = 14.0 (settings file)"));
+}
+
+#[test]
+fn completions_and_man_pages_know_every_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = stdout(folder, &format!("completions {shell}"));
+        assert!(script.contains("self-train") && script.contains("particle-radius-a"), "{shell}");
+    }
+    assert!(stdout(folder, "man").contains(".TH picker 1"));
+    run(folder, "man --out pages").assert().success();
+    let page = fs::read_to_string(folder.join("pages/picker-pick.1")).unwrap();
+    assert!(page.contains("particle\\-radius") && page.contains("Examples:"), "{page}");
+}
+
+#[test]
+fn a_negative_number_is_refused_by_its_flag() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 1);
+    for (words, flag) in [
+        ("pick --particle-radius -3", "--particle-radius"),
+        ("pick --particle-radius-a -3", "--particle-radius-a"),
+        ("pick --particle-radius 14 --pixel-size -1", "--pixel-size"),
+        ("pick --particle-radius 14 --threshold -0.5", "--threshold"),
+        ("pick --particle-radius 14 --min-distance -1", "min_distance"),
+        ("train --particle-radius 14 --learning-rate -1", "learning_rate"),
+        ("train --particle-radius 14 --epochs -1", "--epochs"),
+        ("self-train --iterations -1", "--iterations"),
+        (
+            "evaluate --picks coordinates --truth coordinates --particle-radius -3",
+            "--particle-radius",
+        ),
+        (
+            "overlay micrographs/sim_0001.mrc --picks coordinates --particle-radius -3",
+            "--particle-radius",
+        ),
+        ("check --particle-radius -3", "--particle-radius"),
+        ("simulate --out s --count 1 --particle-radius -3", "particle"),
+        ("pick --memory -1 --particle-radius 14", "--memory"),
+        ("pick --threads -1 --particle-radius 14", "--threads"),
+        ("pick --particle-radius 14 --watch --watch-interval -1", "--watch-interval"),
+        ("threshold --threshold -1", "--threshold"),
+    ] {
+        run(folder, words)
+            .assert()
+            .code(2)
+            .stderr(contains(flag).and(contains("unexpected").not()));
+    }
+}
