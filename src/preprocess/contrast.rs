@@ -25,7 +25,7 @@ pub fn signal_to_noise(image: &Array2<f32>) -> f64 {
     // Of white noise of SD 1 the Laplacian has SD 6, and the mean of its absolute values is less.
     let noise = (mean / 6.0 * (std::f64::consts::PI / 2.0).sqrt()).powi(2);
     let all = f64::from(image.std(0.0)).powi(2);
-    if noise > 0.0 { (all / noise - 1.0).max(0.0) } else { f64::INFINITY }
+    (all / noise.max(1e-6 * all).max(f64::MIN_POSITIVE) - 1.0).max(0.0)
 }
 
 #[cfg(test)]
@@ -53,7 +53,9 @@ mod tests {
             let found = wave(strength);
             assert!((found / f64::from(strength) - 1.0).abs() < 0.2, "{strength}: {found}");
         }
-        assert_eq!(signal_to_noise(&Array2::zeros((50, 50))), f64::INFINITY);
+        assert_eq!(signal_to_noise(&Array2::zeros((50, 50))), 0.0);
+        let slope = Array2::from_shape_fn((50, 50), |(_, x)| x as f32);
+        assert!(signal_to_noise(&slope) > 1e5);
         assert_eq!(signal_to_noise(&Array2::zeros((2, 50))), 0.0);
     }
 }

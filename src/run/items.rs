@@ -55,6 +55,9 @@ pub struct Scored {
     pub repairs: Repairs,
     /// Oddities of the file.
     pub warnings: Vec<String>,
+    /// Signal over noise at the working scale; 0 where it was not measured.
+    #[serde(default)]
+    pub signal_to_noise: f64,
     /// Reading, scoring and picking.
     pub seconds: f64,
 }

@@ -27,6 +27,7 @@ fn done(run: &RunDir) -> Outcome {
     let path = run.all_picks().join("m.csv");
     publish_text(&path, "x,y\n").unwrap();
     Outcome::Done(Scored {
+        signal_to_noise: 0.5,
         peaks: run.output(&path).unwrap(),
         best_score: Some(0.9),
         particle_radius_px: 40.0,

@@ -26,8 +26,8 @@ const STAGES: [(char, &dyn Stage); 5] =
 /// What follows from a stage that is done again is not counted.
 const KEYS: &[(&str, &str, &str)] = &[
     ("data.coordinates", "['other']", "ts"),
-    ("data.include", "['*_0001.mrc']", "sk"),
-    ("data.exclude", "['*_0001.mrc']", "sk"),
+    ("data.include", "['*_0001.mrc']", "tsk"),
+    ("data.exclude", "['*_0001.mrc']", "tsk"),
     ("data.validation", "['micrographs/sim_0001.mrc']", "ts"),
     ("data.truth", "['other']", "e"),
     ("data.trust_coordinates", "true", ""),

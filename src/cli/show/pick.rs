@@ -90,7 +90,14 @@ pub(in crate::cli) fn describe(summary: &Summary) -> String {
 
 /// Warns of missing picks; no pick anywhere is no success either.
 pub(in crate::cli) fn conclude(summary: &Summary) -> Exit {
-    let Summary { picks, micrographs, empty, threshold, best_score, .. } = summary;
+    let Summary { picks, micrographs, empty, threshold, best_score, high_contrast, .. } = summary;
+    if summary.default_model && 2 * high_contrast > *micrographs {
+        tell(&format!(
+            "warning: {high_contrast} of {micrographs} micrographs have far more contrast than \
+             cryo-EM gives (negative stain?); the default model was not trained on such and misses \
+             particles there; label a few micrographs and train"
+        ));
+    }
     if *picks == 0 && *micrographs > 0 {
         let best = best_score
             .map_or("no peak at all".into(), |score| format!("the highest score is {score:.3}"));

@@ -17,7 +17,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use glob::Pattern;
-use rayon::prelude::*;
 
 use super::{Format, SUPPORTED, Source, header};
 use crate::error::{Error, Result};
@@ -123,7 +122,7 @@ impl Lister {
             let first = files.insert(file_id(&own.source.path));
             (!first).then_some(Reason::SameFile)
         });
-        found.par_iter_mut().for_each(|own| own.header = header(&own.source.path).ok());
+        read_headers(&mut found);
         listed.header_pixel_sizes = found
             .iter()
             .filter_map(|own| Some((own.source.path.clone(), own.header.as_ref()?.pixel_size)))
@@ -170,6 +169,18 @@ impl Lister {
         };
         (self.include.is_empty() || self.include.iter().any(fits)) && !self.exclude.iter().any(fits)
     }
+}
+
+/// Reads headers, on several threads: it is the disk that is waited for.
+fn read_headers(found: &mut [Found]) {
+    const READERS: usize = 8;
+    std::thread::scope(|scope| {
+        for some in found.chunks_mut(found.len().div_ceil(READERS).max(1)) {
+            scope.spawn(|| {
+                some.iter_mut().for_each(|own| own.header = header(&own.source.path).ok());
+            });
+        }
+    });
 }
 
 /// Files by the reason for which they are left out.

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::micrograph::{Identity, Source};
 use crate::model::{Card, Inference};
 use crate::pick;
+use crate::preprocess::contrast::signal_to_noise;
 use crate::run::{Failure, Item, Outcome, Picked, RunDir, Scored, State};
 use crate::scale::Scale;
 use crate::stages::budget::{Budget, frame_of};
@@ -118,9 +119,14 @@ impl<'a> Desk<'a> {
         if let (Some(scored), Some(picks)) = (&kept, known)
             && run.holds(&picks.star)
         {
-            let (best_score, warnings) = (scored.best_score, Vec::new());
-            let ready = Ready { picks, best_score, kept: true, written: false, warnings };
-            return Ok(Done::Picked(ready));
+            return Ok(Done::Picked(Ready {
+                picks,
+                best_score: scored.best_score,
+                signal_to_noise: scored.signal_to_noise,
+                kept: true,
+                written: false,
+                warnings: Vec::new(),
+            }));
         }
         // Stored peaks that are damaged are scored again.
         let stored = kept.as_ref().and_then(|scored| lists::read_peaks(run, scored).ok());
@@ -135,9 +141,14 @@ impl<'a> Desk<'a> {
         let star = lists::star_path(run, &source.stem);
         coords::star::write(&star, &peaks)?;
         let picks = Picked { picks: peaks.len(), star: run.output(&star)? };
-        let warnings = if kept.is_some() { Vec::new() } else { scored.warnings };
-        let (best_score, kept) = (scored.best_score, kept.is_some());
-        Ok(Done::Picked(Ready { picks, best_score, kept, written: true, warnings }))
+        Ok(Done::Picked(Ready {
+            picks,
+            best_score: scored.best_score,
+            signal_to_noise: scored.signal_to_noise,
+            kept: kept.is_some(),
+            written: true,
+            warnings: if kept.is_some() { Vec::new() } else { scored.warnings },
+        }))
     }
 
     /// Scores a micrograph and records what came of it.
@@ -177,6 +188,7 @@ impl<'a> Desk<'a> {
             peaks: lists::write_peaks(self.run, &source.stem, &peaks)?,
             best_score: peaks.first().and_then(|peak| peak.score),
             particle_radius_px: loaded.prepared.radius_mic_px,
+            signal_to_noise: signal_to_noise(&loaded.prepared.image),
             repairs: loaded.prepared.repairs,
             warnings: loaded.warnings(),
             seconds: started.elapsed().as_secs_f64(),

@@ -422,7 +422,9 @@ pub fn recut(run: &RunDir, threshold: f32) -> Result<Summary> {
         coords::star::write(&star, &peaks)?;
         let picks = Picked { picks: peaks.len(), star: run.output(&star)? };
         let (best_score, warnings) = (scored.best_score, Vec::new());
-        let ready = Ready { picks, best_score, kept: true, written: true, warnings };
+        let signal_to_noise = scored.signal_to_noise;
+        let ready =
+            Ready { picks, best_score, signal_to_noise, kept: true, written: true, warnings };
         summary.add(&entry.source(), &ready);
         entry.picked = Some(ready.picks);
     }
