@@ -7,6 +7,7 @@ mod bad_input;
 mod coordinates;
 mod default_model;
 mod evaluate;
+mod folders;
 mod foreign;
 mod kept;
 mod library;
