@@ -219,7 +219,7 @@ impl Summary<'_> {
         if !is_report || !picks.iter().all(of_run) || run.list()?.is_none() {
             return Ok(self);
         }
-        let card = super::report::card_of_picks(&run)?;
+        let card = super::card_of_picks(&run)?;
         let items = run.listed_items()?;
         let names: Vec<&str> = items.iter().map(|item| item.micrograph.as_str()).collect();
         let has_seen = |name: &&String| {

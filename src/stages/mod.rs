@@ -157,6 +157,14 @@ pub fn model_of(run: &RunDir) -> Result<Origin> {
     Origin::in_folder(&run.model())
 }
 
+/// The card of the model that the picks of a run were made with, as far as it can be found.
+pub fn card_of_picks(run: &RunDir) -> Result<Card> {
+    let of_picks = run.record_of(StageName::Pick)?.and_then(|record| record.model);
+    let of_run = model_of(run)?;
+    let is_default = of_picks.is_some() && Origin::Default.hash().ok() == of_picks;
+    if is_default { Origin::Default.card() } else { of_run.card() }
+}
+
 fn trained_hash(run: &RunDir) -> Option<String> {
     Origin::File(run.model().join(Model::TRAINED)).hash().ok()
 }
