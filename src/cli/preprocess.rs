@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::args::{RunArgs, ScaleArgs, give_or_folder};
+use super::args::{RunArgs, ScaleArgs, give_micrographs};
 use super::session::Session;
-use super::{Exit, Global};
+use super::{Exit, Global, known};
 use crate::error::Error;
 use crate::micrograph;
 use crate::model::Origin;
+use crate::run::RunDir;
 use crate::stages::prepare::Prepare;
 use crate::stages::{Context, begin};
 
@@ -41,8 +42,12 @@ pub(super) struct PreprocessArgs {
 pub(super) fn run(args: &PreprocessArgs, global: &Global) -> Result<Exit> {
     let mut given = args.run.given()?;
     args.scale.give(&mut given)?;
-    give_or_folder(&mut given, "data.micrographs", &args.micrographs, "micrographs")?;
+    give_micrographs(&mut given, &args.micrographs, &RunDir::look_into(&args.run.out.out))?;
     let base = args.model.as_deref().map(begin::locate).transpose()?;
+    let own_radius = base.as_ref().map(|base| base.card()).transpose()?;
+    if own_radius.is_none_or(|card| card.is_scale_free()) {
+        known::recall_radius(&RunDir::look_into(&args.run.out.out), &mut given)?;
+    }
     let resolved = match &base {
         Some(base) => given.resolve_with(&base.card()?)?,
         None => given.resolve()?,

@@ -319,6 +319,9 @@ fn describe(
     progress: Progress,
 ) -> Result<Record> {
     let random = matches!(stage, StageName::Train | StageName::SelfTrain | StageName::Run);
+    let worked = context.run.record_of(stage)?.and_then(|before| {
+        if before.progress.finished { Some(before.given) } else { before.worked }
+    });
     let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let record = Record {
         picker_version: env!("CARGO_PKG_VERSION").to_string(),
@@ -330,6 +333,7 @@ fn describe(
         device: context.machine.to_string(),
         model,
         given: context.resolved.given.clone(),
+        worked,
         failures: Vec::new(),
         outputs: Vec::new(),
         progress,
