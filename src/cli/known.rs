@@ -6,10 +6,13 @@ use clap::Args;
 
 use crate::error::{Error, Result};
 use crate::micrograph::{self, HeaderPixelSize, Source};
-use crate::run::{RunDir, StageName};
+use crate::run::{Entry, Item, Record, RunDir, StageName};
 use crate::scale::Scale;
 use crate::settings::{Data, Given};
 use crate::units::{PixelSize, Radius};
+
+/// Picked micrographs whose records are looked at.
+const LOOKED_AT: usize = 64;
 
 /// The particle radius for commands that look at results; what is not typed is the run's.
 #[derive(Debug, Clone, Args)]
@@ -69,7 +72,7 @@ impl RadiusArgs {
                 Ok(scale(given).of(source, header)?.radius_px)
             }
             (None, _, given) => {
-                let first = || run.listed_items().ok()?.into_iter().next();
+                let first = || first_items(&run).ok()?.into_iter().next();
                 let of_first = || header(&first()?.path).measured();
                 radius.in_px(given.or(of_run()?).or_else(of_first))
             }
@@ -82,13 +85,26 @@ fn data_of(run: &RunDir) -> Result<Vec<Data>> {
     let here = std::env::current_dir().unwrap_or_default();
     let mut all = Vec::new();
     for stage in [StageName::Pick, StageName::Run, StageName::SelfTrain, StageName::Train] {
-        if run.record_of(stage)?.is_some_and(|record| record.progress.finished)
+        let worked = |record: Record| {
+            record.progress.finished || record.progress.error.is_some() && record.worked.is_some()
+        };
+        if run.record_of(stage)?.is_some_and(worked)
             && let Some(given) = run.given_to(stage, &here)?
         {
             all.push(given.resolve()?.settings.data);
         }
     }
     Ok(all)
+}
+
+/// Records of some micrographs that were picked, read one by one: the session that sets up threads
+/// has not begun yet.
+fn first_items(run: &RunDir) -> Result<Vec<Item>> {
+    let entries = run.list()?.map(|list| list.entries).unwrap_or_default();
+    let picked = entries.iter().filter(|entry| entry.picked.is_some()).take(LOOKED_AT);
+    let current = |item: &Item, entry: &Entry| item.fingerprint == entry.fingerprint;
+    let item = |entry| run.item(&Entry::source(entry)).filter(|item| current(item, entry));
+    Ok(picked.filter_map(item).collect())
 }
 
 /// The particle radius of a run: of a micrograph that was picked there, else of all.
@@ -100,7 +116,7 @@ fn radius_of(run: &RunDir, source: Option<&Source>) -> Result<Option<Radius>> {
     if let Some(given) = data_of(run)?.iter().find_map(Data::radius) {
         return Ok(Some(given));
     }
-    let items = run.listed_items()?;
+    let items = first_items(run)?;
     let mut radii = items.iter().filter_map(|item| Some(item.scored()?.particle_radius_px));
     let Some(first) = radii.next() else { return Ok(None) };
     Ok(radii.all(|other| (other / first - 1.0).abs() < 1e-3).then_some(Radius::Px(first)))

@@ -9,7 +9,7 @@ use clap::Args;
 use super::args::{RunArgs, ScaleArgs};
 use super::micrographs::{self, MicrographArgs};
 use super::session::Session;
-use super::{Exit, Global};
+use super::{Exit, Global, known};
 use crate::error::Error;
 use crate::model::Origin;
 use crate::run::RunDir;
@@ -43,6 +43,10 @@ pub(super) fn run(args: &PreprocessArgs, global: &Global) -> Result<Exit> {
     args.scale.give(&mut given)?;
     args.micrographs.give(&mut given, &RunDir::look_into(&args.run.out.out))?;
     let base = args.model.as_deref().map(begin::locate).transpose()?;
+    let own_radius = base.as_ref().map(|base| base.card()).transpose()?;
+    if own_radius.is_none_or(|card| card.is_scale_free()) {
+        known::recall_radius(&RunDir::look_into(&args.run.out.out), &mut given)?;
+    }
     let resolved = match &base {
         Some(base) => given.resolve_with(&base.card()?)?,
         None => given.resolve()?,

@@ -80,6 +80,7 @@ fn pace(elapsed: Duration, done: u64, units: u64) -> String {
     let speed =
         if each < 1.0 { format!("{:.1}/s", 1.0 / each) } else { format!("{each:.1} s each") };
     let left = match each * left as f64 {
+        seconds if seconds < 0.5 => return format!(", {speed}"),
         seconds if seconds < 100.0 => format!("{seconds:.0} s left"),
         seconds if seconds < 6000.0 => format!("{:.0} min left", seconds / 60.0),
         seconds => format!("{:.1} h left", seconds / 3600.0),
@@ -117,8 +118,6 @@ impl Progress {
         if self.quiet || self.lines.is_some() || !std::io::stderr().is_terminal() {
             return;
         }
-        self.bar = ProgressBar::new(units).with_prefix(what);
-        self.bar.set_draw_target(ProgressDrawTarget::stderr());
         // The message is cut where the line would not fit the terminal.
         let template = if units == 0 {
             "{prefix} {spinner} {wide_msg}"
@@ -126,8 +125,12 @@ impl Progress {
             "{prefix} {bar:16} {wide_msg}"
         };
         let style = ProgressStyle::with_template(template);
-        self.bar.set_message(self.begun.text(0));
-        self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        // Dressed before it is drawn for the first time.
+        self.bar = ProgressBar::with_draw_target(Some(units), ProgressDrawTarget::hidden())
+            .with_prefix(what)
+            .with_message(self.begun.text(0))
+            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        self.bar.set_draw_target(ProgressDrawTarget::stderr());
         self.bar.enable_steady_tick(Duration::from_millis(500));
     }
 
@@ -197,6 +200,7 @@ mod tests {
         assert_eq!(pace(seconds(4), 2, 4), ", 2.0 s each, 4 s left");
         assert_eq!(pace(seconds(4), 8, 4000), ", 2.0/s, 33 min left");
         assert_eq!(pace(seconds(400), 40, 40), "");
+        assert_eq!(pace(seconds(10), 99, 100), ", 9.9/s");
         assert_eq!(pace(seconds(100), 1, 1000), ", 100.0 s each, 27.8 h left");
         // With the name of the work and the bar, within 80 columns.
         let longest = format!(

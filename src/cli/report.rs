@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::args::OutArgs;
 use super::{Exit, Global};
-use crate::stages::report;
+use crate::stages::{card_of_picks, report};
 
 /// Makes the report of a run anew, as one page that opens offline
 #[derive(Debug, Args)]
@@ -18,7 +18,7 @@ pub(super) struct ReportArgs {
 
 pub(super) fn run(args: &ReportArgs, _global: &Global) -> Result<Exit> {
     let run = args.out.open_known()?;
-    let page = report::write(&run, &report::card_of_picks(&run)?)?;
+    let page = report::write(&run, &card_of_picks(&run)?)?;
     writeln!(io::stdout(), "report: {}", page.display())?;
     Ok(Exit::Done)
 }

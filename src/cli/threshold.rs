@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::args::{OutArgs, check_threshold};
 use super::{Exit, Global, show};
-use crate::stages::{pick, report};
+use crate::stages::{card_of_picks, pick, report};
 
 /// Cuts the stored picks of a run at another score, without new inference
 #[derive(Debug, Args)]
@@ -25,7 +25,7 @@ pub(super) fn run(args: &ThresholdArgs, _global: &Global) -> Result<Exit> {
     let summary = pick::recut(&run, args.threshold)?;
     writeln!(io::stdout(), "{}", show::describe_picks(&summary))?;
     if run.page().exists() {
-        let page = report::write(&run, &report::card_of_picks(&run)?)?;
+        let page = report::write(&run, &card_of_picks(&run)?)?;
         writeln!(io::stdout(), "report: {}", page.display())?;
     }
     Ok(show::conclude(&summary))

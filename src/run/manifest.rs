@@ -82,6 +82,10 @@ pub struct Record {
     /// The settings that were given.
     #[serde(default)]
     pub given: Given,
+    /// The settings of the last time that it came to its end, if this time it failed: its results
+    /// are those of then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worked: Option<Given>,
     /// Micrographs that could not be used.
     pub failures: Vec<Failure>,
     /// The files that it wrote.

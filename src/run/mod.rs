@@ -352,10 +352,11 @@ impl RunDir {
         Ok(stages.iter().find_map(|stage| manifest.stages.get(stage)?.seed))
     }
 
-    /// The settings that a stage was last given, its paths as seen from `here`.
+    /// The settings that a stage was last given, if it has not failed with them, its paths as seen from `here`.
     pub fn given_to(&self, stage: StageName, here: &Path) -> Result<Option<Given>> {
         Ok(self.record_of(stage)?.map(|record| {
-            let mut given = record.given;
+            let failed = record.progress.error.is_some();
+            let mut given = record.worked.filter(|_| failed).unwrap_or(record.given);
             // Names of micrographs come from paths as typed, so they stay so where they can.
             if record.working_folder != here {
                 given.paths_from(&record.working_folder);

@@ -48,6 +48,7 @@ fn record() -> Record {
         device: String::new(),
         model: None,
         given: Given::default(),
+        worked: None,
         failures: Vec::new(),
         outputs: Vec::new(),
         progress: Progress::default(),

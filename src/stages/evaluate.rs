@@ -305,7 +305,7 @@ impl<'a> Summary<'a> {
         if !is_report || !picks.iter().all(of_run) || run.list()?.is_none() {
             return Ok(self);
         }
-        let card = super::report::card_of_picks(&run)?;
+        let card = super::card_of_picks(&run)?;
         let items = run.listed_items()?;
         let by_name = ByName::of(items.iter().map(|item| (item.micrograph.as_str(), item)));
         let has_seen = |name: &&String| {

@@ -160,6 +160,14 @@ pub fn model_of(run: &RunDir) -> Result<Origin> {
     Origin::in_folder(&run.model())
 }
 
+/// The card of the model that the picks of a run were made with, as far as it can be found.
+pub fn card_of_picks(run: &RunDir) -> Result<Card> {
+    let of_picks = run.record_of(StageName::Pick)?.and_then(|record| record.model);
+    let of_run = model_of(run)?;
+    let is_default = of_picks.is_some() && Origin::Default.hash().ok() == of_picks;
+    if is_default { Origin::Default.card() } else { of_run.card() }
+}
+
 fn trained_hash(run: &RunDir) -> Option<String> {
     Origin::File(run.model().join(Model::TRAINED)).hash().ok()
 }
@@ -318,6 +326,9 @@ fn describe(
     progress: Progress,
 ) -> Result<Record> {
     let random = matches!(stage, StageName::Train | StageName::SelfTrain | StageName::Run);
+    let worked = context.run.record_of(stage)?.and_then(|before| {
+        if before.progress.finished { Some(before.given) } else { before.worked }
+    });
     let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let record = Record {
         picker_version: env!("CARGO_PKG_VERSION").to_string(),
@@ -329,6 +340,7 @@ fn describe(
         device: context.machine.to_string(),
         model,
         given: context.resolved.given.clone(),
+        worked,
         failures: Vec::new(),
         outputs: Vec::new(),
         progress,

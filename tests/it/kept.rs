@@ -50,10 +50,9 @@ fn a_request_that_gives_no_pick_leaves_the_picks_that_are_there() {
         assert_eq!(named, 1, "{wrong:?}: {told}");
         assert_eq!(results(folder), before, "{wrong:?}");
     }
-    // Neither another threshold nor other micrographs that cannot be picked take them away.
+    // Neither a threshold of the request nor other micrographs that cannot be picked take them away.
     let high = [["--threshold", "0.9999"], ["--particle-radius", RADIUS]].concat();
     pick(folder, &high).assert().code(1).stderr(contains("stay as they are"));
-    picker(folder).args(["threshold", "--threshold", "0.9999"]).assert().code(2);
     fs::create_dir(folder.join("broken")).unwrap();
     for name in ["a.mrc", "b.mrc"] {
         fs::write(folder.join("broken").join(name), "no micrograph").unwrap();
@@ -179,6 +178,15 @@ fn where_every_micrograph_is_labelled_the_three_commands_go_through() {
         assert!(told.contains("--micrographs") && told.contains("--labels partial"), "{told}");
     }
     assert!(fs::read(folder.join("picker_run/model/best.safetensors")).unwrap() == model);
+    // A training that fails takes neither the model nor its settings away.
+    let mut failing = picker(folder);
+    failing.args(["train", "--particle-radius", "140"]).assert().failure();
+    assert!(fs::read(folder.join("picker_run/model/best.safetensors")).unwrap() == model);
+    let mut rounds = picker(folder);
+    let set = rounds.args(["self-train", "--labels", "partial", "--iterations", "0"]).assert();
+    set.success().stderr(contains("does not fit").not());
+    picker(folder).arg("status").assert().stdout(contains("data.particle_radius_px = 14.0"));
+    train(folder).assert().success();
     pick(folder, &["micrographs/"]).assert().success().stdout(contains("picks on 3 micrographs"));
     picker(folder).arg("status").assert().success().stdout(contains("self-train  done"));
 }

@@ -400,17 +400,6 @@ pub fn recut(run: &RunDir, threshold: f32) -> Result<Summary> {
     if let Some((_, error)) = broken.drain(..).next() {
         return Err(error);
     }
-    if list.picks() > 0 {
-        let best = |entry: &Entry| stored(run, entry).ok()??.0.best_score;
-        let best = list.entries.par_iter().filter_map(best).reduce_with(f32::max);
-        if let Some(best) = best.filter(|best| *best < threshold) {
-            return Err(Error::setting(
-                "threshold",
-                format!("no pick would be left at {threshold:.3}: the highest score is {best:.3}"),
-                "choose a lower one; the picks stay as they are",
-            ));
-        }
-    }
     let mut summary = Summary { threshold, folder: run.picks(), ..Summary::default() };
     let mut listing = Listing { run, list, places: HashMap::new(), changed: false };
     listing.begin_changes()?;

@@ -15,7 +15,7 @@ use super::self_train::Round;
 use super::{Context, Ended, Event as StageEvent, Finished, Stage, Step};
 use crate::error::{Error, Result};
 use crate::labels::Completeness;
-use crate::model::{Card, Origin};
+use crate::model::Card;
 use crate::publish::publish_text;
 use crate::report::curves::{SCORE_BINS, count_scores};
 use crate::report::page::Page;
@@ -82,14 +82,6 @@ struct Picked {
     scored: Scored,
     /// Picks at the threshold.
     picks: usize,
-}
-
-/// The card of the model that the picks of a run were made with, as far as it can be found.
-pub fn card_of_picks(run: &RunDir) -> Result<Card> {
-    let of_picks = run.record_of(StageName::Pick)?.and_then(|record| record.model);
-    let of_run = super::model_of(run)?;
-    let is_default = of_picks.is_some() && Origin::Default.hash().ok() == of_picks;
-    if is_default { Origin::Default.card() } else { of_run.card() }
 }
 
 /// Writes the report of what is in a run directory; its path.
