@@ -74,7 +74,7 @@ pub(super) fn run(args: &CheckArgs, _global: &Global) -> Result<Exit> {
     let coordinates = coords::read_all(&args.coordinates)?;
     coordinates.notes().iter().for_each(|note| tell(&with_flags(note)));
     if let Some(candidates) = Candidates::among(&coordinates) {
-        return Err(candidates.refused().into());
+        return Err(candidates.refused(&args.coordinates).into());
     }
     let unread = coordinates.unread_of(&sources);
     let matched = coords::match_to(&sources, coordinates.sets)?;

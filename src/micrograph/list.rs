@@ -233,6 +233,8 @@ fn locate(list: &Path, listed: Vec<(String, Option<PixelSize>)>) -> Result<Vec<S
     let mut missing = Vec::new();
     let mut sources = Vec::new();
     for (name, pixel_size) in listed {
+        // Some programs write the type of a file behind its name.
+        let name = name.strip_suffix(":mrc").map_or(name.clone(), str::to_string);
         let above = list.parent().into_iter().flat_map(Path::ancestors);
         let found = std::iter::once(Path::new(""))
             .chain(above)

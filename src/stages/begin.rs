@@ -27,7 +27,7 @@ pub fn labelled(settings: &Settings, radius: Radius, seed: u64) -> Result<Reques
     let sources = micrograph::list(&settings.data.micrographs)?;
     let coordinates = coords::read_all(&settings.data.coordinates)?;
     if let Some(candidates) = Candidates::among(&coordinates) {
-        return Err(candidates.refused());
+        return Err(candidates.refused(&settings.data.coordinates));
     }
     Ok(Request {
         unread: coordinates.unread_of(&sources),
