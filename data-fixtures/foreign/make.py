@@ -140,6 +140,20 @@ def relion(out):
             shutil.copy(at(source), out(name))
 
 
+def cryosparc(out):
+    fields = [("uid", "<u8"), ("location/micrograph_uid", "<u8"), ("location/exp_group_id", "<u4"),
+              ("location/micrograph_path", "S48"), ("location/micrograph_shape", "<u4", (2,)),
+              ("location/center_x_frac", "<f4"), ("location/center_y_frac", "<f4"), ("pick_stats/ncc_score", "<f4")]
+    table = np.zeros(2, dtype=fields)
+    table["uid"] = [1, 2]
+    table["location/micrograph_path"] = b"J2/motioncorrected/000000000000000000001_m.mrc"
+    table["location/micrograph_shape"] = (300, 400)
+    table["location/center_x_frac"] = [0.25, 0.75]
+    table["location/center_y_frac"] = [0.2, 0.66]
+    with open(out("numpy.cs"), "wb") as file:
+        np.save(file, table)
+
+
 def main():
     os.makedirs(sys.argv[1], exist_ok=True)
     out = lambda name: os.path.join(sys.argv[1], name)
@@ -148,6 +162,7 @@ def main():
     starfiles(out)
     topaz_files(out)
     boxes(out)
+    cryosparc(out)
     if shutil.which("relion_autopick"):
         relion(out)
 

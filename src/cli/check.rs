@@ -78,7 +78,7 @@ pub(super) fn run(args: &CheckArgs, _global: &Global) -> Result<Exit> {
     let coordinates = coords::read_all(&args.coordinates)?;
     coordinates.notes().iter().for_each(|note| tell(&with_flags(note)));
     if let Some(candidates) = Candidates::among(&coordinates) {
-        return Err(candidates.refused().into());
+        return Err(candidates.refused(&args.coordinates).into());
     }
     let unread = coordinates.unread_of(&sources);
     let matched = coords::match_to(&sources, coordinates.sets)?;
@@ -192,14 +192,17 @@ fn judge(
     }
     if findings.iter().any(|finding| finding.severity >= Severity::Outdone) {
         wrong.push("the coordinates do not fit the images as they are".to_string());
-    } else if findings.iter().any(|finding| finding.severity == Severity::Unseen) {
-        wrong.push("whether the coordinates fit cannot be seen in the images".to_string());
     }
     if outside > 0 {
         wrong.push(format!("{outside} coordinates lie outside"));
     }
     if !wrong.is_empty() {
         return (Exit::Failed, format!("not fit for import: {}", wrong.join("; ")));
+    }
+    if findings.iter().any(|finding| finding.severity == Severity::Unseen) {
+        let verdict = "not shown to be fit for import: the images do not tell whether the \
+                       coordinates lie on particles";
+        return (Exit::Failed, verdict.into());
     }
     let mut lost = Vec::new();
     if !without.is_empty() {

@@ -70,7 +70,9 @@ pub(super) fn run(args: &ConvertArgs, _global: &Global) -> Result<Exit> {
     args.check()?;
     let read = coords::read_all(&args.input)?;
     let failures: Vec<Failure> = read.unread().iter().map(Failure::from).collect();
-    read.notes().iter().for_each(|note| tell(&with_flags(note)));
+    if !args.ignore_shifts {
+        read.notes().iter().for_each(|note| tell(&with_flags(note)));
+    }
     if let Some(candidates) = Candidates::among(&read).filter(|_| args.min_score.is_none()) {
         tell(&with_flags(&format!(
             "warning: {}; all of them are converted, convert.min_score leaves out the worse",

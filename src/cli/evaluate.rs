@@ -72,7 +72,7 @@ pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
     let (truth, mut picks) = (coords::read_all(&args.truth)?, coords::read_all(&args.picks)?);
     truth.notes().iter().chain(&picks.notes()).for_each(|note| tell(&with_flags(note)));
     if let Some(candidates) = Candidates::among(&truth) {
-        return Err(candidates.refused().into());
+        return Err(candidates.refused(&args.truth).into());
     }
     let (least, candidates) = (args.min_score, Candidates::among(&picks));
     if let Some(candidates) = candidates.filter(|_| least.or(args.threshold).is_none()) {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::reading::quoted;
 use super::{Collected, Coordinates, Format};
 use crate::error::Error;
 
@@ -55,7 +56,8 @@ impl Candidates {
     }
 
     /// The error where picks or labels are needed.
-    pub fn refused(&self) -> Error {
+    pub fn refused(&self, inputs: &[PathBuf]) -> Error {
+        let inputs: Vec<String> = inputs.iter().map(|path| quoted(path)).collect();
         Error::unusable(
             &self.file,
             format!(
@@ -66,7 +68,7 @@ impl Candidates {
             format!(
                 "choose a threshold: `picker convert {} convert.to star convert.out picks \
                  convert.min_score {}`",
-                self.file.display(),
+                inputs.join(" "),
                 self.threshold
             ),
         )

@@ -83,6 +83,14 @@ fn read(path: &Path) -> Result<Content> {
             "give a file of particle coordinates",
         ));
     };
+    if ["rlnCoordinateZ", "rlnTomoName"].iter().any(|label| block.column(label).is_some()) {
+        return Err(Error::malformed(
+            path,
+            None,
+            "particles of tomograms: they have a third coordinate",
+            "give particles of micrographs",
+        ));
+    }
     if let Some(other) = blocks.iter().filter(|other| find(other).is_some()).nth(1) {
         return Err(Error::malformed(
             path,
@@ -427,6 +435,7 @@ mod tests {
             (format!("{head}10 20 30\n"), "3 values for 2 labels"),
             (format!("{head}nan 20\n"), "not a number"),
             (format!("{head}10 inf\n"), "not a number"),
+            (format!("{head}_rlnCoordinateZ\n10 20 30\n"), "particles of tomograms"),
             (format!("{}10 20\n", head.to_lowercase()), "no table has rlnCoordinateX"),
             (format!("{}10 20\n", head.replace("CoordinateX", "CordinateX")), "no table has"),
         ] {

@@ -79,6 +79,53 @@ pub(super) fn outside(labelled: &[Labelled], reading: &Reading) -> usize {
 /// once.
 pub(super) fn distance(labelled: &[Labelled], chances: &[Chance], reading: &Reading) -> f64 {
     let (mut count, mut sum) = (0.0, 0.0);
+    for_each_place(labelled, chances, reading, |_, value| {
+        count += 1.0;
+        sum += value;
+    });
+    if count < FEW as f64 { 0.0 } else { sum / f64::sqrt(count) }
+}
+
+/// Whether coordinates lie on particles in one part of the micrographs and not at all in another, as
+/// a wrong scale, or one axis that is squeezed, makes them do.
+pub(super) fn is_uneven(labelled: &[Labelled], chances: &[Chance], reading: &Reading) -> bool {
+    const BANDS: usize = 3;
+    // Bands of x and bands of y, each with the number and the sum of its places.
+    let mut bands = [[(0.0_f64, 0.0_f64); BANDS]; 2];
+    for_each_place(labelled, chances, reading, |shares, value| {
+        for (axis, share) in shares.into_iter().enumerate() {
+            let band = &mut bands[axis][((share * BANDS as f64) as usize).min(BANDS - 1)];
+            *band = (band.0 + 1.0, band.1 + value);
+        }
+    });
+    bands.iter().any(|bands| {
+        let best = bands.iter().copied().filter(|(count, _)| *count >= FEW as f64);
+        let Some((count, sum)) =
+            best.max_by(|a, b| (a.1.abs() / a.0).total_cmp(&(b.1.abs() / b.0)))
+        else {
+            return false;
+        };
+        let (mean, is_sure) = (sum / count, sum.abs() / count.sqrt() >= BAND_FITS);
+        is_sure
+            && bands.iter().any(|(count, sum)| {
+                let expected = mean.abs() * count.sqrt();
+                expected >= BAND_FITS && sum * mean.signum() / count.sqrt() < BAND_FAILS * expected
+            })
+    })
+}
+
+/// A part of the micrographs fits if it is so many standard errors from chance,
+const BAND_FITS: f64 = 8.0;
+/// and does not if it is less than this share of what it would be as the best part.
+const BAND_FAILS: f64 = 0.2;
+
+/// The places of coordinates, as shares of the width and height, with their contrast.
+fn for_each_place(
+    labelled: &[Labelled],
+    chances: &[Chance],
+    reading: &Reading,
+    mut take: impl FnMut([f64; 2], f64),
+) {
     for (one, chance) in labelled.iter().zip(chances) {
         let mic = one.prepared.frame.mic;
         let side = SPACING * one.radius_work_px;
@@ -93,12 +140,10 @@ pub(super) fn distance(labelled: &[Labelled], chances: &[Chance], reading: &Read
                 continue;
             }
             if let Some(value) = chance.at(one.prepared, (x, y), one.radius_work_px) {
-                count += 1.0;
-                sum += value;
+                take([place.0 / mic.width as f64, place.1 / mic.height as f64], value);
             }
         }
     }
-    if count < FEW as f64 { 0.0 } else { sum / f64::sqrt(count) }
 }
 
 /// Mean of a disk of 0.7 radii less that of the ring from 1.1 to 1.5; `None` off the image.

@@ -9,7 +9,7 @@
 use serde::Serialize;
 
 pub use super::evidence::Labelled;
-use super::evidence::{Chance, FEW, distance, outside};
+use super::evidence::{Chance, FEW, distance, is_uneven, outside};
 use super::search::{Found, best_other, small_shift};
 use crate::coords::Coordinate;
 use crate::coords::reading::Reading;
@@ -153,6 +153,17 @@ pub fn check(labelled: &[Labelled], origin: &Origin) -> Vec<Finding> {
                  other unit, binning, flip, turn or shift fits"
             ),
             hint: format!("do they belong to these micrographs? {}", origin.picture()),
+        });
+    } else if given >= CHANCE && is_uneven(labelled, &chances, &Reading::AS_GIVEN) {
+        findings.push(Finding {
+            severity: Severity::Unseen,
+            what: "the coordinates lie on particles in one part of the micrographs and no better than \
+                   chance in another, and no other unit, binning, flip, turn or shift fits"
+                .into(),
+            hint: format!(
+                "is their scale wrong, perhaps in x or y alone? {}",
+                origin.picture()
+            ),
         });
     } else if given >= CHANCE
         && let Some(Found { reading, fit, given }) = small_shift(labelled, &chances, signed)
@@ -513,5 +524,19 @@ mod tests {
             assert_eq!(found.severity, Severity::Unseen, "{found:?}");
             assert!(found.hint.contains("picker overlay micrographs/a.mrc overlay.picks"));
         }
+    }
+
+    #[test]
+    fn a_scale_between_binnings_is_measured_and_a_squeezed_axis_is_no_fit() {
+        for (scale, flipped) in [(1.06, false), (1.06, true), (0.85, false), (1.18, false)] {
+            let found =
+                mended(|x, y| (scale * x, if flipped { scale * (599.0 - y) } else { scale * y }));
+            let measured = found.hint.split("convert.scale ").nth(1).unwrap();
+            let measured: f64 = measured.split([' ', '`']).next().unwrap().parse().unwrap();
+            assert!((measured * scale - 1.0).abs() < 0.012, "{found:?}");
+            assert_eq!(found.hint.contains("flip_y"), flipped, "{found:?}");
+        }
+        let squeezed = of_fields(6, CLEAR, |x, y| Some((0.75 * x, y)));
+        assert!(squeezed.iter().any(|f| f.severity >= Severity::Unseen), "{squeezed:?}");
     }
 }

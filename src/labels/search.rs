@@ -4,7 +4,7 @@
 //! ([`super::correlation`]). So many are tried that one must lie far from chance to be believed.
 
 use super::correlation::Contrast;
-use super::evidence::{Chance, Labelled, distance, outside};
+use super::evidence::{Chance, Labelled, distance, is_uneven, outside};
 use crate::coords::reading::{Reading, Unit};
 
 /// A reading must be this many standard errors from chance to be believed,
@@ -65,10 +65,18 @@ pub(super) fn best_other(
     open.sort_by(|a, b| b.1.total_cmp(&a.1));
     open.truncate(3);
     let plain = open.first().map_or(0.0, |(_, fit)| *fit);
-    let is_settled = in_sample.abs() >= BELIEVED && in_sample.abs() >= OUTDONE * plain;
-    if !is_settled && plain < 2.0 * BELIEVED {
+    let fits = |reading: &Reading| !is_uneven(&few, &few_chances, reading);
+    let is_settled = in_sample.abs() >= BELIEVED
+        && in_sample.abs() >= OUTDONE * plain
+        && fits(&Reading::AS_GIVEN);
+    let is_plain =
+        plain >= 2.0 * BELIEVED && open.first().is_some_and(|(reading, _)| fits(reading));
+    if !is_settled && !is_plain {
         let pairs: Vec<_> = few.iter().zip(&few_chances).collect();
         open.extend(shifted(&pairs, &candidates, &fit));
+        if !open.iter().any(|(reading, fit)| *fit >= 2.0 * BELIEVED && fits(reading)) {
+            open.extend(shifted(&pairs, &other_scales(&few), &fit));
+        }
     }
     let verified = open.into_iter().map(|(reading, _)| {
         let signed = distance(labelled, chances, &reading);
@@ -83,6 +91,7 @@ pub(super) fn best_other(
             found.fit > if expected { BELIEVED_BINNED } else { BELIEVED }
                 && found.given < OUTDONE * found.fit
                 && is_one_way(labelled, chances, found)
+                && !is_uneven(labelled, chances, &found.reading)
         })
         // Of equals the first, which is the simplest.
         .min_by(|a, b| b.fit.total_cmp(&a.fit))
@@ -151,19 +160,35 @@ fn candidates(labelled: &[Labelled], pixel_size_a: Option<f64>) -> Vec<Reading> 
     let mut readings = Vec::new();
     for (unit, scale) in scales {
         for turn in 0..8 {
-            readings.push(Reading {
-                unit,
-                scale,
-                centred,
-                transpose: turn & 4 != 0,
-                flip_x: turn & 2 != 0,
-                flip_y: turn & 1 != 0,
-                ..Reading::AS_GIVEN
-            });
+            readings.push(Reading { unit, scale, centred, ..turned(turn) });
         }
     }
     readings.retain(|reading| *reading != Reading::AS_GIVEN);
     readings
+}
+
+/// Scales near 1, as between micrographs that were sampled again at another pixel size, so close to
+/// each other that with a shift one of them keeps all coordinates on their particles.
+fn other_scales(labelled: &[Labelled]) -> Vec<Reading> {
+    const FARTHEST: f64 = 1.45;
+    let Some(first) = labelled.first() else { return Vec::new() };
+    let work = first.prepared.frame.work;
+    let step = 1.0 + 1.2 * first.radius_work_px / work.width.max(work.height) as f64;
+    let ups = std::iter::successors(Some(step), |scale| Some(scale * step));
+    let ups: Vec<f64> = ups.take_while(|scale| *scale <= FARTHEST).collect();
+    let scales = ups.iter().flat_map(|up| [*up, 1.0 / up]);
+    let turned = |scale: f64| (0..8).map(move |turn| Reading { scale, ..turned(turn) });
+    scales.flat_map(turned).collect()
+}
+
+/// One of the eight ways to lay a micrograph on itself, if it were square.
+fn turned(turn: usize) -> Reading {
+    Reading {
+        transpose: turn & 4 != 0,
+        flip_x: turn & 2 != 0,
+        flip_y: turn & 1 != 0,
+        ..Reading::AS_GIVEN
+    }
 }
 
 /// The candidates with the shifts that fit them best, those that stand out.
@@ -191,25 +216,82 @@ fn shifted(
             (whole, fit(&whole).abs())
         };
         let mut best = at(peak.offset);
+        if is_between(reading.scale) {
+            best = scaled_closely(best, first, fit);
+        }
         for step in [0.3, 0.15] {
             let (x, y) = best.0.offset;
             for (dx, dy) in (-1..=1).flat_map(|dy| (-1..=1).map(move |dx| (dx, dy))) {
                 let shift = |way: i32| f64::from(way) * step * radius;
-                let near = at((x + shift(dx), y + shift(dy)));
+                let (x, y) = ((x + shift(dx)).round(), (y + shift(dy)).round());
+                let near = Reading { offset: (x, y), ..best.0 };
+                let near = (near, fit(&near).abs());
                 if near.1 > best.1 {
                     best = near;
                 }
             }
         }
         let (dx, dy) = best.0.offset;
+        let at = |offset: (f64, f64)| {
+            let whole = Reading { offset, ..best.0 };
+            (whole, fit(&whole).abs())
+        };
         if dx.hypot(dy) < SMALLEST_SHIFT * radius {
             best = at((0.0, 0.0));
         } else if dx > 0.0 && (dx - dy).abs() < 0.3 * radius {
             // Corners of boxes: the same shift in x and y.
-            let both = at((dx.midpoint(dy), dx.midpoint(dy)));
+            let both = at((dx.midpoint(dy).round(), dx.midpoint(dy).round()));
             best = if both.1 > 0.95 * best.1 { both } else { best };
         }
         best
     };
     peaks.into_iter().map(closely).filter(|(reading, _)| *reading != Reading::AS_GIVEN).collect()
+}
+
+/// Whether a scale is one of those that were only tried because no binning fits.
+fn is_between(scale: f64) -> bool {
+    let is_near = |other: f64| (scale / other - 1.0).abs() < 1e-9;
+    !is_near(1.0) && !BINNINGS.iter().any(|binning| is_near(*binning) || is_near(1.0 / binning))
+}
+
+/// The scale and shift near a reading that fit best, the scale in steps that move no coordinate far.
+fn scaled_closely(
+    (reading, value): (Reading, f64),
+    first: &Labelled,
+    fit: &impl Fn(&Reading) -> f64,
+) -> (Reading, f64) {
+    let mic = first.prepared.frame.mic;
+    let (width, height) = (mic.width as f64, mic.height as f64);
+    let radius = first.prepared.frame.mic_from_work(first.radius_work_px, 0.0).0;
+    let mut best = (reading, value);
+    for step in [0.5, 0.25, 0.12] {
+        let (from, factor) = (best.0, step * radius / width.max(height));
+        for times in -3_i32..=3 {
+            let scale = from.scale * (1.0 + f64::from(times) * factor);
+            let scale = (scale * 1e4).round() / 1e4;
+            // What is in the middle stays there.
+            let [away_x, away_y] =
+                [(from.flip_x, from.offset.0, width), (from.flip_y, from.offset.1, height)].map(
+                    |(is_flipped, offset, size)| {
+                        let middle = if is_flipped {
+                            size / 2.0 - 1.0 + offset
+                        } else {
+                            size / 2.0 - offset
+                        };
+                        let moved = middle * (scale / from.scale - 1.0);
+                        offset + if is_flipped { moved } else { -moved }
+                    },
+                );
+            for (dx, dy) in (-1..=1).flat_map(|dy| (-1..=1).map(move |dx| (dx, dy))) {
+                let shift = |way: i32| f64::from(way) * step * radius;
+                let offset = ((away_x + shift(dx)).round(), (away_y + shift(dy)).round());
+                let near = Reading { scale, offset, ..from };
+                let near = (near, fit(&near).abs());
+                if near.1 > best.1 {
+                    best = near;
+                }
+            }
+        }
+    }
+    best
 }

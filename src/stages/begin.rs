@@ -37,7 +37,7 @@ fn labelled_at<'a>(
     let sources = settings.data.list()?.sources;
     let coordinates = coords::read_all(&settings.data.coordinates)?;
     if let Some(candidates) = Candidates::among(&coordinates) {
-        return Err(candidates.refused());
+        return Err(candidates.refused(&settings.data.coordinates));
     }
     Ok(Request {
         unread: coordinates.unread_of(&sources),

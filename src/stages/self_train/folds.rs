@@ -66,6 +66,9 @@ pub(super) fn judge(
         let request = Request {
             sources: sources.clone(),
             validation: Choice::Named(vec![left_out.clone()]),
+            // Named when the base was trained.
+            unread: Vec::new(),
+            notes: Vec::new(),
             ..request.clone()
         };
         folds.push(fold(job, request, &run, observe, cancel)?);
