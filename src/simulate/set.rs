@@ -14,6 +14,9 @@ use crate::micrograph::mrc;
 use crate::publish::publish_text;
 use crate::units::PixelSize;
 
+/// The most micrographs of a set: more are a mistake in typing, and no disk holds them.
+const MOST: usize = 1_000_000;
+
 /// What the micrographs of a set have in common.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -60,6 +63,13 @@ impl Plan {
     pub fn write(&self, out: &Path, count: usize) -> Result<usize> {
         if let Plan::OneProtein(settings) = self {
             settings.check()?;
+        }
+        if count > MOST {
+            return Err(Error::setting(
+                "count",
+                format!("{count} micrographs are more than {MOST}"),
+                "simulate several sets, with other seeds",
+            ));
         }
         let digits = count.to_string().len().max(4);
         let names: Vec<String> = (1..=count).map(|n| format!("sim_{n:0digits$}")).collect();
@@ -140,5 +150,7 @@ mod tests {
         }
         fs::write(dir.path().join("micrographs/notes.txt"), "").unwrap();
         plan.write(dir.path(), 2).unwrap();
+        let error = plan.write(&dir.path().join("more"), MOST + 1).unwrap_err().to_string();
+        assert!(error.contains("1000001 micrographs"), "{error}");
     }
 }
