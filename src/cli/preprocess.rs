@@ -43,7 +43,7 @@ pub(super) fn run(args: &PreprocessArgs, global: &Global) -> Result<Exit> {
     args.scale.give(&mut given)?;
     args.micrographs.give(&mut given, &RunDir::look_into(&args.run.out.out))?;
     let base = args.model.as_deref().map(begin::locate).transpose()?;
-    let own_radius = base.as_ref().map(|base| base.card()).transpose()?;
+    let own_radius = base.as_ref().map(Origin::card).transpose()?;
     if own_radius.is_none_or(|card| card.is_scale_free()) {
         known::recall_radius(&RunDir::look_into(&args.run.out.out), &mut given)?;
     }
