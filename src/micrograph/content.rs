@@ -123,8 +123,9 @@ pub(super) fn is_spectrum(pixels: &Array2<f32>) -> bool {
     let every = (height / ROWS).max(1);
     let rows = || (1..height - 1).step_by(every);
     let sampled = rows().flat_map(|y| (0..width - 1).map(move |x| (y, x)));
-    let size: f64 = sampled.clone().map(|(y, x)| step(y, x).abs()).sum();
-    let usual = size / sampled.clone().count() as f64;
+    let mut sizes: Vec<f64> = sampled.clone().map(|(y, x)| step(y, x).abs()).collect();
+    let middle = sizes.len() / 2;
+    let usual = *sizes.select_nth_unstable_by(middle, f64::total_cmp).1;
     // The centre of a transform is at half the size, one pixel less where rows or columns were
     // turned round, or between the two where programs mirrored one half.
     let centres = |size: usize| [size - 2, size - 1, size];
@@ -137,7 +138,7 @@ pub(super) fn is_spectrum(pixels: &Array2<f32>) -> bool {
                 continue;
             };
             if other_y < height && other_x + 1 < width {
-                // A seam or a bright centre must not decide.
+                // Most places decide, not a seam, a border or a bright centre.
                 let clipped = |step: f64| step.clamp(-2.0 * usual, 2.0 * usual);
                 sums.add(clipped(step(y, x)), -clipped(step(other_y, other_x)));
             }

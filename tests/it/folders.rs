@@ -53,8 +53,8 @@ fn one_line_says_what_is_left_out_and_what_cannot_be_used_is_named_in_the_end() 
         command
     };
     let left_out = contains(
-        "left out: 1 movies or stacks (frames_0001.mrc), 1 copies in another \
-                             format (sim_0001.jpg); --include takes",
+        "left out: 1 movies or stacks (micrographs/frames_0001.mrc), 1 copies in \
+                             another format (micrographs/sim_0001.jpg); --include takes",
     );
     let named = || {
         contains("1 micrographs could not be used:")

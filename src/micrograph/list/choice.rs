@@ -85,7 +85,7 @@ impl<'a> Image<'a> {
 /// What was seen in images, so that it is looked at once.
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
-    sketches: HashMap<PathBuf, Option<Sketch>>,
+    sketches: HashMap<PathBuf, Sketch>,
     relations: HashMap<String, Relation>,
 }
 
@@ -253,17 +253,20 @@ impl Choice<'_> {
 }
 
 impl Evidence {
-    fn sketch(&mut self, path: &Path) -> Option<&Sketch> {
-        let sketch = self.sketches.entry(path.to_path_buf());
-        sketch.or_insert_with(|| Sketch::of_file(path).ok()).as_ref()
+    /// Looks at an image; nothing if it cannot be read, which may be otherwise the next time.
+    fn look(&mut self, path: &Path) -> Option<()> {
+        if !self.sketches.contains_key(path) {
+            self.sketches.insert(path.to_path_buf(), Sketch::of_file(path).ok()?);
+        }
+        Some(())
     }
 
-    /// How the images of such pairs are related, by the first and the middle one.
+    /// How the images of such pairs are related, by the first, the middle and the last one.
     fn relation(&mut self, key: &str, pairs: &[(usize, usize)], found: &[Image]) -> Relation {
         if let Some(known) = self.relations.get(key) {
             return *known;
         }
-        let mut samples = vec![pairs[0], pairs[pairs.len() / 2]];
+        let mut samples = vec![pairs[0], pairs[pairs.len() / 2], pairs[pairs.len() - 1]];
         samples.dedup();
         let seen: Vec<Relation> =
             samples.into_iter().filter_map(|(a, b)| self.seen(&found[a], &found[b])).collect();
@@ -279,10 +282,9 @@ impl Evidence {
     }
 
     fn seen(&mut self, first: &Image, other: &Image) -> Option<Relation> {
-        self.sketch(first.path)?;
-        self.sketch(other.path)?;
-        let of = |found: &Image| self.sketches.get(found.path).and_then(Option::as_ref);
-        let (a, b) = (of(first)?, of(other)?);
+        self.look(first.path)?;
+        self.look(other.path)?;
+        let (a, b) = (self.sketches.get(first.path)?, self.sketches.get(other.path)?);
         Some(if a.is_spectrum || b.is_spectrum {
             Relation::Spectrum
         } else if a.is_same_exposure(b) {
@@ -307,8 +309,7 @@ impl Evidence {
     /// Which of both is the spectrum; the other by its name if none was looked at.
     fn spectrum_of(&self, first: usize, other: usize, found: &[Image]) -> usize {
         let is = |index: usize| {
-            let sketch = self.sketches.get(found[index].path);
-            sketch.and_then(Option::as_ref).is_some_and(|sketch| sketch.is_spectrum)
+            self.sketches.get(found[index].path).is_some_and(|sketch| sketch.is_spectrum)
         };
         if is(first) && !is(other) { first } else { other }
     }

@@ -86,8 +86,10 @@ impl Listed {
             .left_out
             .iter()
             .map(|own| {
-                let first = own.files.first().and_then(|path| path.file_name());
-                let name = first.unwrap_or_default().to_string_lossy();
+                // With its folder, since the names may be the same.
+                let components = own.files.first().map(|path| path.components().rev().take(2));
+                let name: PathBuf = components.into_iter().flat_map(|two| two.rev()).collect();
+                let name = name.display();
                 let more = if own.files.len() > 1 { ", …" } else { "" };
                 format!("{} {} ({name}{more})", own.files.len(), own.reason)
             })

@@ -117,10 +117,15 @@ impl Lister {
         let mut found = self.find(&mut listed.unusable)?;
         let mut left_out = LeftOuts::default();
         found = left_out.sort(found, |own| (!self.wants(own)).then_some(Reason::NotIncluded));
-        let mut files = HashSet::new();
+        // A file itself comes before links to it.
+        let mut chosen = HashMap::new();
+        for own in found.iter().filter(|own| !own.source.path.is_symlink()).chain(&found) {
+            let path = &own.source.path;
+            chosen.entry(file_id(path)).or_insert_with(|| path.clone());
+        }
         found = left_out.sort(found, |own| {
-            let first = files.insert(file_id(&own.source.path));
-            (!first).then_some(Reason::SameFile)
+            let path = &own.source.path;
+            (chosen.get(&file_id(path)) != Some(path)).then_some(Reason::SameFile)
         });
         read_headers(&mut found);
         listed.header_pixel_sizes = found

@@ -204,7 +204,7 @@ fn one_image_of_each_exposure_is_taken_whatever_lies_beside_it() {
     assert_eq!(left_out.iter().map(|(_, count)| count).sum::<usize>(), 24);
     let words = list(&[folder.path()], Filter::default()).unwrap().in_words().unwrap();
     assert!(
-        words.starts_with("left out: 4 copies in another format (Foil_1_Data_7.jpg, …)"),
+        words.starts_with("left out: 4 copies in another format (g1/Foil_1_Data_7.jpg, …)"),
         "{words}"
     );
     let only = |include: &[&str], exclude: &[&str]| {
@@ -277,6 +277,7 @@ fn a_bad_entry_is_named_and_the_others_are_taken() {
     let at = |name: &str| folder.path().join(name);
     symlink("nowhere.mrc", at("gone.mrc")).unwrap();
     symlink("nowhere.txt", at("gone.txt")).unwrap();
+    symlink("a.mrc", at("A.mrc")).unwrap();
     symlink("a.mrc", at("second_name.mrc")).unwrap();
     symlink("..", at("sub/loop")).unwrap();
     fs::create_dir(at("folder.mrc")).unwrap();
@@ -296,6 +297,7 @@ fn a_bad_entry_is_named_and_the_others_are_taken() {
     }
     assert_eq!(errors.len(), 5, "{errors:?}");
     assert_eq!(listed.left_out[0].reason, Reason::SameFile);
+    assert_eq!(listed.left_out[0].files, [at("A.mrc"), at("second_name.mrc")]);
     // What is named on the command line has to be there.
     assert!(list(&[at("gone.mrc")], Filter::default()).is_err());
     assert!(list(&[at("socket.mrc")], Filter::default()).is_err());
