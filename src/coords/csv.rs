@@ -44,7 +44,7 @@ impl CoordinateFormat for Csv {
 fn read(path: &Path) -> Result<Content> {
     let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
     let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let count = |separator: u8| first.iter().filter(|byte| **byte == separator).count();
+    let count = |separator: u8| first.split(|byte| *byte == separator).count();
     // The first of those that are there most often.
     let separator = [b'\t', b';', b','].into_iter().max_by_key(|own| count(*own)).unwrap_or(b',');
     let mut reader = csv::ReaderBuilder::new()
