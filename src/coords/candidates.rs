@@ -33,10 +33,10 @@ impl Candidates {
             let below = below.count();
             match &mut found {
                 Some(found) => found.below += below,
-                None if below == 0 => continue,
-                None => {
-                    found = Some(Candidates { file: own.file.clone(), threshold, below, of: 0 })
+                None if below > 0 => {
+                    found = Some(Candidates { file: own.file.clone(), threshold, below, of: 0 });
                 }
+                None => {}
             }
         }
         let of = read.sets.iter().map(|own| own.points.len()).sum();

@@ -16,14 +16,14 @@ pub(super) fn read(path: &Path, blocks: &[Block]) -> Result<Option<Content>> {
     };
     let Some((block, (x, y))) = blocks.iter().find_map(|block| Some((block, find(block)?))) else {
         let is_cistem = |block: &Block| block.labels.iter().any(|own| own.starts_with("cisTEM"));
-        return match blocks.iter().any(is_cistem) {
-            true => Err(Error::unusable(
-                path,
-                "a table of cisTEM without positions in micrographs (cisTEMOriginalXPosition)",
-                "export the particles to RELION in cisTEM",
-            )),
-            false => Ok(None),
-        };
+        if !blocks.iter().any(is_cistem) {
+            return Ok(None);
+        }
+        return Err(Error::unusable(
+            path,
+            "a table of cisTEM without positions in micrographs (cisTEMOriginalXPosition)",
+            "export the particles to RELION in cisTEM",
+        ));
     };
     let name = block.column("cisTEMOriginalImageFilename");
     let Some((name, size)) = name.zip(block.column("cisTEMPixelSize")) else {

@@ -52,7 +52,7 @@ pub fn of_bytes(path: &Path, bytes: &[u8]) -> Result<Vec<Coordinates>> {
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Content> {
     let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let count = |separator: u8| first.iter().filter(|byte| **byte == separator).count();
+    let count = |separator: u8| first.split(|byte| *byte == separator).count();
     // The first of those that are there most often.
     let separator = [b'\t', b';', b','].into_iter().max_by_key(|own| count(*own)).unwrap_or(b',');
     let mut reader =

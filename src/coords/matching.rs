@@ -384,7 +384,7 @@ mod tests {
                 let expected = owners_by_definition(&known, name);
                 let spellings = Spellings::of(&known);
                 let found = spellings.nearest(name).iter().map(|(_, at)| *at);
-                prop_assert_eq!(BTreeSet::from_iter(found), expected, "{}", name);
+                prop_assert_eq!(found.collect::<BTreeSet<_>>(), expected, "{}", name);
                 let least = |other: &str| parts(name).len().min(parts(other).len());
                 let may = micrographs.iter().any(|(n, _)| agreement(name, n) == least(n));
                 prop_assert_eq!(held.may_hold(name), may, "{}", name);

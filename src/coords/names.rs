@@ -87,16 +87,16 @@ impl<'a> Words<'a> {
 
     /// The whole of it, without separators at its ends.
     fn whole(&self) -> &'a str {
-        self.from_word(0)
+        self.after_words(0)
     }
 
     /// The whole of it without cryoSPARC's leading number.
     fn core(&self) -> &'a str {
         let is_uid = self.at.len() > 1 && self.is_number(0) && self.word(0).len() >= UID_DIGITS;
-        self.from_word(usize::from(is_uid))
+        self.after_words(usize::from(is_uid))
     }
 
-    fn from_word(&self, skip: usize) -> &'a str {
+    fn after_words(&self, skip: usize) -> &'a str {
         match (self.at.get(skip), self.at.last()) {
             (Some((from, _)), Some((_, to))) => &self.stem[*from..*to],
             _ => "",
@@ -160,17 +160,17 @@ pub(super) fn inside(stems: &[&str]) -> Vec<BTreeSet<usize>> {
     by_stem.remove("");
     let others = |own: &Words| {
         let parts = own.parts().filter(|part| part.len() < own.whole().len());
-        longest_of(parts.filter(|part| by_stem.contains_key(part)).collect(), &by_stem)
+        longest_of(&parts.filter(|part| by_stem.contains_key(part)).collect(), &by_stem)
     };
     words.iter().map(others).collect()
 }
 
 /// The micrographs whose stems a name holds, without those whose stem is a part of another's.
 fn in_name(name: &Words, by_core: &HashMap<&str, BTreeSet<usize>>) -> BTreeSet<usize> {
-    longest_of(name.parts().filter(|part| by_core.contains_key(part)).collect(), by_core)
+    longest_of(&name.parts().filter(|part| by_core.contains_key(part)).collect(), by_core)
 }
 
-fn longest_of(held: BTreeSet<&str>, by_core: &HashMap<&str, BTreeSet<usize>>) -> BTreeSet<usize> {
+fn longest_of(held: &BTreeSet<&str>, by_core: &HashMap<&str, BTreeSet<usize>>) -> BTreeSet<usize> {
     let is_longest =
         |part: &&&str| !held.iter().any(|other| other.len() > part.len() && other.contains(**part));
     held.iter().filter(is_longest).flat_map(|part| by_core[part].iter().copied()).collect()

@@ -24,6 +24,7 @@ pub enum Unit {
 
 /// What is done to coordinates, in the order of the fields.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[allow(clippy::struct_excessive_bools)]
 pub struct Reading {
     /// Exchanges x and y.
     pub transpose: bool,

@@ -158,7 +158,7 @@ impl Side {
             }
             rest == 1
         };
-        let length = (least.max(1)..).find(is_smooth).unwrap_or(least);
+        let length = (least..2 * least).find(is_smooth).unwrap_or(least);
         let mut planner = FftPlanner::new();
         let forward = planner.plan_fft(length, FftDirection::Forward);
         let inverse = planner.plan_fft(length, FftDirection::Inverse);

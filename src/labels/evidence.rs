@@ -109,14 +109,17 @@ pub(super) fn is_uneven(labelled: &[Labelled], chances: &[Chance], reading: &Rea
         is_sure
             && bands.iter().any(|(count, sum)| {
                 let expected = mean.abs() * count.sqrt();
-                expected >= BAND_FITS && sum * mean.signum() / count.sqrt() < BAND_FAILS * expected
+                expected >= BAND_EXPECTED
+                    && sum * mean.signum() / count.sqrt() < BAND_FAILS * expected
             })
     })
 }
 
-/// A part of the micrographs fits if it is so many standard errors from chance,
-const BAND_FITS: f64 = 8.0;
-/// and does not if it is less than this share of what it would be as the best part.
+/// A part of the micrographs fits if it is so many standard errors from chance;
+const BAND_FITS: f64 = 5.0;
+/// another does not if, being like it, it would be so many,
+const BAND_EXPECTED: f64 = 8.0;
+/// and is less than this share of that.
 const BAND_FAILS: f64 = 0.2;
 
 /// The places of coordinates, as shares of the width and height, with their contrast.

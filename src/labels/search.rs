@@ -26,6 +26,8 @@ const ADDED_SHARE: f64 = 1.2;
 /// Candidates are compared on the micrographs with the most coordinates, up to so many in all.
 const SAMPLE: usize = 1_500;
 const MOST_MICROGRAPHS: usize = 6;
+/// A scale that is no binning must fit better than the next binning by this factor.
+const RESCALED: f64 = 1.2;
 /// So many candidates with a shift are looked at closely.
 const CLOSE_LOOKS: usize = 6;
 
@@ -110,7 +112,7 @@ pub(super) fn small_shift(labelled: &[Labelled], chances: &[Chance], given: f64)
     let is_clear = found.fit > BELIEVED
         && found.fit > found.given + ADDED
         && found.fit > ADDED_SHARE * found.given
-        && reading.offset != (0.0, 0.0);
+        && reading != Reading::AS_GIVEN;
     (is_clear && is_one_way(labelled, chances, &found)).then_some(found)
 }
 
@@ -216,9 +218,7 @@ fn shifted(
             (whole, fit(&whole).abs())
         };
         let mut best = at(peak.offset);
-        if is_between(reading.scale) {
-            best = scaled_closely(best, first, fit);
-        }
+        let scaled = scaled_closely(best, first, fit);
         for step in [0.3, 0.15] {
             let (x, y) = best.0.offset;
             for (dx, dy) in (-1..=1).flat_map(|dy| (-1..=1).map(move |dx| (dx, dy))) {
@@ -230,6 +230,9 @@ fn shifted(
                     best = near;
                 }
             }
+        }
+        if scaled.1 > if is_between(reading.scale) { 1.0 } else { RESCALED } * best.1 {
+            best = scaled;
         }
         let (dx, dy) = best.0.offset;
         let at = |offset: (f64, f64)| {
