@@ -9,6 +9,7 @@ time and the highest memory are told. PICKER names the program. SVG is drawn wit
 """
 import os
 import pathlib
+import shutil
 import statistics
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def model(features):
 
 
 def micrographs(width, height, count):
-    """A folder with so many micrographs, links to the same two."""
+    """A folder with so many micrographs, copies of the same two."""
     made = work / f"{width}x{height}"
     if not made.exists():
         if width == height:
@@ -63,7 +64,7 @@ def micrographs(width, height, count):
         folder.mkdir()
         files = sorted((made / "micrographs").glob("*.mrc"))
         for i in range(count):
-            os.link(files[i % len(files)], folder / f"m{i}.mrc")
+            shutil.copy(files[i % len(files)], folder / f"m{i}.mrc")
     return folder
 
 

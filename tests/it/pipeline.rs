@@ -165,7 +165,7 @@ fn one_labelled_micrograph_is_enough_and_validation_is_explained() {
         .assert()
         .success()
         .stderr(contains("only one micrograph has labels"))
-        .stderr(contains("micrographs without coordinates, left out: micrographs/sim_0002.mrc"));
+        .stderr(contains("micrographs without coordinates, left out: `micrographs/sim_0002.mrc`"));
 }
 
 #[test]

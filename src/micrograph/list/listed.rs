@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::{self, Display};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::micrograph::{HeaderPixelSize, Source};
@@ -87,8 +87,9 @@ impl Listed {
             .iter()
             .map(|own| {
                 // With its folder, since the names may be the same.
-                let components = own.files.first().map(|path| path.components().rev().take(2));
-                let name: PathBuf = components.into_iter().flat_map(|two| two.rev()).collect();
+                let first = own.files.first().map_or(Path::new(""), PathBuf::as_path);
+                let folder = first.parent().and_then(Path::file_name).unwrap_or_default();
+                let name = Path::new(folder).join(first.file_name().unwrap_or_default());
                 let name = name.display();
                 let more = if own.files.len() > 1 { ", …" } else { "" };
                 format!("{} {} ({name}{more})", own.files.len(), own.reason)
