@@ -34,7 +34,7 @@ pub(super) struct Peak {
 
 impl<'a> Contrast<'a> {
     pub(super) fn of(pairs: &[(&'a Labelled<'a>, &Chance)]) -> Contrast<'a> {
-        let radius = pairs.first().map_or(1.0, |(one, _)| one.radius_work_px);
+        let radius = pairs.first().map_or(1.0, |(one, _)| one.prepared.radius_work_px);
         let cell_px = (CELL * radius).max(1.0);
         let cells = |size: usize| (size as f64 / cell_px).floor() as usize + 1;
         let frames = pairs.iter().map(|(one, _)| one.prepared.frame.work);
@@ -51,7 +51,8 @@ impl<'a> Contrast<'a> {
                 .map(|row| {
                     let at = |column: usize| {
                         let place = (column as f64 * cell_px, row as f64 * cell_px);
-                        chance.at(one.prepared, place, one.radius_work_px).unwrap_or(0.0) as f32
+                        chance.at(one.prepared, place, one.prepared.radius_work_px).unwrap_or(0.0)
+                            as f32
                     };
                     (0..columns).map(at).collect()
                 })

@@ -17,8 +17,6 @@ pub struct Labelled<'a> {
     pub prepared: &'a Prepared,
     /// In micrograph px.
     pub points: &'a [Coordinate],
-    /// Particle radius in working px.
-    pub radius_work_px: f64,
 }
 
 /// Side of the squares that hold one place each, in radii.
@@ -39,12 +37,14 @@ pub(super) struct Chance {
 impl Chance {
     pub(super) fn of(one: &Labelled) -> Chance {
         let area = one.prepared.valid;
-        let step = (SPACING * one.radius_work_px).ceil() as usize;
+        let step = (SPACING * one.prepared.radius_work_px).ceil() as usize;
         let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
         for y in (area.y0..area.y1).step_by(step) {
             for x in (area.x0..area.x1).step_by(step) {
                 let place = (x as f64, y as f64);
-                if let Some(value) = contrast(&one.prepared.image, place, one.radius_work_px) {
+                if let Some(value) =
+                    contrast(&one.prepared.image, place, one.prepared.radius_work_px)
+                {
                     (count, sum, squares) = (count + 1.0, sum + value, squares + value * value);
                 }
             }
@@ -131,7 +131,7 @@ fn for_each_place(
 ) {
     for (one, chance) in labelled.iter().zip(chances) {
         let mic = one.prepared.frame.mic;
-        let side = SPACING * one.radius_work_px;
+        let side = SPACING * one.prepared.radius_work_px;
         let mut taken = BTreeSet::new();
         for point in one.points {
             let place = reading.apply(point, mic);
@@ -142,7 +142,7 @@ fn for_each_place(
             if !taken.insert(((x / side).floor() as i64, (y / side).floor() as i64)) {
                 continue;
             }
-            if let Some(value) = chance.at(one.prepared, (x, y), one.radius_work_px) {
+            if let Some(value) = chance.at(one.prepared, (x, y), one.prepared.radius_work_px) {
                 take([place.0 / mic.width as f64, place.1 / mic.height as f64], value);
             }
         }

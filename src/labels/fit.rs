@@ -242,7 +242,7 @@ mod tests {
         let labelled: Vec<Labelled> = fields
             .iter()
             .zip(&changed)
-            .map(|((prepared, _), points)| Labelled { prepared, points, radius_work_px: 9.0 })
+            .map(|((prepared, _), points)| Labelled { prepared, points })
             .collect();
         check(&labelled, &origin())
     }
@@ -397,7 +397,7 @@ mod tests {
         let of_four = |beyond: usize| {
             let mut points = points[..4].to_vec();
             points[..beyond].iter_mut().for_each(|p| p.x_mic_px = 721.0);
-            let labelled = Labelled { prepared: &prepared, points: &points, radius_work_px: 9.0 };
+            let labelled = Labelled { prepared: &prepared, points: &points };
             only(check(&[labelled], &origin())).severity
         };
         assert_eq!(of_four(1), Severity::Doubtful, "a label a pixel beyond the edge");
@@ -415,10 +415,7 @@ mod tests {
             .iter()
             .map(|p| Coordinate { x_mic_px: p.x_mic_px / 4.0, y_mic_px: p.y_mic_px / 4.0, ..*p })
             .collect();
-        let found = only(check(
-            &[Labelled { prepared: &prepared, points: &binned, radius_work_px: 9.0 }],
-            &origin(),
-        ));
+        let found = only(check(&[Labelled { prepared: &prepared, points: &binned }], &origin()));
         assert_eq!(found.severity, Severity::Unseen, "{found:?}");
         assert!(found.what.contains("no better than chance"), "{found:?}");
     }
@@ -431,7 +428,7 @@ mod tests {
                 .iter()
                 .map(|&(x, y)| Coordinate { x_mic_px: x, y_mic_px: y, score: None })
                 .collect();
-            let one = Labelled { prepared: &prepared, points: &points, radius_work_px: 9.0 };
+            let one = Labelled { prepared: &prepared, points: &points };
             in_first_quadrant(&[one])
         };
         assert!(in_quadrant(&[(0.0, 0.0), (359.0, 299.0)]));
@@ -519,7 +516,7 @@ mod tests {
             let (prepared, _) = field(seed, CLEAR);
             let others: Vec<Coordinate> =
                 (0..3).flat_map(|other| field(10 + 3 * seed + other, CLEAR).1).collect();
-            let one = Labelled { prepared: &prepared, points: &others, radius_work_px: 9.0 };
+            let one = Labelled { prepared: &prepared, points: &others };
             let found = only(check(&[one], &origin()));
             assert_eq!(found.severity, Severity::Unseen, "{found:?}");
             assert!(found.hint.contains("picker overlay micrographs/a.mrc overlay.picks"));

@@ -175,7 +175,7 @@ fn other_scales(labelled: &[Labelled]) -> Vec<Reading> {
     const FARTHEST: f64 = 1.45;
     let Some(first) = labelled.first() else { return Vec::new() };
     let work = first.prepared.frame.work;
-    let step = 1.0 + 1.2 * first.radius_work_px / work.width.max(work.height) as f64;
+    let step = 1.0 + 1.2 * first.prepared.radius_work_px / work.width.max(work.height) as f64;
     let ups = std::iter::successors(Some(step), |scale| Some(scale * step));
     let ups: Vec<f64> = ups.take_while(|scale| *scale <= FARTHEST).collect();
     let scales = ups.iter().flat_map(|up| [*up, 1.0 / up]);
@@ -211,7 +211,7 @@ fn shifted(
     peaks.sort_by(|a, b| b.1.height.total_cmp(&a.1.height));
     peaks.truncate(CLOSE_LOOKS);
     let frame = first.prepared.frame;
-    let radius = frame.mic_from_work(first.radius_work_px, 0.0).0;
+    let radius = frame.mic_from_work(first.prepared.radius_work_px, 0.0).0;
     let closely = |(reading, peak): (Reading, super::correlation::Peak)| {
         let at = |offset: (f64, f64)| {
             let whole = Reading { offset: (offset.0.round(), offset.1.round()), ..reading };
@@ -265,7 +265,7 @@ fn scaled_closely(
 ) -> (Reading, f64) {
     let mic = first.prepared.frame.mic;
     let (width, height) = (mic.width as f64, mic.height as f64);
-    let radius = first.prepared.frame.mic_from_work(first.radius_work_px, 0.0).0;
+    let radius = first.prepared.frame.mic_from_work(first.prepared.radius_work_px, 0.0).0;
     let mut best = (reading, value);
     for step in [0.5, 0.25, 0.12] {
         let (from, factor) = (best.0, step * radius / width.max(height));

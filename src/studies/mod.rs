@@ -1,6 +1,7 @@
 //! Studies: what looks at models and micrographs, but is no stage of the pipeline.
 
 pub mod ablation;
+pub mod check;
 pub mod extract;
 pub mod maps;
 pub mod packing;

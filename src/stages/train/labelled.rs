@@ -286,11 +286,7 @@ pub(crate) fn one_pixel_size<'a>(
 fn check_fit(items: &[Item], settings: &Settings, observe: &mut dyn FnMut(Event)) -> Result<()> {
     let labelled: Vec<fit::Labelled> = items
         .iter()
-        .map(|item| fit::Labelled {
-            prepared: &item.loaded.prepared,
-            points: &item.points,
-            radius_work_px: item.loaded.prepared.radius_work_px,
-        })
+        .map(|item| fit::Labelled { prepared: &item.loaded.prepared, points: &item.points })
         .collect();
     let refused =
         |f: &fit::Finding| f.severity == Severity::Impossible && !settings.data.trust_coordinates;
