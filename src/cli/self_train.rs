@@ -132,9 +132,9 @@ pub(super) fn run(args: &SelfTrainArgs, global: &Global) -> Result<Exit> {
     }
     super::name_default(&base)?;
     let context = Context {
+        unlisted,
         labelled,
         unlabelled,
-        unlisted,
         base,
         radius,
         ..Context::new(&run, &resolved, seed, session.machine.clone())

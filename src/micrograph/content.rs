@@ -16,8 +16,8 @@ const AROUND: usize = 2;
 /// EMPIAR-10146. That of others was at most .09 among 38 micrographs of five proteins.
 const SAME_EXPOSURE: f64 = 0.15;
 /// A spectrum is its own mirror image through its centre, so that this correlation is 1; that of a
-/// micrograph is 0 within .02.
-const MIRRORED: f64 = 0.3;
+/// micrograph is 0 within .02, and that of a lattice in between.
+const MIRRORED: f64 = 0.8;
 /// Rows that are compared with their mirror images.
 const ROWS: usize = 64;
 
@@ -228,6 +228,11 @@ mod tests {
         }
         assert!(!is_spectrum(&noisy(&exposure(1, 10, 0.3), 2)));
         assert!(!is_spectrum(&Array2::zeros((64, 64))));
+        // A lattice has many centres of symmetry.
+        let noise = noisy(&Array2::zeros((128, 128)), 8);
+        let wave = |at: usize| 2.0 * (at as f32 * 2.0 * std::f32::consts::PI / 4.0).cos();
+        let lattice = Array2::from_shape_fn((128, 128), |(y, x)| wave(x) + wave(y) + noise[[y, x]]);
+        assert!(!is_spectrum(&lattice));
         // A seam between the halves of a camera is symmetrical, and nothing else is.
         let mut seam = noisy(&exposure(1, 10, 0.3), 2);
         seam.column_mut(250).fill(-40.0);

@@ -360,6 +360,7 @@ mod tests {
     #[test]
     fn squeeze_and_excitation_looks_at_means_and_cbam_at_maxima_as_well() {
         let _alone = alone();
+        tch::manual_seed(1);
         let store = VarStore::new(Device::Cpu);
         let [se, cbam] = [false, true].map(|maxima| {
             ChannelAttention::new(&(store.root() / maxima.to_string()), 6, 2, maxima).unwrap()
@@ -380,6 +381,7 @@ mod tests {
     #[test]
     fn spatial_attention_sees_three_pixels_far() {
         let _alone = alone();
+        tch::manual_seed(1);
         let store = VarStore::new(Device::Cpu);
         let attention = SpatialAttention::new(&store.root()).unwrap();
         let x = features(3, 15, 15);

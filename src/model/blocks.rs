@@ -159,6 +159,7 @@ mod tests {
 
     fn block(from: i64, to: i64, architecture: &Architecture) -> (Block, i64) {
         let _alone = alone();
+        tch::manual_seed(1);
         let store = VarStore::new(Device::Cpu);
         let block = Block::new(&store.root(), from, to, architecture).unwrap();
         (block, store.trainable_variables().iter().map(|v| v.numel() as i64).sum())
@@ -206,6 +207,7 @@ mod tests {
         let architecture =
             Architecture { encoder_block: EncoderBlock::SeResnext, ..Architecture::default() };
         let _alone = alone();
+        tch::manual_seed(1);
         let store = VarStore::new(Device::Cpu);
         let block = SeResnext::new(&store.root(), 8, 8, &architecture).unwrap();
         let images = noise([1, 8, 6, 6]).relu();

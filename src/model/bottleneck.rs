@@ -266,6 +266,7 @@ mod tests {
         let architecture =
             Architecture { bottleneck, heads: 2, transformer_blocks: 3, ..Architecture::default() };
         let _alone = alone();
+        tch::manual_seed(1);
         let store = VarStore::new(Device::Cpu);
         let layers = WindowAttention::new(&store.root(), features, &architecture);
         (layers.unwrap().unwrap(), store)

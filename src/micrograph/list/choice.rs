@@ -271,7 +271,7 @@ impl Evidence {
         let seen: Vec<Relation> =
             samples.into_iter().filter_map(|(a, b)| self.seen(&found[a], &found[b])).collect();
         match seen.as_slice() {
-            [] => self.by_names(pairs[0], found),
+            [] => by_names(pairs[0], found),
             [first, rest @ ..] => {
                 let agreed =
                     if rest.iter().all(|other| other == first) { *first } else { Relation::None };
@@ -297,21 +297,21 @@ impl Evidence {
         })
     }
 
-    /// Where no image can be read, words decide.
-    fn by_names(&self, (first, other): (usize, usize), found: &[Image]) -> Relation {
-        match (found[first].kind, found[other].kind) {
-            (_, Kind::Spectrum) => Relation::Spectrum,
-            (a, b) if a != b => Relation::SameExposure,
-            _ => Relation::None,
-        }
-    }
-
     /// Which of both is the spectrum; the other by its name if none was looked at.
     fn spectrum_of(&self, first: usize, other: usize, found: &[Image]) -> usize {
         let is = |index: usize| {
             self.sketches.get(found[index].path).is_some_and(|sketch| sketch.is_spectrum)
         };
         if is(first) && !is(other) { first } else { other }
+    }
+}
+
+/// Where no image can be read, words decide.
+fn by_names((first, other): (usize, usize), found: &[Image]) -> Relation {
+    match (found[first].kind, found[other].kind) {
+        (_, Kind::Spectrum) => Relation::Spectrum,
+        (a, b) if a != b => Relation::SameExposure,
+        _ => Relation::None,
     }
 }
 

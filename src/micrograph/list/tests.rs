@@ -98,8 +98,8 @@ fn a_text_file_lists_in_its_own_order() {
     let error = partly.unusable[0].to_string();
     assert!(error.contains("4 of 5") && error.ends_with("1.mrc, 2.mrc, 3.mrc, 4.mrc"), "{error}");
     assert!(partly.whole().is_err());
-    let names: String = (0..11).map(|n| format!("{n}.mrc\n")).collect();
-    fs::write(&list_file, names).unwrap();
+    let names: Vec<String> = (0..11).map(|n| format!("{n}.mrc")).collect();
+    fs::write(&list_file, names.join("\n")).unwrap();
     // Where nothing is found the working folder is at fault.
     let error = list(&[&list_file], Filter::default()).unwrap_err();
     assert!(error.to_string().ends_with("9.mrc, …"), "{error}");

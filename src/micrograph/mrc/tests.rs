@@ -42,7 +42,7 @@ fn what_a_gzip_stream_declares_is_checked_before_and_after_it_is_read() {
     wrong_sum[sum] ^= 1;
     assert!(read_bytes(&wrong_sum).unwrap_err().to_string().contains("checksum"));
     let mut longer = written();
-    longer.extend([7; 100_000]);
+    longer.extend(vec![7; 100_000]);
     let longer = zip(&longer);
     assert!(read_bytes(&longer).unwrap().warnings[0].contains("after the image"));
     // Damage behind the image shows only in the checksum.
