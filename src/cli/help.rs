@@ -11,7 +11,7 @@ use super::{Cli, Exit, Global};
 use crate::error::Error;
 
 /// Two examples of each command, by its name.
-pub(super) const EXAMPLES: [(&str, [&str; 2]); 27] = [
+pub(super) const EXAMPLES: [(&str, [&str; 2]); 28] = [
     (
         "picker",
         [
@@ -55,6 +55,10 @@ pub(super) const EXAMPLES: [(&str, [&str; 2]); 27] = [
         ],
     ),
     ("status", ["picker status", "picker status --out picker_run --json"]),
+    (
+        "inspect",
+        ["picker inspect", "picker inspect micrographs/ --out labels_run --port 8080 --no-open"],
+    ),
     ("report", ["picker report", "picker report --out other_run"]),
     (
         "threshold",
