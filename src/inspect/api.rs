@@ -104,6 +104,11 @@ fn find<'a>(catalog: &'a Catalog, id: &str) -> Result<(usize, &'a Known), Refusa
     catalog.find(id).ok_or_else(unknown)
 }
 
+/// The number with as few digits as mean the same `f32`.
+fn short(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(f64::from(value))
+}
+
 fn changeable(site: &Site) -> Result<(), Refusal> {
     let refused =
         || Refusal::new(StatusCode::FORBIDDEN, "this server only shows, it changes nothing");
@@ -113,7 +118,7 @@ fn changeable(site: &Site) -> Result<(), Refusal> {
 async fn run(State(site): State<Arc<Site>>) -> Answer {
     aside(move || {
         let catalog = site.catalog()?;
-        let (threshold, floor) = catalog.cut.unzip();
+        let (threshold, floor) = catalog.cut.map(|(cut, floor)| (short(cut), short(floor))).unzip();
         let histogram = catalog.scores(&site.run).histogram();
         let answer = json!({
             "schema": SCHEMA,
@@ -172,7 +177,7 @@ async fn one(State(site): State<Arc<Site>>, Path(id): Path<String>) -> Answer {
         let peaks: Vec<[f64; 3]> = known
             .peaks(&site.run)?
             .iter()
-            .map(|peak| [peak.x_mic_px, peak.y_mic_px, f64::from(peak.score.unwrap_or(0.0))])
+            .map(|peak| [peak.x_mic_px, peak.y_mic_px, short(peak.score.unwrap_or(0.0))])
             .collect();
         let answer = json!({
             "schema": SCHEMA,
@@ -301,7 +306,7 @@ async fn counts(State(site): State<Arc<Site>>, Query(cut): Query<Cut>) -> Answer
         let counts = catalog.scores(&site.run).counts(threshold);
         let total: usize = counts.iter().sum();
         let answer: Value =
-            json!({ "schema": SCHEMA, "threshold": threshold, "total": total, "counts": counts });
+            json!({ "schema": SCHEMA, "threshold": short(threshold), "total": total, "counts": counts });
         Ok(Json(answer).into_response())
     })
     .await
@@ -317,7 +322,7 @@ async fn threshold(
         let summary = site.recut(threshold)?;
         let answer = json!({
             "schema": SCHEMA,
-            "threshold": threshold,
+            "threshold": short(threshold),
             "micrographs": summary.micrographs,
             "picks": summary.picks,
             "empty": summary.empty,

@@ -166,7 +166,7 @@ fn with_headers(mut answer: Response) -> Response {
 
 /// 256 random bits.
 fn secret() -> String {
-    let mut bytes = [0; 32];
+    let mut bytes = [0_u8; 32];
     rand::fill(&mut bytes);
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -134,7 +134,7 @@ async function open(id) {
   page.labels = null;
   document.body.dataset.view = "one";
   grid.choose(id);
-  $("name").textContent = row.name;
+  $("name").textContent = row.name.split("/").pop();
   $("name").title = row.name;
   $("place").textContent = `${row.place + 1} of ${page.rows.length}`;
   note(row.failed);
