@@ -9,6 +9,7 @@ mod default_model;
 mod evaluate;
 mod folders;
 mod foreign;
+mod inspect;
 mod kept;
 mod library;
 mod manner;

@@ -291,8 +291,7 @@ export class Viewer {
         if (peak[2] < this.threshold) low.push(at);
         else shades[shade(peak[2])].push(at);
       }
-      stroke(low, "rgba(0,0,0,.35)", line + 1);
-      stroke(low, "rgba(255,255,255,.6)", 1, [3, 4]);
+      stroke(low, "rgba(255,255,255,.75)", 1.2, [4, 4]);
       stroke(shades.flat(), "rgba(0,0,0,.45)", line + 1.6);
       shades.forEach((points, step) => stroke(points, SHADES[step], line));
     }
@@ -309,8 +308,8 @@ export class Viewer {
       context.fill();
     }
     const no = negatives.map(placed).filter(seen);
-    stroke(no, "rgba(0,0,0,.6)", line + 2);
-    stroke(no, "#ff7ac8", line, [4, 3]);
+    stroke(no, "rgba(0,0,0,.35)", line + 2);
+    stroke(no, "#ff7ac8", line + 0.4, [6, 3]);
     context.beginPath();
     const arm = Math.max(3, radius * 0.4);
     for (const [x, y] of no) {
