@@ -7,7 +7,7 @@ use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -31,6 +31,7 @@ pub(super) fn routes() -> Router<Arc<Site>> {
         .route("/api/micrographs/{id}", get(one))
         .route("/api/micrographs/{id}/image", get(image))
         .route("/api/micrographs/{id}/labels", get(labels).put(put_labels))
+        .route("/api/micrographs/{id}/excluded", put(put_excluded))
         .route("/api/counts", get(counts))
         .route("/api/threshold", post(threshold))
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is nothing of this name"))
@@ -145,6 +146,7 @@ struct Row<'a> {
     picks: Option<usize>,
     mean_score: Option<f64>,
     failed: Option<&'a str>,
+    excluded: bool,
     labels: Tally,
 }
 
@@ -159,6 +161,7 @@ async fn micrographs(State(site): State<Arc<Site>>) -> Answer {
             picks: own.picks,
             mean_score: scores.and_then(|scores| scores.mean(place, threshold)),
             failed: own.failure.as_deref().or_else(|| scores?.damage(place)),
+            excluded: site.excluded.has(own),
             labels: site.labels.tally(&own.id),
         });
         let rows: Vec<Row> = rows.collect();
@@ -279,6 +282,27 @@ async fn put_labels(
         let shape = micrograph::header(&known.path)?.shape;
         let (set, version) = site.labels.put(known, &made_from, set, shape)?;
         Ok(tagged(&set, &version))
+    })
+    .await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Out {
+    excluded: bool,
+}
+
+async fn put_excluded(
+    State(site): State<Arc<Site>>,
+    Path(id): Path<String>,
+    body: Result<Json<Out>, JsonRejection>,
+) -> Answer {
+    changeable(&site)?;
+    let Json(Out { excluded }) = body?;
+    aside(move || {
+        let catalog = site.catalog()?;
+        site.excluded.set(find(&catalog, &id)?.1, excluded, &catalog)?;
+        Ok(Json(json!({ "schema": SCHEMA, "excluded": excluded })).into_response())
     })
     .await
 }

@@ -168,7 +168,7 @@ fn with_headers(mut answer: Response) -> Response {
 fn secret() -> String {
     let mut bytes = [0_u8; 32];
     rand::fill(&mut bytes);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    blake3::Hash::from_bytes(bytes).to_hex().to_string()
 }
 
 /// Compares in a time that does not depend on where two texts differ.

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The STAR files are believed, whoever wrote them. A change names the version that it was made from
-//! (ETag), so that of two pages that change one micrograph the second is refused.
+//! (`ETag`), so that of two pages that change one micrograph the second is refused.
 
 use std::collections::HashMap;
 use std::fs;

@@ -13,6 +13,7 @@
 mod api;
 mod assets;
 mod catalog;
+mod excluded;
 mod guard;
 mod labels;
 mod picture;
@@ -29,6 +30,7 @@ use crate::micrograph::Source;
 use crate::run::{Cancel, RunDir};
 use crate::stages::{card_of_picks, pick, report};
 use catalog::Catalog;
+use excluded::Excluded;
 use guard::Guard;
 use labels::Labels;
 use picture::Pictures;
@@ -60,6 +62,7 @@ struct Site {
     named: Option<Vec<Source>>,
     catalog: RwLock<Arc<Catalog>>,
     labels: Labels,
+    excluded: Excluded,
     pictures: Pictures,
     decoders: Semaphore,
     read_only: bool,
@@ -116,6 +119,7 @@ impl Server {
             ));
         }
         let (listener, bound) = listen(bind, port)?;
+        let excluded = Excluded::open(&run)?;
         let labels = Labels::open(run.labels(), &catalog.all);
         let pictures = Pictures::new((!read_only).then(|| run.pictures()));
         let site = Site {
@@ -123,6 +127,7 @@ impl Server {
             named: micrographs,
             catalog: RwLock::new(catalog),
             labels,
+            excluded,
             pictures,
             decoders: Semaphore::new(DECODERS),
             read_only,

@@ -72,11 +72,17 @@ impl Server {
     }
 
     /// As a script asks.
-    fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.send("GET", path, &[("Authorization", &self.bearer())], b"")
     }
 
-    fn change(&self, method: &str, path: &str, tag: Option<&str>, body: &Value) -> Answer {
+    pub(crate) fn change(
+        &self,
+        method: &str,
+        path: &str,
+        tag: Option<&str>,
+        body: &Value,
+    ) -> Answer {
         let bearer = self.bearer();
         let mut headers =
             vec![("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
@@ -84,7 +90,7 @@ impl Server {
         self.send(method, path, &headers, body.to_string().as_bytes())
     }
 
-    fn ids(&self) -> Vec<String> {
+    pub(crate) fn ids(&self) -> Vec<String> {
         let all = self.get("/api/micrographs").json();
         let rows = all["micrographs"].as_array().unwrap();
         rows.iter().map(|row| row["id"].as_str().unwrap().to_string()).collect()
@@ -108,8 +114,8 @@ impl Drop for Server {
     }
 }
 
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
 }
@@ -128,11 +134,11 @@ impl Answer {
         }
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
     }
 
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         assert_eq!(self.status, 200, "{}", String::from_utf8_lossy(&self.body));
         serde_json::from_slice(&self.body).unwrap()
     }
@@ -556,4 +562,34 @@ fn the_server_ends_when_it_is_asked_to() {
     let begun = Instant::now();
     assert!(server.child.wait().unwrap().success());
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn excluded_micrographs_are_left_out_of_a_list_that_the_next_picking_takes() {
+    let dir = unpicked(3);
+    let list = dir.path().join("picker_run/good_micrographs.star");
+    let id = {
+        let server = Server::start(dir.path(), &["micrographs"]);
+        let id = server.ids().remove(1);
+        let path = format!("/api/micrographs/{id}/excluded");
+        assert!(!list.exists());
+        assert_eq!(server.change("PUT", &path, None, &json!({ "out": true })).status, 422);
+        server.change("PUT", &path, None, &json!({ "excluded": true })).json();
+        id
+    };
+    let text = std::fs::read_to_string(&list).unwrap();
+    assert!(text.contains("sim_0001.mrc") && text.contains("sim_0003.mrc"), "{text}");
+    assert!(!text.contains("sim_0002.mrc"), "{text}");
+    let words = ["pick", "picker_run/good_micrographs.star", "--particle-radius", RADIUS];
+    picker(dir.path()).args(words).assert().success();
+    let stars = std::fs::read_dir(dir.path().join("picker_run/picks")).unwrap();
+    let names: Vec<_> =
+        stars.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(!names.iter().any(|name| name.contains("sim_0002")), "{names:?}");
+    let server = Server::start(dir.path(), &["micrographs"]);
+    let rows = server.get("/api/micrographs").json();
+    assert_eq!(rows["micrographs"][1]["excluded"], true);
+    let path = format!("/api/micrographs/{id}/excluded");
+    server.change("PUT", &path, None, &json!({ "excluded": false })).json();
+    assert!(std::fs::read_to_string(&list).unwrap().contains("sim_0002.mrc"));
 }

@@ -4,6 +4,7 @@
 mod ablate;
 mod architecture;
 mod bad_input;
+mod browser;
 mod coordinates;
 mod default_model;
 mod evaluate;

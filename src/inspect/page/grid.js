@@ -10,7 +10,8 @@ const FILTERS = {
   none: ["No picks", (row, picks) => !row.failed && picks === 0],
   failed: ["Failed", (row) => row.failed],
   labelled: ["Labelled", (row) => row.labels.state !== "unseen"],
-  unseen: ["To do", (row) => row.labels.state === "unseen"],
+  unseen: ["To do", (row) => row.labels.state === "unseen" && !row.excluded],
+  out: ["Excluded", (row) => row.excluded],
 };
 
 const byNumber = (value) => (a, b) => (value(a) ?? -1) - (value(b) ?? -1);
@@ -32,12 +33,13 @@ const made = (tag, kind, text) => {
 };
 
 export class Grid {
-  constructor({ onOpen, picksOf }) {
+  constructor({ onOpen, onExclude, picksOf }) {
     this.scroller = document.getElementById("scroller");
     this.cells = document.getElementById("cells");
     this.search = document.getElementById("search");
     this.sort = document.getElementById("sort");
     this.onOpen = onOpen;
+    this.onExclude = onExclude;
     this.picksOf = picksOf;
     this.rows = [];
     this.shown = [];
@@ -171,17 +173,20 @@ export class Grid {
   caption(cell, row) {
     const picks = this.picksOf(row);
     cell.querySelector(".picks").textContent = row.failed ? "failed" : (picks ?? "–");
+    cell.classList.toggle("excluded", row.excluded);
     cell.querySelector(".looked").className = `looked ${row.labels.state}`;
     const bar = cell.querySelector(".score i");
     bar.style.width = `${Math.round(100 * (row.mean_score ?? 0))}%`;
     const mean = row.mean_score === null ? "" : `, mean score ${row.mean_score.toFixed(2)}`;
-    cell.setAttribute("aria-label", `${row.name}, ${picks ?? "no"} picks${mean}, labels ${row.labels.state}`);
+    cell.setAttribute("aria-label", `${row.name}, ${picks ?? "no"} picks${mean}, labels ${row.labels.state}${row.excluded ? ", excluded" : ""}`);
   }
 
   key(event) {
     const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.columns, ArrowDown: this.columns }[event.key];
     if (event.key === "Enter" && this.shown[this.chosen]) {
       this.onOpen(this.shown[this.chosen].id);
+    } else if (event.key.toLowerCase() === "e" && this.shown[this.chosen]) {
+      this.onExclude(this.shown[this.chosen]);
     } else if (step) {
       this.chosen = Math.min(this.shown.length - 1, Math.max(0, this.chosen + step));
       this.reveal();

@@ -34,7 +34,7 @@ const told = (error) => toast([error.message, error.hint].filter(Boolean).join("
 // ---- parts
 
 const threshold = new Threshold({ onMove: () => moved() });
-const grid = new Grid({ onOpen: (id) => open(id), picksOf: (row) => (page.counts ? page.counts[row.place] : row.picks) });
+const grid = new Grid({ onOpen: (id) => open(id), onExclude: (row) => exclude(row), picksOf: (row) => (page.counts ? page.counts[row.place] : row.picks) });
 const viewer = new Viewer({
   onClick: (x, y, no) => clicked(x, y, no),
   onHover: (what) => hovered(what),
@@ -138,6 +138,7 @@ async function open(id) {
   $("name").title = row.name;
   $("place").textContent = `${row.place + 1} of ${page.rows.length}`;
   note(row.failed);
+  showExcluded();
   viewer.begin(id);
   try {
     const [{ data }] = await Promise.all([ask(`/api/micrographs/${id}`), labels.open(id)]);
@@ -189,6 +190,27 @@ function route() {
   if (!id || id === "grid") showGrid();
   else open(id);
 }
+
+async function exclude(row) {
+  if (page.run.read_only) return;
+  const excluded = !row.excluded;
+  try {
+    await ask(`/api/micrographs/${row.id}/excluded`, { method: "PUT", body: { excluded } });
+    row.excluded = excluded;
+    grid.refresh();
+    showExcluded();
+    toast(`${row.name.split("/").pop()} is ${excluded ? "excluded" : "back in"}: good_micrographs.star is written`);
+  } catch (error) {
+    told(error);
+  }
+}
+
+function showExcluded() {
+  $("exclude").setAttribute("aria-pressed", page.current?.excluded ?? false);
+  $("exclude").textContent = page.current?.excluded ? "Excluded" : "Exclude";
+}
+
+$("exclude").addEventListener("click", () => exclude(page.current));
 
 function hovered(what) {
   const at = what && `${Math.round(what.x)}, ${Math.round(what.y)}`;
@@ -325,6 +347,7 @@ const KEYS = {
   ArrowDown: () => viewer.pan(0, -60),
   Enter: () => chosenPick(false),
   x: () => chosenPick(true),
+  e: () => exclude(page.current),
   a: () => page.labels && !page.run.read_only && labels.click(page.labels, ...viewer.middle(), [], 1, false),
   1: () => labels.look(page.labels, "unseen"),
   2: () => labels.look(page.labels, "partial"),
@@ -389,7 +412,7 @@ async function begin() {
     threshold.set(data.floor ?? 0, data.threshold ?? 0.5, data.histogram.counts);
     $("totals").textContent = words(page.rows.length, "micrograph");
     $("axis-what").textContent = "all stored peaks by score";
-    for (const button of $("looked").children) button.disabled = data.read_only;
+    for (const button of [...$("looked").children, $("exclude")]) button.disabled = data.read_only;
     useTool("look");
     filterPicture();
     addEventListener("hashchange", route);
