@@ -44,4 +44,6 @@ pub mod run;
 pub mod stages;
 pub mod studies;
 
+pub mod inspect;
+
 pub mod cli;

@@ -24,6 +24,7 @@ mod extract;
 mod global;
 mod help;
 mod info;
+mod inspect;
 mod known;
 mod maps;
 mod micrographs;
@@ -94,6 +95,7 @@ enum Command {
     Simulate(simulate::SimulateArgs),
     Convert(convert::ConvertArgs),
     Check(check::CheckArgs),
+    Inspect(inspect::InspectArgs),
     Info(info::InfoArgs),
     Model(model::ModelArgs),
     Config(help::ConfigArgs),
@@ -132,6 +134,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(args) => simulate::run(args, global),
         Command::Convert(args) => convert::run(args, global),
         Command::Check(args) => check::run(args, global),
+        Command::Inspect(args) => inspect::run(args, global),
         Command::Info(args) => info::run(args, global),
         Command::Model(args) => model::run(args, global),
         Command::Config(args) => help::config(args, global),

@@ -128,7 +128,15 @@ fn globbed(pattern: &Path) -> Result<Vec<PathBuf>> {
     let text = pattern.to_string_lossy();
     let bad = |what: String| Error::setting("coordinates", what, "quote the pattern: 'dir/*.star'");
     let paths = glob::glob(&text).map_err(|e| bad(format!("`{text}` is no glob: {}", e.msg)))?;
-    paths.map(|path| path.map_err(|e| bad(e.to_string()))).collect()
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let paths = paths.map(|path| path.map_err(|e| bad(e.to_string())));
+    paths.filter(|path| path.as_ref().map_or(true, |path| !are_negatives(&name(path)))).collect()
+}
+
+/// Whether a file, by its name, lists places that are no particles: labels by hand have them beside
+/// the particles.
+fn are_negatives(name: &str) -> bool {
+    name.ends_with(".negatives.star")
 }
 
 fn read_folder(folder: &Path, all: &mut Collected, first: &mut Option<Error>) {
@@ -150,8 +158,10 @@ fn read_folder(folder: &Path, all: &mut Collected, first: &mut Option<Error>) {
         };
         let path = entry.path();
         let name = entry.file_name().to_string_lossy();
-        let skipped =
-            name.starts_with('.') || name.contains(".part.") || name.starts_with("coords_suffix_");
+        let skipped = name.starts_with('.')
+            || name.contains(".part.")
+            || name.starts_with("coords_suffix_")
+            || are_negatives(&name);
         if !entry.file_type().is_file() || skipped {
             continue;
         }

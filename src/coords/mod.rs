@@ -317,10 +317,17 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_hidden_unfinished_or_all_peaks_are_not_read_from_a_folder() {
+    fn files_that_are_hidden_unfinished_negative_or_all_peaks_are_not_read_from_a_folder() {
         let dir = folder();
         let at = [Coordinate { x_mic_px: 1.0, y_mic_px: 2.0, score: Some(0.5) }];
-        for name in [".m.star", "m.7.part.star", "picks.all/m.star", "a/m.star", "a/n_picks.star"] {
+        for name in [
+            ".m.star",
+            "m.7.part.star",
+            "picks.all/m.star",
+            "a/m.star",
+            "a/m.negatives.star",
+            "a/n_picks.star",
+        ] {
             star::write(&dir.path().join(name), &at).unwrap();
         }
         std::fs::write(dir.path().join("notes.md"), "x").unwrap();

@@ -11,7 +11,9 @@
 //! ├── model/               trained models and the checkpoint
 //! ├── picks.all/           peaks of each micrograph down to the floor
 //! ├── picks/               coordinates from the threshold up, and tables of all
-//! └── report/              figures, plots, the page
+//! ├── report/              figures, plots, the page
+//! ├── labels/              labels by hand
+//! └── pictures/            a bounded cache of pictures, for the browser
 //! ```
 //!
 //! A record is written after its outputs and holds their sizes and hashes. It is believed as long
@@ -157,7 +159,8 @@ type Inputs = BTreeMap<PathBuf, Identity>;
 impl RunDir {
     /// Folders in which picker alone writes.
     fn own_folders(&self) -> Vec<PathBuf> {
-        let names = ["prepared", "model", "picks", "picks.all", "items", "report"];
+        let names =
+            ["prepared", "model", "picks", "picks.all", "items", "report", "labels", "pictures"];
         names.into_iter().map(|name| self.root.join(name)).collect()
     }
 
@@ -211,6 +214,16 @@ impl RunDir {
     /// Where metrics go.
     pub fn report(&self) -> PathBuf {
         self.root.join("report")
+    }
+
+    /// Where labels by hand are kept.
+    pub fn labels(&self) -> PathBuf {
+        self.root.join("labels")
+    }
+
+    /// Where pictures of micrographs are kept while they are looked at.
+    pub fn pictures(&self) -> PathBuf {
+        self.root.join("pictures")
     }
 
     /// Where a fold of cross-validation has its own run.

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules by layer; those of layers before it may be used, and those of its own without a circle.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &["error", "publish", "units"],
     &["star", "micrograph", "coords"],
     &["preprocess", "labels", "pick", "eval", "radius", "simulate"],
@@ -14,6 +14,7 @@ const LAYERS: [&[&str]; 8] = [
     &["settings", "relion", "report"],
     &["run"],
     &["stages", "studies"],
+    &["inspect"],
     &["cli", "main"],
 ];
 /// Who may use libtorch.

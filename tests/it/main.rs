@@ -4,11 +4,13 @@
 mod ablate;
 mod architecture;
 mod bad_input;
+mod browser;
 mod coordinates;
 mod default_model;
 mod evaluate;
 mod folders;
 mod foreign;
+mod inspect;
 mod kept;
 mod library;
 mod manner;

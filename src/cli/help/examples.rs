@@ -1,7 +1,7 @@
 //! Examples of each command, shown in its help.
 
 /// Two examples of each command, by its name.
-pub(in crate::cli) const EXAMPLES: [(&str, [&str; 2]); 27] = [
+pub(in crate::cli) const EXAMPLES: [(&str, [&str; 2]); 28] = [
     (
         "picker",
         [
@@ -45,6 +45,10 @@ pub(in crate::cli) const EXAMPLES: [(&str, [&str; 2]); 27] = [
         ],
     ),
     ("status", ["picker status", "picker status --out picker_run --json"]),
+    (
+        "inspect",
+        ["picker inspect", "picker inspect micrographs/ --out labels_run --port 8080 --no-open"],
+    ),
     ("report", ["picker report", "picker report --out other_run"]),
     (
         "threshold",

@@ -1,0 +1,218 @@
+//! Picks in the browser: a server for one page on one run, where a person looks at micrographs,
+//! moves the threshold and labels by hand.
+//!
+//! ```text
+//! page/*  ──▶ api ──▶ catalog (micrographs, scores)   labels (STAR files)   picture (JPEG)
+//!              ▲
+//!            guard (token, session, Host, Origin)
+//! ```
+//!
+//! The page is a client of the interface (`api`) like any script. Clients name micrographs by ids;
+//! no path is ever taken from them. All of the asynchronous code of picker is in this room.
+
+mod api;
+mod assets;
+mod catalog;
+mod excluded;
+mod guard;
+mod labels;
+mod picture;
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use axum::middleware;
+use tokio::sync::Semaphore;
+
+use crate::error::{Error, Result};
+use crate::micrograph::Source;
+use crate::run::{Cancel, RunDir};
+use crate::stages::{card_of_picks, pick, report};
+use catalog::Catalog;
+use excluded::Excluded;
+use guard::Guard;
+use labels::Labels;
+use picture::Pictures;
+
+/// The port that is tried first where none was asked for.
+const FAVOURITE_PORT: u16 = 7878;
+/// Micrographs that are decoded at once.
+const DECODERS: usize = 2;
+
+/// What is to be served, and where.
+#[derive(Debug)]
+pub struct Options {
+    /// The run; taken for this process unless it is only looked into.
+    pub run: RunDir,
+    /// The micrographs to show; without them, those that the picks are of.
+    pub micrographs: Option<Vec<Source>>,
+    /// The address to listen at.
+    pub bind: IpAddr,
+    /// The port; without one, a free one is found.
+    pub port: Option<u16>,
+    /// Whether nothing may be changed.
+    pub read_only: bool,
+}
+
+/// All that requests share.
+#[derive(Debug)]
+struct Site {
+    run: RunDir,
+    named: Option<Vec<Source>>,
+    catalog: RwLock<Arc<Catalog>>,
+    labels: Labels,
+    excluded: Excluded,
+    pictures: Pictures,
+    decoders: Semaphore,
+    read_only: bool,
+    /// Held while lists are rewritten.
+    cutting: Mutex<()>,
+}
+
+impl Site {
+    /// The micrographs as they were last looked at.
+    fn catalog(&self) -> Result<Arc<Catalog>> {
+        let catalog = self.catalog.read().map_err(|_| Error::internal("the list is lost"))?;
+        Ok(catalog.clone())
+    }
+
+    /// Cuts the picks at another score and writes every list anew, as `picker threshold` does.
+    fn recut(&self, threshold: f32) -> Result<pick::Summary> {
+        let _one = self.cutting.lock().unwrap_or_else(PoisonError::into_inner);
+        let cut = pick::recut(&self.run, threshold);
+        // Lists may have changed even where the end was not reached.
+        let catalog = Arc::new(Catalog::of(&self.run, self.named.as_deref())?);
+        if cut.is_ok() {
+            catalog.take_scores(&*self.catalog()?);
+        }
+        *self.catalog.write().map_err(|_| Error::internal("the list is lost"))? = catalog;
+        let summary = cut?;
+        if self.run.page().exists() {
+            report::write(&self.run, &card_of_picks(&self.run)?)?;
+        }
+        Ok(summary)
+    }
+}
+
+/// A server that listens and does not answer yet.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    bound: SocketAddr,
+    guard: Arc<Guard>,
+    site: Arc<Site>,
+}
+
+impl Server {
+    /// Looks at the run and takes the port.
+    ///
+    /// # Errors
+    /// `Missing` where there is nothing to show, `Setting` for a port that cannot be had.
+    pub fn open(options: Options) -> Result<Server> {
+        let Options { run, micrographs, bind, port, read_only } = options;
+        let catalog = Arc::new(Catalog::of(&run, micrographs.as_deref())?);
+        if catalog.all.is_empty() {
+            return Err(Error::missing(
+                format!("{} has no picks to show", run.root().display()),
+                "name micrographs, or pick first: `picker pick MICROGRAPHS`",
+            ));
+        }
+        let (listener, bound) = listen(bind, port)?;
+        let excluded = Excluded::open(&run)?;
+        let labels = Labels::open(run.labels(), &catalog.all);
+        let pictures = Pictures::new((!read_only).then(|| run.pictures()));
+        let site = Site {
+            run,
+            named: micrographs,
+            catalog: RwLock::new(catalog),
+            labels,
+            excluded,
+            pictures,
+            decoders: Semaphore::new(DECODERS),
+            read_only,
+            cutting: Mutex::new(()),
+        };
+        let guard = Arc::new(Guard::new(bound, hostname()));
+        Ok(Server { listener, bound, guard, site: Arc::new(site) })
+    }
+
+    /// The address that opens the page.
+    pub fn url(&self) -> String {
+        let shown = match self.bound.ip() {
+            ip if ip.is_unspecified() => hostname(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+            IpAddr::V4(ip) => ip.to_string(),
+        };
+        format!("http://{shown}:{}/?token={}", self.bound.port(), self.guard.token())
+    }
+
+    /// Where it listens.
+    pub fn bound(&self) -> SocketAddr {
+        self.bound
+    }
+
+    /// How many micrographs it shows.
+    pub fn micrographs(&self) -> usize {
+        self.site.catalog().map_or(0, |catalog| catalog.all.len())
+    }
+
+    /// Answers until it is asked to stop.
+    pub fn serve(self, cancel: &Cancel) -> Result<()> {
+        let Server { listener, guard, site, .. } = self;
+        let failed =
+            |error: std::io::Error| Error::internal(format!("the server broke off: {error}"));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(failed)?;
+        // The histogram needs all scores: read while the first pictures are looked at.
+        let reading = site.clone();
+        std::thread::spawn(move || {
+            if let Ok(catalog) = reading.catalog() {
+                catalog.scores(&reading.run);
+            }
+        });
+        let app = api::routes()
+            .merge(assets::routes())
+            .layer(middleware::from_fn_with_state(guard, guard::check))
+            .with_state(site);
+        let answering = runtime.spawn(async move {
+            listener.set_nonblocking(true)?;
+            axum::serve(tokio::net::TcpListener::from_std(listener)?, app).await
+        });
+        while !cancel.requested() && !answering.is_finished() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let ended = if answering.is_finished() { runtime.block_on(answering).ok() } else { None };
+        // Files that are being written are finished.
+        runtime.shutdown_timeout(Duration::from_secs(5));
+        ended.map_or(Ok(()), |ended| ended.map_err(failed))
+    }
+}
+
+/// The port that was asked for, else the favourite one, else any.
+fn listen(bind: IpAddr, port: Option<u16>) -> Result<(TcpListener, SocketAddr)> {
+    let wanted: Vec<u16> = port.map_or(vec![FAVOURITE_PORT, 0], |port| vec![port]);
+    let mut last = None;
+    for port in wanted {
+        match TcpListener::bind((bind, port)).and_then(|own| Ok((own.local_addr()?, own))) {
+            Ok((bound, listener)) => return Ok((listener, bound)),
+            Err(error) => last = Some((port, error)),
+        }
+    }
+    let (port, error) = last.map_or((0, String::new()), |(port, e)| (port, e.to_string()));
+    Err(Error::setting(
+        "port",
+        format!("{bind}:{port} cannot be listened at: {error}"),
+        "name another port, or none: then a free one is found",
+    ))
+}
+
+/// The name of this machine.
+pub fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "localhost".into() } else { name.into() }
+}

@@ -1,0 +1,308 @@
+//! The page of `picker inspect` in a real browser: Chromium, driven through `chromedriver`.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use serde_json::{Value, json};
+
+use super::inspect::{Server, picked};
+use super::support::{contents, skipped};
+
+/// A browser window, by the protocol of `WebDriver`.
+struct Browser {
+    driver: Child,
+    port: u16,
+    session: String,
+}
+
+impl Browser {
+    /// None, visibly, where there is no browser.
+    fn start() -> Option<Browser> {
+        let started = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        let Ok(mut driver) = started else {
+            skipped("there is no chromedriver");
+            return None;
+        };
+        let lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        let port = lines.map_while(Result::ok).find_map(|line| {
+            let port = line.split("successfully on port ").nth(1)?;
+            port.trim_end_matches('.').parse().ok()
+        });
+        let mut browser = Browser { driver, port: port.unwrap(), session: String::new() };
+        let arguments =
+            ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"];
+        let wanted = json!({"capabilities": {"alwaysMatch": {
+            "goog:chromeOptions": {"args": arguments},
+            "goog:loggingPrefs": {"browser": "ALL"},
+        }}});
+        let begun = browser.ask("POST", "", &wanted);
+        let Some(session) = begun["sessionId"].as_str() else {
+            skipped(&format!("chromedriver opens no browser: {}", begun["message"]));
+            return None;
+        };
+        browser.session = format!("/{session}");
+        browser.resize(1280, 800);
+        Some(browser)
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
+        let body = if method == "POST" { body.to_string() } else { String::new() };
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        write!(
+            stream,
+            "{method} /session{}{path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.session,
+            self.port,
+            body.len()
+        )
+        .unwrap();
+        let mut reader = BufReader::new(stream);
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+        }
+        let mut bytes = vec![0; length];
+        reader.read_exact(&mut bytes).unwrap();
+        serde_json::from_slice::<Value>(&bytes).unwrap()["value"].take()
+    }
+
+    fn resize(&self, width: u32, height: u32) {
+        let size = json!({
+            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500
+        });
+        let call = json!({"cmd": "Emulation.setDeviceMetricsOverride", "params": size});
+        self.ask("POST", "/goog/cdp/execute", &call);
+    }
+
+    fn open(&self, url: &str) {
+        self.ask("POST", "/url", &json!({ "url": url }));
+    }
+
+    fn run(&self, script: &str) -> Value {
+        self.ask("POST", "/execute/sync", &json!({"script": script, "args": []}))
+    }
+
+    /// Waits until a script gives a value, and fails with what it gave last.
+    fn wait(&self, script: &str, expected: &Value) {
+        let begun = Instant::now();
+        loop {
+            let last = self.run(&format!("return {script}"));
+            if last == *expected {
+                return;
+            }
+            if begun.elapsed() > Duration::from_secs(20) {
+                self.picture("failed");
+                panic!("{script} is {last}, not {expected}; {}", self.console());
+            }
+            std::thread::sleep(Duration::from_millis(30));
+        }
+    }
+
+    fn click(&self, (x, y): (f64, f64)) {
+        let (x, y) = (x.round() as i64, y.round() as i64);
+        self.ask(
+            "POST",
+            "/actions",
+            &json!({"actions": [{
+                "type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"},
+                "actions": [
+                    {"type": "pointerMove", "duration": 0, "x": x, "y": y, "origin": "viewport"},
+                    {"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0},
+                ],
+            }]}),
+        );
+    }
+
+    fn wheel(&self, (x, y): (f64, f64), by: i64) {
+        let (x, y) = (x.round() as i64, y.round() as i64);
+        self.ask(
+            "POST",
+            "/actions",
+            &json!({"actions": [{
+                "type": "wheel", "id": "wheel",
+                "actions": [{"type": "scroll", "duration": 0, "x": x, "y": y, "deltaX": 0,
+                    "deltaY": by, "origin": "viewport"}],
+            }]}),
+        );
+    }
+
+    fn key(&self, keys: &[&str]) {
+        let down = keys.iter().map(|key| json!({"type": "keyDown", "value": key}));
+        let up = keys.iter().rev().map(|key| json!({"type": "keyUp", "value": key}));
+        let actions: Vec<Value> = down.chain(up).collect();
+        self.ask(
+            "POST",
+            "/actions",
+            &json!({"actions": [
+                {"type": "key", "id": "keys", "actions": actions},
+            ]}),
+        );
+    }
+
+    /// The middle of an element.
+    fn middle(&self, selector: &str) -> (f64, f64) {
+        let at = self.run(&format!(
+            "const box = document.querySelector('{selector}').getBoundingClientRect();
+             return [box.x + box.width / 2, box.y + box.height / 2]"
+        ));
+        (at[0].as_f64().unwrap(), at[1].as_f64().unwrap())
+    }
+
+    fn press(&self, selector: &str) {
+        self.click(self.middle(selector));
+    }
+
+    /// Keeps what the window shows beside the test programs.
+    fn picture(&self, name: &str) {
+        let shown = self.ask("GET", "/screenshot", &Value::Null);
+        let png = base64::engine::general_purpose::STANDARD.decode(shown.as_str().unwrap());
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        std::fs::write(folder.join(format!("inspect_{name}.png")), png.unwrap()).unwrap();
+    }
+
+    fn console(&self) -> String {
+        let log = self.ask("POST", "/se/log", &json!({"type": "browser"}));
+        let lines = log.as_array().unwrap().iter();
+        lines
+            .map(|line| line["message"].as_str().unwrap().to_string())
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    fn text(&self, id: &str) -> String {
+        let text = self.run(&format!("return document.getElementById('{id}').textContent"));
+        text.as_str().unwrap().to_string()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if !std::thread::panicking() && !self.session.is_empty() {
+            self.ask("DELETE", "", &Value::Null);
+        }
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
+
+const DRAWN: &str = "(() => {
+    const canvas = document.getElementById('base');
+    const middle = canvas.getContext('2d').getImageData(canvas.width / 2, canvas.height / 2, 9, 9);
+    return middle.data.some((value, at) => at % 4 < 3 && value > 0);
+})()";
+
+#[test]
+fn a_person_looks_moves_the_threshold_and_labels_in_a_real_browser() {
+    let Some(browser) = Browser::start() else { return };
+    let dir = picked(2);
+    let labels = dir.path().join("picker_run/labels");
+    let server = Server::start(dir.path(), &[]);
+
+    browser.open(&server.url);
+    browser.wait("document.querySelectorAll('.cell img').length", &json!(2));
+    browser.wait(
+        "[...document.images].every((own) => own.complete && own.naturalWidth > 0)",
+        &json!(true),
+    );
+    browser.wait("location.search", &json!(""));
+    browser.wait("document.getElementById('count-change').textContent", &json!("0"));
+    browser.picture("grid_dark");
+
+    browser.press(".cell");
+    browser.wait("document.body.dataset.view", &json!("one"));
+    browser.wait(DRAWN, &json!(true));
+    let zoom = browser.text("zoom");
+    browser.wheel(browser.middle("#stage"), -400);
+    browser
+        .wait(&format!("document.getElementById('zoom').textContent !== '{zoom}'"), &json!(true));
+    browser.press("#fit");
+    browser.wait("document.getElementById('zoom').textContent", &json!(zoom));
+
+    // The slider moves, and the counts are those of the interface.
+    let at = 0.85;
+    browser.run(&format!(
+        "const slider = document.getElementById('slider'); slider.value = {at};
+         slider.dispatchEvent(new Event('input'))"
+    ));
+    let counted = server.get(&format!("/api/counts?threshold={at}")).json();
+    browser.wait("Number(document.getElementById('count-all').textContent)", &counted["total"]);
+    browser
+        .wait("Number(document.getElementById('count-here').textContent)", &counted["counts"][0]);
+    browser.press("#apply");
+    browser.wait("document.getElementById('count-change').textContent", &json!("0"));
+    let rows = server.get("/api/micrographs").json();
+    assert_eq!(rows["micrographs"][0]["picks"], counted["counts"][0]);
+
+    // Best pick: a particle, then none, by keys; a place of our own by a click.
+    let saved = "document.getElementById('saved').textContent";
+    let yes = "document.getElementById('count-yes').textContent";
+    browser.key(&["l"]);
+    browser.key(&["j"]);
+    browser.key(&["\u{e007}"]);
+    browser.wait(yes, &json!("1"));
+    browser.key(&["x"]);
+    browser.wait("document.getElementById('count-no').textContent", &json!("1"));
+    browser.key(&["c"]);
+    browser.click(browser.middle("#stage"));
+    browser.wait(yes, &json!("1"));
+    browser.wait(saved, &json!("saved"));
+    assert_eq!(contents(&labels).len(), 3);
+    browser.key(&["\u{e009}", "z"]);
+    browser.wait(yes, &json!("0"));
+    browser.press("#redo");
+    browser.wait(yes, &json!("1"));
+    browser.press("[data-state=complete]");
+    browser.wait(saved, &json!("saved"));
+    browser.key(&["c"]);
+    browser.picture("micrograph_dark");
+
+    browser.ask("POST", "/refresh", &json!({}));
+    browser.wait(yes, &json!("1"));
+    browser.wait("document.querySelector('[data-state=complete]').ariaPressed", &json!("true"));
+
+    // Somebody else has changed the labels: nothing is overwritten before a person says so.
+    let path = format!("/api/micrographs/{}/labels", server.ids()[0]);
+    let tag = server.get(&path).header("etag").unwrap().to_string();
+    let other = json!({"state": "partial", "positives": [[9, 9], [60, 60]], "negatives": []});
+    assert_eq!(server.change("PUT", &path, Some(&tag), &other).status, 200);
+    browser.press("[data-state=unseen]");
+    browser.wait("document.getElementById('conflict').className", &json!("warning"));
+    assert_eq!(server.get(&path).json()["positives"], json!([[9.0, 9.0], [60.0, 60.0]]));
+    browser.press("#theirs");
+    browser.wait(yes, &json!("2"));
+
+    browser.press("#theme");
+    browser.wait(DRAWN, &json!(true));
+    browser.picture("micrograph_light");
+    browser.key(&["g"]);
+    browser.wait("document.body.dataset.view", &json!("grid"));
+    browser.picture("grid_light");
+    browser.resize(390, 800);
+    browser.wait("document.documentElement.scrollWidth <= 390", &json!(true));
+    browser.picture("grid_phone");
+    browser.press(".cell");
+    browser.wait(DRAWN, &json!(true));
+    browser.wait("document.documentElement.scrollWidth <= 390", &json!(true));
+    browser.picture("micrograph_phone");
+    // The conflict above is logged by the browser as a failed request.
+    let console = browser.console();
+    let odd: Vec<&str> = console.lines().filter(|line| !line.contains("status of 412")).collect();
+    assert!(odd.is_empty(), "{odd:?}");
+}
