@@ -12,11 +12,12 @@ use clap::Args;
 
 use super::args::OutArgs;
 use super::micrographs::announce;
+use super::session::Session;
 use super::words::tell;
 use super::{Exit, Global};
 use crate::inspect::{Options, Server, hostname};
 use crate::micrograph::{self, Filter, Source};
-use crate::run::{Cancel, RunDir};
+use crate::run::RunDir;
 
 /// Shows picks and takes labels in the browser
 ///
@@ -46,15 +47,11 @@ pub(super) struct InspectArgs {
 }
 
 pub(super) fn run(args: &InspectArgs, global: &Global) -> Result<Exit> {
-    rayon::ThreadPoolBuilder::new().num_threads(global.threads()?).build_global()?;
+    let Session { machine, cancel, .. } = Session::start(global)?;
     let (root, micrographs) = args.found()?;
     let run = if args.read_only { RunDir::look_into(&root) } else { RunDir::open(&root)? };
     let (bind, port, read_only) = (args.bind, args.port, args.read_only);
-    let server = Server::open(Options { run, micrographs, bind, port, read_only })?;
-    let cancel = Cancel::default();
-    let asked = cancel.clone();
-    ctrlc::set_handler(move || asked.request())?;
-
+    let server = Server::open(Options { run, micrographs, machine, bind, port, read_only })?;
     let url = server.url();
     tell(&format!("{} micrographs of {}; Ctrl-C stops", server.micrographs(), root.display()));
     let port = server.bound().port();
@@ -85,7 +82,7 @@ pub(super) fn run(args: &InspectArgs, global: &Global) -> Result<Exit> {
 
 impl InspectArgs {
     /// The run directory, and the micrographs if others than those of the run are meant.
-    fn found(&self) -> Result<(PathBuf, Option<Vec<Source>>)> {
+    fn found(&self) -> Result<(PathBuf, Option<(Vec<PathBuf>, Vec<Source>)>)> {
         let is_run = |path: &Path| {
             RunDir::look_into(path).records().is_ok_and(|records| !records.is_empty())
         };
@@ -104,7 +101,7 @@ impl InspectArgs {
             what => what,
         };
         let (sources, _) = announce(micrograph::list(what, Filter { include: &[], exclude: &[] })?);
-        Ok((root, Some(sources)))
+        Ok((root, Some((what.to_vec(), sources))))
     }
 }
 

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::Site;
 use super::catalog::{BINS, Catalog, Known};
 use super::labels::{LabelSet, Rejected, Tally};
+use super::picking::Picking;
 use super::picture::{Pictures, SIZES};
 use crate::error::{Error, one_line};
 use crate::micrograph;
@@ -34,6 +35,7 @@ pub(super) fn routes() -> Router<Arc<Site>> {
         .route("/api/micrographs/{id}/excluded", put(put_excluded))
         .route("/api/counts", get(counts))
         .route("/api/threshold", post(threshold))
+        .route("/api/picking", get(progress).post(begin).delete(stop))
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is nothing of this name"))
         .layer(DefaultBodyLimit::max(MOST_BYTES))
 }
@@ -126,6 +128,7 @@ async fn run(State(site): State<Arc<Site>>) -> Answer {
             "run": site.run.root().display().to_string(),
             "version": env!("CARGO_PKG_VERSION"),
             "read_only": site.read_only,
+            "can_pick": site.named.is_some() && !site.read_only,
             "micrographs": catalog.all.len(),
             "threshold": threshold,
             "floor": floor,
@@ -354,4 +357,38 @@ async fn threshold(
         Ok(Json(answer).into_response())
     })
     .await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Radius {
+    radius_px: f64,
+}
+
+fn told(site: &Site) -> Response {
+    Json(json!({ "schema": SCHEMA, "picking": site.picking.progress() })).into_response()
+}
+
+async fn progress(State(site): State<Arc<Site>>) -> Response {
+    told(&site)
+}
+
+async fn begin(State(site): State<Arc<Site>>, body: Result<Json<Radius>, JsonRejection>) -> Answer {
+    changeable(&site)?;
+    let Json(Radius { radius_px }) = body?;
+    if !(1.0..=1e5).contains(&radius_px) {
+        let error = format!("{radius_px} px is no particle radius");
+        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error));
+    }
+    aside(move || {
+        Picking::begin(&site, radius_px)?;
+        Ok((StatusCode::ACCEPTED, told(&site)).into_response())
+    })
+    .await
+}
+
+async fn stop(State(site): State<Arc<Site>>) -> Answer {
+    changeable(&site)?;
+    site.picking.stop();
+    Ok(told(&site))
 }

@@ -16,10 +16,12 @@ mod catalog;
 mod excluded;
 mod guard;
 mod labels;
+mod picking;
 mod picture;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, RwLock, TryLockError};
 use std::time::Duration;
 
 use axum::middleware;
@@ -27,12 +29,14 @@ use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
 use crate::micrograph::Source;
+use crate::model::Machine;
 use crate::run::{Cancel, RunDir};
 use crate::stages::{card_of_picks, pick, report};
 use catalog::Catalog;
 use excluded::Excluded;
 use guard::Guard;
 use labels::Labels;
+use picking::Picking;
 use picture::Pictures;
 
 /// The port that is tried first where none was asked for.
@@ -45,8 +49,10 @@ const DECODERS: usize = 2;
 pub struct Options {
     /// The run; taken for this process unless it is only looked into.
     pub run: RunDir,
-    /// The micrographs to show; without them, those that the picks are of.
-    pub micrographs: Option<Vec<Source>>,
+    /// The micrographs to show, with the paths as typed; without them, those that the picks are of.
+    pub micrographs: Option<(Vec<PathBuf>, Vec<Source>)>,
+    /// What picking may use of the machine.
+    pub machine: Machine,
     /// The address to listen at.
     pub bind: IpAddr,
     /// The port; without one, a free one is found.
@@ -65,8 +71,9 @@ struct Site {
     excluded: Excluded,
     pictures: Pictures,
     decoders: Semaphore,
+    picking: Picking,
     read_only: bool,
-    /// Held while lists are rewritten.
+    /// Held while picks and lists are rewritten.
     cutting: Mutex<()>,
 }
 
@@ -77,16 +84,26 @@ impl Site {
         Ok(catalog.clone())
     }
 
+    /// Looks at the run again, after its picks have changed.
+    fn look_again(&self) -> Result<()> {
+        let catalog = Arc::new(Catalog::of(&self.run, self.named.as_deref())?);
+        catalog.take_scores(&*self.catalog()?);
+        *self.catalog.write().map_err(|_| Error::internal("the list is lost"))? = catalog;
+        Ok(())
+    }
+
     /// Cuts the picks at another score and writes every list anew, as `picker threshold` does.
     fn recut(&self, threshold: f32) -> Result<pick::Summary> {
-        let _one = self.cutting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = match self.cutting.try_lock() {
+            Ok(one) => one,
+            Err(TryLockError::Poisoned(one)) => one.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::missing("the picks are being changed already", ""));
+            }
+        };
         let cut = pick::recut(&self.run, threshold);
         // Lists may have changed even where the end was not reached.
-        let catalog = Arc::new(Catalog::of(&self.run, self.named.as_deref())?);
-        if cut.is_ok() {
-            catalog.take_scores(&*self.catalog()?);
-        }
-        *self.catalog.write().map_err(|_| Error::internal("the list is lost"))? = catalog;
+        self.look_again()?;
         let summary = cut?;
         if self.run.page().exists() {
             report::write(&self.run, &card_of_picks(&self.run)?)?;
@@ -110,8 +127,9 @@ impl Server {
     /// # Errors
     /// `Missing` where there is nothing to show, `Setting` for a port that cannot be had.
     pub fn open(options: Options) -> Result<Server> {
-        let Options { run, micrographs, bind, port, read_only } = options;
-        let catalog = Arc::new(Catalog::of(&run, micrographs.as_deref())?);
+        let Options { run, micrographs, machine, bind, port, read_only } = options;
+        let (paths, named) = micrographs.unzip();
+        let catalog = Arc::new(Catalog::of(&run, named.as_deref())?);
         if catalog.all.is_empty() {
             return Err(Error::missing(
                 format!("{} has no picks to show", run.root().display()),
@@ -124,12 +142,13 @@ impl Server {
         let pictures = Pictures::new((!read_only).then(|| run.pictures()));
         let site = Site {
             run,
-            named: micrographs,
+            named,
             catalog: RwLock::new(catalog),
             labels,
             excluded,
             pictures,
             decoders: Semaphore::new(DECODERS),
+            picking: Picking::new(machine, paths.unwrap_or_default()),
             read_only,
             cutting: Mutex::new(()),
         };
@@ -174,6 +193,7 @@ impl Server {
                 catalog.scores(&reading.run);
             }
         });
+        let own = site.clone();
         let app = api::routes()
             .merge(assets::routes())
             .layer(middleware::from_fn_with_state(guard, guard::check))
@@ -185,6 +205,7 @@ impl Server {
         while !cancel.requested() && !answering.is_finished() {
             std::thread::sleep(Duration::from_millis(50));
         }
+        own.picking.end();
         let ended = if answering.is_finished() { runtime.block_on(answering).ok() } else { None };
         // Files that are being written are finished.
         runtime.shutdown_timeout(Duration::from_secs(5));

@@ -301,8 +301,11 @@ fn a_person_looks_moves_the_threshold_and_labels_in_a_real_browser() {
     browser.wait(DRAWN, &json!(true));
     browser.wait("document.documentElement.scrollWidth <= 390", &json!(true));
     browser.picture("micrograph_phone");
-    // The conflict above is logged by the browser as a failed request.
+    // The conflict above is logged by the browser as a failed request, and looks at the canvas by
+    // this test as slow.
+    let expected = ["status of 412", "willReadFrequently"];
     let console = browser.console();
-    let odd: Vec<&str> = console.lines().filter(|line| !line.contains("status of 412")).collect();
+    let is_odd = |line: &&str| !expected.iter().any(|part| line.contains(part));
+    let odd: Vec<&str> = console.lines().filter(is_odd).collect();
     assert!(odd.is_empty(), "{odd:?}");
 }

@@ -593,3 +593,49 @@ fn excluded_micrographs_are_left_out_of_a_list_that_the_next_picking_takes() {
     server.change("PUT", &path, None, &json!({ "excluded": false })).json();
     assert!(std::fs::read_to_string(&list).unwrap().contains("sim_0002.mrc"));
 }
+
+#[test]
+fn micrographs_without_picks_are_picked_as_the_command_does() {
+    let dir = unpicked(3);
+    let server = Server::start(dir.path(), &["micrographs"]);
+    let run = server.get("/api/run").json();
+    assert_eq!((&run["can_pick"], &run["threshold"]), (&json!(true), &Value::Null));
+    let out = format!("/api/micrographs/{}/excluded", server.ids()[2]);
+    server.change("PUT", &out, None, &json!({ "excluded": true })).json();
+    for bad in [json!({ "radius_px": -1 }), json!({ "radius": 14 }), json!({ "radius_px": "x" })] {
+        assert_eq!(server.change("POST", "/api/picking", None, &bad).status, 422, "{bad}");
+    }
+    let pick = |radius: f64| {
+        let body = json!({ "radius_px": radius });
+        assert_eq!(server.change("POST", "/api/picking", None, &body).status, 202);
+        let begun = Instant::now();
+        loop {
+            let told = server.get("/api/picking").json()["picking"].clone();
+            if told["phase"] != "picking" {
+                break told;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(120), "{told}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let failed = pick(200.0);
+    assert_eq!(failed["phase"], "failed", "{failed}");
+    assert!(failed["error"].as_str().unwrap().contains("does not fit"), "{failed}");
+    let done = pick(14.0);
+    assert_eq!((&done["phase"], &done["total"]), (&json!("done"), &json!(2)), "{done}");
+    let rows = server.get("/api/micrographs").json();
+    let picks = |place: usize| rows["micrographs"][place]["picks"].as_u64();
+    assert_eq!(picks(0).zip(picks(1)).map(|(a, b)| a + b), done["picks"].as_u64());
+    assert_eq!(picks(2), None, "it was excluded");
+    drop(server);
+    picker(dir.path())
+        .args(["pick", "--particle-radius", RADIUS, "--exclude", "sim_0003*", "--out", "other"])
+        .assert()
+        .success();
+    let stars = |run: &str| {
+        let all = contents(&dir.path().join(run).join("picks")).into_iter();
+        all.filter(|(path, _)| path.to_string_lossy().contains("sim_")).collect::<Vec<_>>()
+    };
+    assert_eq!(stars("picker_run").len(), 2);
+    assert_eq!(stars("picker_run"), stars("other"));
+}

@@ -39,6 +39,7 @@ const viewer = new Viewer({
   onClick: (x, y, no) => clicked(x, y, no),
   onHover: (what) => hovered(what),
   onZoom: (zoom) => ($("zoom").textContent = `${Math.round(zoom * 100)} %`),
+  onMeasure: (radius) => useRadius(radius),
   onTrouble: (error) => note(error.message),
 });
 const labels = new Labels({ onChange: (own) => labelled(own), onTrouble: told });
@@ -145,9 +146,8 @@ async function open(id) {
     if (page.current !== row) return;
     page.info = data;
     const kept = Number(localStorage.getItem("picker-radius")) || Math.round(Math.min(data.width, data.height) / 40);
-    $("radius-line").classList.toggle("hidden", data.radius_px !== null);
-    $("radius").value = data.radius_px ?? kept;
-    viewer.fill(data, data.radius_px ?? kept);
+    if (!$("radius").value) $("radius").value = kept;
+    viewer.fill(data, data.radius_px ?? Number($("radius").value));
     threshold.look(data.peaks.map((peak) => peak[2]));
     moved();
     labelled(labels.all.get(id));
@@ -255,12 +255,17 @@ function labelled(own) {
 function useTool(tool) {
   if (page.run.read_only) tool = "look";
   page.tool = tool;
+  viewer.tool = tool;
+  viewer.ring = null;
+  viewer.draw();
   for (const button of $("tool").children) button.setAttribute("aria-pressed", button.dataset.tool === tool);
-  $("stage").classList.toggle("labelling", tool === "label");
+  $("stage").classList.toggle("labelling", tool !== "look");
   $("label-help").textContent = page.run.read_only
     ? "This server only shows: nothing can be changed."
     : tool === "label"
       ? "Click: a particle. Click again on a pick: not one. Once more: no label. Shift or right click: not a particle."
+      : tool === "measure"
+      ? "Drag from the middle of a particle to its edge: the ring is its size."
       : "Drag moves, the wheel zooms, a click on a pick shows its score.";
 }
 
@@ -294,13 +299,52 @@ const filterPicture = () => {
     `brightness(${$("brightness").value}%) contrast(${$("contrast").value}%)${smooth ? ` blur(${smooth / 2}px)` : ""}`;
 };
 for (const id of ["contrast", "brightness", "smooth"]) $(id).addEventListener("input", filterPicture);
-$("radius").addEventListener("input", () => {
-  const radius = Number($("radius").value);
+// ---- picking, where there are no picks yet
+
+function useRadius(radius) {
   if (!(radius >= 2)) return;
+  $("radius").value = radius;
   localStorage.setItem("picker-radius", radius);
   viewer.radius = radius;
   viewer.draw();
+}
+
+$("radius").addEventListener("change", () => useRadius(Number($("radius").value)));
+
+async function followPicking() {
+  for (;;) {
+    const { data } = await ask("/api/picking");
+    const { phase, done, total, picks, error } = data.picking;
+    const working = phase === "picking";
+    $("pick-all").disabled = working || page.run.read_only;
+    $("pick-stop").classList.toggle("hidden", !working);
+    $("bar").classList.toggle("hidden", !working);
+    $("bar").firstElementChild.style.width = `${(100 * done) / Math.max(1, total)}%`;
+    if (working) $("pick-told").textContent = `${done} of ${words(total, "micrograph")}, ${words(picks, "pick")}`;
+    else if (phase === "failed") $("pick-told").textContent = error;
+    else if (phase === "stopped") $("pick-told").textContent = "Stopped; picking goes on from there.";
+    if (phase === "done") {
+      await loadRun();
+      toast(`${words(picks, "pick")} on ${words(total, "micrograph")}`);
+      route();
+    }
+    if (!working) return;
+    await new Promise((resolve) => setTimeout(resolve, 400));
+  }
+}
+
+$("pick-all").addEventListener("click", async () => {
+  const radius = Number($("radius").value);
+  if (!(radius >= 2)) return toast("Say the particle's radius first", true);
+  try {
+    await ask("/api/picking", { method: "POST", body: { radius_px: radius } });
+    await followPicking();
+  } catch (error) {
+    told(error);
+  }
 });
+$("pick-stop").addEventListener("click", () => ask("/api/picking", { method: "DELETE" }).catch(told));
+
 const toggle = (id, key) => {
   $(id).addEventListener("change", () => {
     viewer[key] = $(id).checked;
@@ -392,34 +436,44 @@ async function loadRows() {
   return data.scores_ready;
 }
 
+async function loadRun() {
+  const { data } = await ask("/api/run");
+  page.run = data;
+  page.applied = data.threshold;
+  page.counts = null;
+  asked = null;
+  // Mean scores are known once all peaks have been read.
+  await loadRows();
+  document.title = `${data.run} – picker`;
+  $("run-name").textContent = data.run;
+  $("only-shown").classList.toggle("hidden", !data.read_only);
+  $("picks-folder").textContent = data.picks_folder;
+  $("relion").textContent = `${data.picks_folder}/autopick.star`;
+  $("cryosparc").textContent = `${data.picks_folder}/picked_particles.star`;
+  $("train-line").textContent = `picker train --coordinates ${data.labels_folder} --labels partial`;
+  $("cut").classList.toggle("hidden", !hasPicks());
+  $("hand-over").classList.toggle("hidden", !hasPicks());
+  $("pick").classList.toggle("hidden", hasPicks());
+  $("pick-all").classList.toggle("hidden", !data.can_pick);
+  document.querySelector("[data-tool=measure]").classList.toggle("hidden", hasPicks());
+  threshold.set(data.floor ?? 0, data.threshold ?? 0.5, data.histogram.counts);
+  $("totals").textContent = words(page.rows.length, "micrograph");
+  $("axis-what").textContent = "all stored peaks by score";
+  for (const button of [...$("looked").children, $("exclude")]) button.disabled = data.read_only;
+}
+
 async function begin() {
   try {
     await loadRows();
-    const { data } = await ask("/api/run");
-    page.run = data;
-    page.applied = data.threshold;
-    // Mean scores are known once all peaks have been read.
-    if (hasPicks()) await loadRows();
-    document.title = `${data.run} – picker`;
-    $("run-name").textContent = data.run;
-    $("only-shown").classList.toggle("hidden", !data.read_only);
-    $("picks-folder").textContent = data.picks_folder;
-    $("relion").textContent = `${data.picks_folder}/autopick.star`;
-    $("cryosparc").textContent = `${data.picks_folder}/picked_particles.star`;
-    $("train-line").textContent = `picker train --coordinates ${data.labels_folder} --labels partial`;
-    $("cut").classList.toggle("hidden", !hasPicks());
-    $("hand-over").classList.toggle("hidden", !hasPicks());
-    threshold.set(data.floor ?? 0, data.threshold ?? 0.5, data.histogram.counts);
-    $("totals").textContent = words(page.rows.length, "micrograph");
-    $("axis-what").textContent = "all stored peaks by score";
-    for (const button of [...$("looked").children, $("exclude")]) button.disabled = data.read_only;
+    await loadRun();
+    $("radius").value = localStorage.getItem("picker-radius") ?? "";
     useTool("look");
     filterPicture();
     addEventListener("hashchange", route);
     route();
+    if (!hasPicks()) await followPicking();
   } catch (error) {
     told(error);
-    $("toast").classList.remove("hidden");
     clearTimeout(toast.timer);
   }
 }

@@ -7,11 +7,12 @@ import { SHADES, own, shade } from "./colours.js";
 const SIZES = [256, 1024, 2048, 4096];
 
 export class Viewer {
-  constructor({ onClick, onHover, onZoom, onTrouble }) {
+  constructor({ onClick, onHover, onZoom, onMeasure, onTrouble }) {
     this.stage = document.getElementById("stage");
     this.base = document.getElementById("base");
     this.over = document.getElementById("over");
-    Object.assign(this, { onClick, onHover, onZoom, onTrouble });
+    Object.assign(this, { onClick, onHover, onZoom, onMeasure, onTrouble });
+    this.tool = "look";
     this.peaks = [];
     this.labels = { positives: [], negatives: [] };
     this.threshold = 1;
@@ -45,6 +46,7 @@ export class Viewer {
     this.peaks = [];
     this.chosen = null;
     this.labels = { positives: [], negatives: [] };
+    this.ring = null;
     this.pictures = new Map();
     this.asked = new Set();
     this.want(1024);
@@ -152,6 +154,10 @@ export class Viewer {
   down(event) {
     if (event.button > 2) return;
     this.stage.setPointerCapture(event.pointerId);
+    if (this.tool === "measure" && this.info) {
+      this.ring = { at: this.toMicrograph(...this.within(event)), held: true };
+      return;
+    }
     this.pointers.set(event.pointerId, this.within(event));
     if (this.pointers.size === 1) this.press = { at: this.within(event), far: false };
     else this.press = null;
@@ -159,6 +165,12 @@ export class Viewer {
 
   moved(event) {
     const here = this.within(event);
+    if (this.ring?.held) {
+      const [x, y] = this.toMicrograph(...here);
+      const radius = Math.hypot(x - this.ring.at[0], y - this.ring.at[1]);
+      if (radius >= 2) this.onMeasure(Math.round(radius * 2) / 2);
+      return;
+    }
     const before = this.pointers.get(event.pointerId);
     if (!before) {
       this.hover(here);
@@ -180,6 +192,7 @@ export class Viewer {
   }
 
   up(event) {
+    if (this.ring) this.ring.held = false;
     this.pointers.delete(event.pointerId);
     this.stage.classList.remove("dragging");
     if (this.press && !this.press.far && this.info) {
@@ -201,6 +214,8 @@ export class Viewer {
   }
 
   hover(at) {
+    this.pointer = at;
+    if (this.tool === "label") this.draw();
     if (!at || !this.info) return this.onHover(null);
     const [x, y] = this.toMicrograph(...at);
     let best = null;
@@ -321,6 +336,12 @@ export class Viewer {
     context.strokeStyle = "#ff7ac8";
     context.lineWidth = line;
     context.stroke();
+    // What a click would add, in its true size; and what is being measured.
+    const ghosts = [];
+    if (this.tool === "label" && this.pointer) ghosts.push(this.pointer);
+    if (this.ring) ghosts.push(placed(this.ring.at));
+    stroke(ghosts, "rgba(0,0,0,.5)", 3);
+    stroke(ghosts, own("--accent"), 1.5, [5, 4]);
     if (this.chosen) {
       const at = placed(this.chosen);
       context.beginPath();
