@@ -80,9 +80,12 @@ pub(super) fn run(args: &InspectArgs, global: &Global) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// Micrographs as typed, and what they stand for.
+type Chosen = (Vec<PathBuf>, Vec<Source>);
+
 impl InspectArgs {
     /// The run directory, and the micrographs if others than those of the run are meant.
-    fn found(&self) -> Result<(PathBuf, Option<(Vec<PathBuf>, Vec<Source>)>)> {
+    fn found(&self) -> Result<(PathBuf, Option<Chosen>)> {
         let is_run = |path: &Path| {
             RunDir::look_into(path).records().is_ok_and(|records| !records.is_empty())
         };
