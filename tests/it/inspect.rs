@@ -54,17 +54,18 @@ impl Server {
     }
 
     fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let mut text = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+        let mut all = vec![("Connection", "close".to_string())];
         if !headers.iter().any(|(name, _)| *name == "Host") {
-            text += &format!("Host: {}\r\n", self.host);
+            all.push(("Host", self.host.clone()));
         }
-        for (name, value) in headers {
-            text += &format!("{name}: {value}\r\n");
-        }
+        all.extend(headers.iter().map(|(name, value)| (*name, (*value).to_string())));
         if !body.is_empty() {
-            text += &format!("Content-Length: {}\r\n", body.len());
+            all.push(("Content-Length", body.len().to_string()));
         }
-        self.raw(&(text + "\r\n"), body)
+        let lines: Vec<String> =
+            all.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let text = format!("{method} {path} HTTP/1.1\r\n{}\r\n\r\n", lines.join("\r\n"));
+        self.raw(&text, body)
     }
 
     fn bearer(&self) -> String {
