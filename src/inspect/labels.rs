@@ -3,7 +3,7 @@
 //! ```text
 //! labels/TREE/NAME.star             positives, as `train` reads coordinates
 //! labels/TREE/NAME.negatives.star   places that are no particle
-//! labels/TREE/NAME.json             complete, partial or unseen
+//! labels/TREE/NAME.labels.json      complete, partial or unseen
 //! ```
 //!
 //! The STAR files are believed, whoever wrote them. A change names the version that it was made from
@@ -152,7 +152,7 @@ struct Files {
 
 fn files_of(folder: &Path, known: &Known) -> Files {
     let at = |suffix: &str| beside(folder, &known.stem, suffix);
-    Files { positives: at(".star"), negatives: at(".negatives.star"), record: at(".json") }
+    Files { positives: at(".star"), negatives: at(".negatives.star"), record: at(".labels.json") }
 }
 
 fn record_in(path: &Path) -> Result<Option<Record>> {

@@ -472,6 +472,12 @@ fn labels_are_files_and_of_two_tabs_the_second_is_refused() {
     }
     let files: Vec<_> = contents(&labels).into_iter().map(|(path, _)| path).collect();
     assert_eq!(files.len(), 3, "{files:?}");
+    // Commands that read coordinates find the particles, and nothing else.
+    let words = ["convert", "picker_run/labels", "--to", "csv", "--out", "labels.csv"];
+    picker(dir.path()).args(words).assert().success();
+    let rows = std::fs::read_to_string(dir.path().join("labels.csv")).unwrap();
+    assert_eq!(rows.lines().count(), 3, "{rows}");
+    assert!(!rows.contains("50,60"), "{rows}");
     let server = Server::start(dir.path(), &["micrographs"]);
     let path = format!("/api/micrographs/{id}/labels");
     let again = server.get(&path).json();
