@@ -15,8 +15,8 @@ use super::micrographs::announce;
 use super::session::Session;
 use super::words::tell;
 use super::{Exit, Global};
-use crate::inspect::{Options, Server, hostname};
-use crate::micrograph::{self, Filter, Source};
+use crate::inspect::{Named, Options, Server, hostname};
+use crate::micrograph::{self, Filter};
 use crate::run::RunDir;
 
 /// Shows picks and takes labels in the browser
@@ -80,12 +80,9 @@ pub(super) fn run(args: &InspectArgs, global: &Global) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Micrographs as typed, and what they stand for.
-type Chosen = (Vec<PathBuf>, Vec<Source>);
-
 impl InspectArgs {
     /// The run directory, and the micrographs if others than those of the run are meant.
-    fn found(&self) -> Result<(PathBuf, Option<Chosen>)> {
+    fn found(&self) -> Result<(PathBuf, Option<Named>)> {
         let is_run = |path: &Path| {
             RunDir::look_into(path).records().is_ok_and(|records| !records.is_empty())
         };
@@ -104,7 +101,7 @@ impl InspectArgs {
             what => what,
         };
         let (sources, _) = announce(micrograph::list(what, Filter { include: &[], exclude: &[] })?);
-        Ok((root, Some((what.to_vec(), sources))))
+        Ok((root, Some(Named { paths: what.to_vec(), sources })))
     }
 }
 

@@ -92,7 +92,9 @@ pub fn read_all(paths: &[PathBuf]) -> Result<Collected> {
         }
         let is_glob = !path.exists() && path.to_string_lossy().contains(['*', '?', '[']);
         let files = if is_glob { globbed(path)? } else { vec![path.clone()] };
-        for file in files {
+        // A shell writes out patterns itself, so files that were typed are looked at as well.
+        let own = |file: &PathBuf| !is_beside_labels(&file.to_string_lossy());
+        for file in files.into_iter().filter(own) {
             match read_content(&file) {
                 Ok(content) => {
                     all.sets.extend(content.coordinates);
@@ -128,15 +130,13 @@ fn globbed(pattern: &Path) -> Result<Vec<PathBuf>> {
     let text = pattern.to_string_lossy();
     let bad = |what: String| Error::setting("coordinates", what, "quote the pattern: 'dir/*.star'");
     let paths = glob::glob(&text).map_err(|e| bad(format!("`{text}` is no glob: {}", e.msg)))?;
-    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let paths = paths.map(|path| path.map_err(|e| bad(e.to_string())));
-    paths.filter(|path| path.as_ref().map_or(true, |path| !are_negatives(&name(path)))).collect()
+    paths.map(|path| path.map_err(|e| bad(e.to_string()))).collect()
 }
 
-/// Whether a file, by its name, lists places that are no particles: labels by hand have them beside
-/// the particles.
-fn are_negatives(name: &str) -> bool {
-    name.ends_with(".negatives.star")
+/// Whether a file, by its name, is what labels by hand have beside the particles: places that are none,
+/// and the record of how completely a micrograph is labelled.
+fn is_beside_labels(name: &str) -> bool {
+    name.ends_with(".negatives.star") || name.ends_with(".labels.json")
 }
 
 fn read_folder(folder: &Path, all: &mut Collected, first: &mut Option<Error>) {
@@ -161,7 +161,7 @@ fn read_folder(folder: &Path, all: &mut Collected, first: &mut Option<Error>) {
         let skipped = name.starts_with('.')
             || name.contains(".part.")
             || name.starts_with("coords_suffix_")
-            || are_negatives(&name);
+            || is_beside_labels(&name);
         if !entry.file_type().is_file() || skipped {
             continue;
         }

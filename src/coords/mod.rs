@@ -331,10 +331,16 @@ mod tests {
             star::write(&dir.path().join(name), &at).unwrap();
         }
         std::fs::write(dir.path().join("notes.md"), "x").unwrap();
+        std::fs::write(dir.path().join("a/m.labels.json"), "{\"schema\": 1}").unwrap();
         let names = |paths: &[PathBuf]| -> Vec<String> {
             read_all(paths).unwrap().sets.into_iter().map(|own| own.micrograph).collect()
         };
         assert_eq!(names(&[dir.path().to_path_buf()]), ["a/m", "a/n"]);
+        assert!(read_all(&[dir.path().to_path_buf()]).unwrap().unread().is_empty());
+        assert_eq!(names(&[dir.path().join("a/m*")]), ["m"]);
+        let typed =
+            ["a/m.labels.json", "a/m.negatives.star", "a/m.star"].map(|n| dir.path().join(n));
+        assert_eq!(names(&typed), ["m"]);
         assert_eq!(names(&[dir.path().join("picks.all")]), ["m"]);
         assert_eq!(
             names(&[dir.path().join("a/*.star"), dir.path().join(".m.star")]),

@@ -3,7 +3,7 @@
 //! ```text
 //! labels/TREE/NAME.star             positives, as `train` reads coordinates
 //! labels/TREE/NAME.negatives.star   places that are no particle
-//! labels/TREE/NAME.json             complete, partial or unseen
+//! labels/TREE/NAME.labels.json      complete, partial or unseen
 //! ```
 //!
 //! The STAR files are believed, whoever wrote them. A change names the version that it was made from
@@ -51,7 +51,7 @@ pub(super) struct LabelSet {
 }
 
 /// What lists of micrographs show of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Tally {
     pub(super) state: Looked,
     pub(super) positives: usize,
@@ -64,14 +64,7 @@ struct Record {
     schema: u32,
     micrograph: String,
     #[serde(flatten)]
-    tally: TallyRecord,
-}
-
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct TallyRecord {
-    state: Looked,
-    positives: usize,
-    negatives: usize,
+    tally: Tally,
 }
 
 const SCHEMA: u32 = 1;
@@ -159,7 +152,7 @@ struct Files {
 
 fn files_of(folder: &Path, known: &Known) -> Files {
     let at = |suffix: &str| beside(folder, &known.stem, suffix);
-    Files { positives: at(".star"), negatives: at(".negatives.star"), record: at(".json") }
+    Files { positives: at(".star"), negatives: at(".negatives.star"), record: at(".labels.json") }
 }
 
 fn record_in(path: &Path) -> Result<Option<Record>> {
@@ -181,10 +174,8 @@ fn present<T>(read: std::io::Result<T>, path: &Path) -> Result<Option<T>> {
 /// What the record says; labels without one are counted.
 fn tally_of(folder: &Path, known: &Known) -> Option<Tally> {
     let files = files_of(folder, known);
-    if let Ok(Some(Record { tally: TallyRecord { state, positives, negatives }, .. })) =
-        record_in(&files.record)
-    {
-        return Some(Tally { state, positives, negatives });
+    if let Ok(Some(record)) = record_in(&files.record) {
+        return Some(record.tally);
     }
     let found = files.positives.exists() || files.negatives.exists();
     found.then(|| read(folder, known).map(|(set, _)| Tally::of(&set)).unwrap_or_default())
@@ -223,9 +214,7 @@ fn write(folder: &Path, known: &Known, set: &LabelSet) -> Result<()> {
     if set.state == Looked::Unseen {
         return remove(&files.record);
     }
-    let Tally { state, positives, negatives } = Tally::of(set);
-    let tally = TallyRecord { state, positives, negatives };
-    let record = Record { schema: SCHEMA, micrograph: known.name.clone(), tally };
+    let record = Record { schema: SCHEMA, micrograph: known.name.clone(), tally: Tally::of(set) };
     let text = serde_json::to_string_pretty(&record)
         .map_err(|error| Error::internal(format!("labels cannot be written: {error}")))?;
     publish_text(&files.record, &(text + "\n"))

@@ -44,13 +44,22 @@ const FAVOURITE_PORT: u16 = 7878;
 /// Micrographs that are decoded at once.
 const DECODERS: usize = 2;
 
+/// Micrographs that were named.
+#[derive(Debug)]
+pub struct Named {
+    /// The paths as typed.
+    pub paths: Vec<PathBuf>,
+    /// The micrographs found there.
+    pub sources: Vec<Source>,
+}
+
 /// What is to be served, and where.
 #[derive(Debug)]
 pub struct Options {
     /// The run; taken for this process unless it is only looked into.
     pub run: RunDir,
-    /// The micrographs to show, with the paths as typed; without them, those that the picks are of.
-    pub micrographs: Option<(Vec<PathBuf>, Vec<Source>)>,
+    /// The micrographs to show; without them, those that the picks are of.
+    pub micrographs: Option<Named>,
     /// What picking may use of the machine.
     pub machine: Machine,
     /// The address to listen at.
@@ -128,7 +137,7 @@ impl Server {
     /// `Missing` where there is nothing to show, `Setting` for a port that cannot be had.
     pub fn open(options: Options) -> Result<Server> {
         let Options { run, micrographs, machine, bind, port, read_only } = options;
-        let (paths, named) = micrographs.unzip();
+        let (paths, named) = micrographs.map(|own| (own.paths, own.sources)).unzip();
         let catalog = Arc::new(Catalog::of(&run, named.as_deref())?);
         if catalog.all.is_empty() {
             return Err(Error::missing(

@@ -95,10 +95,9 @@ impl Picking {
             return Err(Error::missing("micrographs are being picked already", ""));
         }
         let catalog = site.catalog()?;
-        let is_in = |source: &&Source| {
-            catalog.all.iter().any(|own| own.name == source.name && !site.excluded.has(own))
-        };
-        let sources: Vec<Source> = named.iter().filter(is_in).cloned().collect();
+        // Those that were named are the catalog, in the same order.
+        let sources = named.iter().zip(&catalog.all).filter(|(_, own)| !site.excluded.has(own));
+        let sources: Vec<Source> = sources.map(|(source, _)| source.clone()).collect();
         let (cancel, site) = (Cancel::default(), site.clone());
         own.tell(|told| {
             let total = sources.len();

@@ -1,6 +1,5 @@
 //! `picker inspect`: who may ask, what is answered, what is written.
 
-use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -55,17 +54,18 @@ impl Server {
     }
 
     fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let mut text = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+        let mut all = vec![("Connection", "close".to_string())];
         if !headers.iter().any(|(name, _)| *name == "Host") {
-            write!(text, "Host: {}\r\n", self.host).unwrap();
+            all.push(("Host", self.host.clone()));
         }
-        for (name, value) in headers {
-            write!(text, "{name}: {value}\r\n").unwrap();
-        }
+        all.extend(headers.iter().map(|(name, value)| (*name, (*value).to_string())));
         if !body.is_empty() {
-            write!(text, "Content-Length: {}\r\n", body.len()).unwrap();
+            all.push(("Content-Length", body.len().to_string()));
         }
-        self.raw(&(text + "\r\n"), body)
+        let lines: Vec<String> =
+            all.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let text = format!("{method} {path} HTTP/1.1\r\n{}\r\n\r\n", lines.join("\r\n"));
+        self.raw(&text, body)
     }
 
     fn bearer(&self) -> String {
@@ -472,6 +472,12 @@ fn labels_are_files_and_of_two_tabs_the_second_is_refused() {
     }
     let files: Vec<_> = contents(&labels).into_iter().map(|(path, _)| path).collect();
     assert_eq!(files.len(), 3, "{files:?}");
+    // Commands that read coordinates find the particles, and nothing else.
+    let words = ["convert", "picker_run/labels", "--to", "csv", "--out", "labels.csv"];
+    picker(dir.path()).args(words).assert().success();
+    let rows = std::fs::read_to_string(dir.path().join("labels.csv")).unwrap();
+    assert_eq!(rows.lines().count(), 3, "{rows}");
+    assert!(!rows.contains("50,60"), "{rows}");
     let server = Server::start(dir.path(), &["micrographs"]);
     let path = format!("/api/micrographs/{id}/labels");
     let again = server.get(&path).json();

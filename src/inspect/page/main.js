@@ -456,6 +456,7 @@ async function loadRun() {
   $("pick").classList.toggle("hidden", hasPicks());
   $("pick-all").classList.toggle("hidden", !data.can_pick);
   document.querySelector("[data-tool=measure]").classList.toggle("hidden", hasPicks());
+  if (hasPicks() && page.tool === "measure") useTool("look");
   threshold.set(data.floor ?? 0, data.threshold ?? 0.5, data.histogram.counts);
   $("totals").textContent = words(page.rows.length, "micrograph");
   $("axis-what").textContent = "all stored peaks by score";

@@ -340,8 +340,8 @@ export class Viewer {
     const ghosts = [];
     if (this.tool === "label" && this.pointer) ghosts.push(this.pointer);
     if (this.ring) ghosts.push(placed(this.ring.at));
-    stroke(ghosts, "rgba(0,0,0,.5)", 3);
-    stroke(ghosts, own("--accent"), 1.5, [5, 4]);
+    stroke(ghosts, "rgba(0,0,0,.6)", 4.5);
+    stroke(ghosts, "#8fd0ff", 2, [7, 3]);
     if (this.chosen) {
       const at = placed(this.chosen);
       context.beginPath();
