@@ -100,7 +100,7 @@ impl InspectArgs {
             [] => &folder,
             what => what,
         };
-        let (sources, _) = announce(micrograph::list(what, Filter { include: &[], exclude: &[] })?);
+        let (sources, _) = announce(micrograph::list(what, Filter::default())?);
         Ok((root, Some(Named { paths: what.to_vec(), sources })))
     }
 }

@@ -20,7 +20,7 @@ fn one_bad_micrograph_is_named_and_does_not_stop_the_others() {
         .args(["pick", "--threshold", "0.2"])
         .assert()
         .code(3)
-        .stderr(contains("2 micrographs could not be used"))
+        .stderr(contains("could not be used (2):"))
         .stderr(contains("sim_0002.mrc"))
         .stderr(contains("sim_0003.mrc"));
     assert!(folder.join("picker_run/picks/sim_0001_autopick.star").is_file());

@@ -140,7 +140,7 @@ pub(super) fn ended_with(failures: &[Failure]) -> Exit {
     if failures.is_empty() {
         return Exit::Done;
     }
-    tell(&format!("{} micrographs could not be used:", failures.len()));
+    tell(&format!("could not be used ({}):", failures.len()));
     let mut kinds: Vec<(String, Vec<&Failure>)> = Vec::new();
     for failure in failures {
         let kind = failure.kind();

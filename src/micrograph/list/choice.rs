@@ -38,7 +38,7 @@ struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    /// Nothing of what was named: it is believed.
+    /// `None` for a file that was named itself, which is always taken.
     fn of(found: &'a Found) -> Option<Image<'a>> {
         let below = found.below.as_deref()?;
         let plain = plain(below);
@@ -98,7 +98,7 @@ enum Relation {
     None,
 }
 
-/// Why each of these is left out, if it is. What was named is believed.
+/// Why each of these is left out, if it is. What was named itself is always taken.
 pub(super) fn choose(all: &[Found], evidence: &mut Evidence) -> Vec<Option<Reason>> {
     let mut reasons = vec![None; all.len()];
     let (indices, found): (Vec<usize>, Vec<Image>) =

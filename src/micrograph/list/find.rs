@@ -70,7 +70,7 @@ fn source(path: &Path, name: &Path) -> Source {
 }
 
 /// Names files that were given one by one from the folder that holds all of them. One that was
-/// given alone is believed.
+/// given alone is always taken.
 pub(super) fn name_below_common_folder(found: &mut [Found], single: &[usize]) {
     let parent = common_parent(single.iter().map(|&index| absolute(&found[index].source.path)));
     for &index in single {
@@ -123,7 +123,7 @@ pub(super) fn expand(input: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The images below a folder. What is no image by its name is nobody's business here; images and
+/// The images below a folder. Files without the name of an image are ignored; images and
 /// folders that cannot be looked at are given to `unusable`.
 pub(super) fn in_folder(folder: &Path, unusable: &mut Vec<Error>) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();

@@ -61,7 +61,8 @@ impl Filter<'_> {
 /// Listed paths are relative to the working folder, as RELION has them; if they are not there, to
 /// the folder of the list or one above it. What is found in folders, by globs, or as several files
 /// is looked at together: of each exposure one image is taken, and no movie, preview or power
-/// spectrum beside it. A list, and a file that is named alone, is believed.
+/// spectrum beside it. Files of a list, and a file that is named alone, are
+/// always taken.
 ///
 /// # Errors
 /// `Missing` when an input does not exist or nothing is found; `Unusable` when a STAR file lists

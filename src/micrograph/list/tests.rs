@@ -265,7 +265,7 @@ fn movies_references_spectra_and_overviews_are_left_out_among_micrographs() {
     fs::copy(at("m_1_PS.mrc"), other.path().join("x.mrc")).unwrap();
     let alone = list(&[other.path()], Filter::default()).unwrap().sources;
     assert!(read(&alone[0].path).unwrap_err().to_string().contains("power spectrum"));
-    // A file that is named is believed.
+    // A file that is named itself is always taken.
     assert_eq!(list(&[at("frames_9.mrc")], Filter::default()).unwrap().sources.len(), 1);
 }
 
