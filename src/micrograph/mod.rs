@@ -7,7 +7,7 @@
 //! everything doubtful is an error or a warning.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, ArrayView1, Axis};
@@ -125,31 +125,56 @@ impl Format {
             Format::Jpeg => "JPEG",
         }
     }
+}
 
-    /// The format of a file's content. No MRC header begins with the marks of another format,
-    /// since they would make an image of more than 65,535 columns.
-    fn of_content(path: &Path) -> Result<Format> {
-        let mut magic = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(8).read_to_end(&mut magic))
-            .map_err(Error::io("read", path))?;
+/// A file that was opened to read a micrograph from it.
+struct Opened {
+    /// At its first byte.
+    file: File,
+    /// Its length.
+    bytes: u64,
+    /// The format of its content.
+    format: Format,
+}
+
+impl Opened {
+    /// Opens a file and recognises its format. No MRC header begins with the marks of another
+    /// format, since they would make an image of more than 65,535 columns.
+    fn at(path: &Path) -> Result<Opened> {
+        let start = |file: &mut File| {
+            let mut magic = Vec::new();
+            file.take(8).read_to_end(&mut magic)?;
+            file.rewind()?;
+            Ok((magic, file.metadata()?.len()))
+        };
+        let mut file = File::open(path).map_err(Error::io("read", path))?;
+        let (magic, bytes) = start(&mut file).map_err(Error::io("read", path))?;
         let refused = |what| Err(Error::unusable(path, what, SUPPORTED));
-        match magic.as_slice() {
-            [] => Err(Error::unusable(
-                path,
-                "the file is empty",
-                "it may still be being written, or the copy failed; copy it again",
-            )),
-            [0x1f, 0x8b, 8, ..] => Ok(Format::MrcGz),
-            [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Ok(Format::Tiff),
-            [0x89, b'P', b'N', b'G', ..] => Ok(Format::Png),
-            [0xff, 0xd8, 0xff, ..] => Ok(Format::Jpeg),
-            [b'B', b'Z', b'h', ..] => refused("compressed with bzip2, which is not read"),
-            [0xfd, b'7', b'z', b'X', b'Z', ..] => refused("compressed with xz, which is not read"),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => refused("compressed with zstd, which is not read"),
-            [0x89, b'H', b'D', b'F', ..] => refused("an HDF5 file, which is not read"),
-            _ => Ok(Format::Mrc),
-        }
+        let format = match magic.as_slice() {
+            [] => {
+                return Err(Error::unusable(
+                    path,
+                    "the file is empty",
+                    "it may still be being written, or the copy failed; copy it again",
+                ));
+            }
+            [0x1f, 0x8b, 8, ..] => Format::MrcGz,
+            [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Format::Tiff,
+            [0x89, b'P', b'N', b'G', ..] => Format::Png,
+            [0xff, 0xd8, 0xff, ..] => Format::Jpeg,
+            [b'B', b'Z', b'h', ..] => {
+                return refused("compressed with bzip2, which is not read");
+            }
+            [0xfd, b'7', b'z', b'X', b'Z', ..] => {
+                return refused("compressed with xz, which is not read");
+            }
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+                return refused("compressed with zstd, which is not read");
+            }
+            [0x89, b'H', b'D', b'F', ..] => return refused("an HDF5 file, which is not read"),
+            _ => Format::Mrc,
+        };
+        Ok(Opened { file, bytes, format })
     }
 }
 
@@ -169,13 +194,13 @@ pub fn read(path: &Path) -> Result<Micrograph> {
 
 /// As [`read`], whatever the image shows.
 fn read_any(path: &Path) -> Result<(Header, Array2<f32>)> {
-    let format = Format::of_content(path)?;
-    let (mut header, pixels, extremes) = match format {
-        Format::Mrc | Format::MrcGz => mrc::read(path, format)?,
-        Format::Tiff => with_extremes(raster::read_tiff(path)?),
-        Format::Png | Format::Jpeg => with_extremes(raster::read_picture(path, format)?),
+    let opened = Opened::at(path)?;
+    let (mut header, pixels, extremes) = match opened.format {
+        Format::Mrc | Format::MrcGz => mrc::read(path, opened)?,
+        Format::Tiff => with_extremes(raster::read_tiff(path, opened)?),
+        Format::Png | Format::Jpeg => with_extremes(raster::read_picture(path, opened)?),
     };
-    header.warnings.extend(misnamed(path, format));
+    header.warnings.extend(misnamed(path, header.format));
     header.warnings.extend(check_values(path, pixels.len(), extremes)?);
     Ok((header, pixels))
 }
@@ -187,13 +212,13 @@ fn with_extremes((header, pixels): (Header, Array2<f32>)) -> (Header, Array2<f32
 
 /// Reads what a file says of itself, without its pixels; errors as [`read`].
 pub fn header(path: &Path) -> Result<Header> {
-    let format = Format::of_content(path)?;
-    let mut header = match format {
-        Format::Mrc | Format::MrcGz => mrc::header(path, format)?,
-        Format::Tiff => raster::tiff_header(path)?,
-        Format::Png | Format::Jpeg => raster::picture_header(path, format)?,
+    let opened = Opened::at(path)?;
+    let mut header = match opened.format {
+        Format::Mrc | Format::MrcGz => mrc::header(path, opened)?,
+        Format::Tiff => raster::tiff_header(path, opened)?,
+        Format::Png | Format::Jpeg => raster::picture_header(path, opened)?,
     };
-    header.warnings.extend(misnamed(path, format));
+    header.warnings.extend(misnamed(path, header.format));
     Ok(header)
 }
 

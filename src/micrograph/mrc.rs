@@ -5,14 +5,15 @@
 //! of the header are checked here, in 64-bit arithmetic against the length of the file, and the
 //! crate is given a clean header with exactly the samples that belong to it.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 use ndarray::Array2;
 
-use super::{Extremes, Format, Header, HeaderPixelSize, SUPPORTED, Statistics, check_shape};
+use super::{
+    Extremes, Format, Header, HeaderPixelSize, Opened, SUPPORTED, Statistics, check_shape,
+};
 use crate::error::{Error, Result};
 use crate::publish::publish;
 use crate::units::{PixelSize, Shape};
@@ -95,13 +96,13 @@ fn header_to_write(
 }
 
 /// Reads the header alone.
-pub(super) fn header(path: &Path, format: Format) -> Result<Header> {
-    Ok(Guarded::open(path, format)?.declared)
+pub(super) fn header(path: &Path, opened: Opened) -> Result<Header> {
+    Ok(Guarded::of(path, opened)?.declared)
 }
 
 /// Reads header and pixels, and looks at their values on the way.
-pub(super) fn read(path: &Path, format: Format) -> Result<(Header, Array2<f32>, Extremes)> {
-    let mut guarded = Guarded::open(path, format)?;
+pub(super) fn read(path: &Path, opened: Opened) -> Result<(Header, Array2<f32>, Extremes)> {
+    let mut guarded = Guarded::of(path, opened)?;
     guarded.declared.one_image(path)?;
     let shape = guarded.declared.shape;
     let (values, extremes) = if guarded.is_plain() {
@@ -129,9 +130,7 @@ struct Guarded {
 }
 
 impl Guarded {
-    fn open(path: &Path, format: Format) -> Result<Guarded> {
-        let file = File::open(path).map_err(Error::io("read", path))?;
-        let bytes = file.metadata().map_err(Error::io("read", path))?.len();
+    fn of(path: &Path, Opened { file, bytes, format }: Opened) -> Result<Guarded> {
         if format == Format::Mrc && bytes < HEADER_BYTES {
             let what =
                 format!("{bytes} bytes are too few for an MRC header and fit no other format");

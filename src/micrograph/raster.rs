@@ -13,7 +13,7 @@ use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::{CompressionMethod, PhotometricInterpretation, Tag};
 use tiff::{ColorType, TiffError};
 
-use super::{Format, Header, HeaderPixelSize, MAX_PIXELS, SUPPORTED, check_shape};
+use super::{Format, Header, HeaderPixelSize, MAX_PIXELS, Opened, SUPPORTED, check_shape};
 use crate::error::{Error, Result};
 use crate::units::Shape;
 
@@ -23,13 +23,13 @@ const MAX_BYTES: u64 = 8 * MAX_PIXELS;
 type TiffDecoder = Decoder<BufReader<File>>;
 
 /// Reads the header of a TIFF alone.
-pub(super) fn tiff_header(path: &Path) -> Result<Header> {
-    Ok(open_tiff(path)?.0)
+pub(super) fn tiff_header(path: &Path, opened: Opened) -> Result<Header> {
+    Ok(open_tiff(path, opened)?.0)
 }
 
 /// Reads header and pixels of a TIFF.
-pub(super) fn read_tiff(path: &Path) -> Result<(Header, Array2<f32>)> {
-    let (header, mut decoder) = open_tiff(path)?;
+pub(super) fn read_tiff(path: &Path, opened: Opened) -> Result<(Header, Array2<f32>)> {
+    let (header, mut decoder) = open_tiff(path, opened)?;
     header.one_image(path)?;
     let values = match decoder.read_image().map_err(|error| tiff_error(path, error))? {
         DecodingResult::U8(v) => v.into_iter().map(f32::from).collect(),
@@ -49,8 +49,8 @@ pub(super) fn read_tiff(path: &Path) -> Result<(Header, Array2<f32>)> {
     Ok((header, pixels.as_standard_layout().into_owned()))
 }
 
-fn open_tiff(path: &Path) -> Result<(Header, TiffDecoder)> {
-    let (file, bytes) = open(path)?;
+fn open_tiff(path: &Path, opened: Opened) -> Result<(Header, TiffDecoder)> {
+    let (file, bytes) = (BufReader::new(opened.file), opened.bytes);
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("eer")) {
         return Err(Error::unusable(path, "an EER movie, not a micrograph", SUPPORTED));
     }
@@ -105,16 +105,16 @@ fn open_tiff(path: &Path) -> Result<(Header, TiffDecoder)> {
 }
 
 /// Reads the header of a PNG or JPEG alone.
-pub(super) fn picture_header(path: &Path, format: Format) -> Result<Header> {
-    Ok(open_picture(path, format)?.0)
+pub(super) fn picture_header(path: &Path, opened: Opened) -> Result<Header> {
+    Ok(open_picture(path, opened)?.0)
 }
 
 /// Reads header and pixels of a PNG or JPEG.
 ///
 /// A picture stored in colour is taken if it shows nothing but grey, as many viewers save it.
-pub(super) fn read_picture(path: &Path, format: Format) -> Result<(Header, Array2<f32>)> {
-    let (header, decoder) = open_picture(path, format)?;
-    if format == Format::Jpeg {
+pub(super) fn read_picture(path: &Path, opened: Opened) -> Result<(Header, Array2<f32>)> {
+    let (header, decoder) = open_picture(path, opened)?;
+    if header.format == Format::Jpeg {
         check_jpeg_end(path, header.bytes)?;
     }
     let narrow = decoder.color_type().bytes_per_pixel() == decoder.color_type().channel_count();
@@ -140,10 +140,10 @@ pub(super) fn read_picture(path: &Path, format: Format) -> Result<(Header, Array
     Ok((header, pixels))
 }
 
-fn open_picture(path: &Path, format: Format) -> Result<(Header, impl ImageDecoder)> {
-    let (file, bytes) = open(path)?;
+fn open_picture(path: &Path, opened: Opened) -> Result<(Header, impl ImageDecoder + use<>)> {
+    let Opened { file, bytes, format } = opened;
     let image_format = if format == Format::Png { ImageFormat::Png } else { ImageFormat::Jpeg };
-    let mut reader = ImageReader::with_format(file, image_format);
+    let mut reader = ImageReader::with_format(BufReader::new(file), image_format);
     let mut limits = image::Limits::default();
     limits.max_alloc = Some(MAX_BYTES);
     reader.limits(limits);
@@ -182,12 +182,6 @@ fn check_jpeg_end(path: &Path, bytes: u64) -> Result<()> {
         return Ok(());
     }
     Err(Error::malformed(path, None, "is cut off: the end of the JPEG is missing", "copy it again"))
-}
-
-fn open(path: &Path) -> Result<(BufReader<File>, u64)> {
-    let file = File::open(path).map_err(Error::io("read", path))?;
-    let bytes = file.metadata().map_err(Error::io("read", path))?.len();
-    Ok((BufReader::new(file), bytes))
 }
 
 fn to_array(path: &Path, shape: Shape, values: Vec<f32>) -> Result<Array2<f32>> {

@@ -98,7 +98,7 @@ fn the_marks_of_other_formats_are_recognised() {
     let path = folder.path().join("a");
     let of = |bytes: &[u8]| {
         std::fs::write(&path, bytes).unwrap();
-        Format::of_content(&path)
+        Opened::at(&path).map(|opened| opened.format)
     };
     for (bytes, format) in [
         (&b"II*\0"[..], Format::Tiff),

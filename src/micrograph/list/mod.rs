@@ -118,16 +118,9 @@ impl Lister {
         let mut found = self.find(&mut listed.unusable)?;
         let mut left_out = LeftOuts::default();
         found = left_out.sort(found, |own| (!self.wants(own)).then_some(Reason::NotIncluded));
-        // A file itself comes before links to it.
-        let mut chosen = HashMap::new();
-        for own in found.iter().filter(|own| !own.source.path.is_symlink()).chain(&found) {
-            let path = &own.source.path;
-            chosen.entry(file_id(path)).or_insert_with(|| path.clone());
-        }
-        found = left_out.sort(found, |own| {
-            let path = &own.source.path;
-            (chosen.get(&file_id(path)) != Some(path)).then_some(Reason::SameFile)
-        });
+        let mut chosen = first_of_each_file(&found).into_iter();
+        found =
+            left_out.sort(found, |_| (chosen.next() == Some(false)).then_some(Reason::SameFile));
         read_headers(&mut found);
         listed.header_pixel_sizes = found
             .iter()
@@ -231,12 +224,20 @@ fn nothing_listed(inputs: &[PathBuf], listed: Listed) -> Error {
     Error::missing(what, SUPPORTED)
 }
 
-/// The same for all names of one file.
-fn file_id(path: &Path) -> (u64, u64, Option<PathBuf>) {
-    match fs::metadata(path) {
-        Ok(metadata) => (metadata.dev(), metadata.ino(), None),
-        Err(_) => (0, 0, Some(path.to_path_buf())),
+/// Whether each is the first name of its file; a file itself comes before links to it.
+fn first_of_each_file(found: &[Found]) -> Vec<bool> {
+    let files: Vec<_> = found
+        .iter()
+        .map(|own| fs::metadata(&own.source.path).ok().map(|data| (data.dev(), data.ino())))
+        .collect();
+    let is_link = |index: &usize| found[*index].source.path.is_symlink();
+    let (links, own): (Vec<usize>, Vec<usize>) = (0..found.len()).partition(is_link);
+    let mut seen = HashSet::new();
+    let mut first = vec![true; found.len()];
+    for index in own.into_iter().chain(links) {
+        first[index] = files[index].is_none_or(|file| seen.insert(file));
     }
+    first
 }
 
 /// Two micrographs must not write to one place.

@@ -65,7 +65,10 @@ fn grey_values_beyond_the_mode_are_not_written() {
         assert!(!path.exists());
     }
     write(&path, &array![[1.0, 1e6]], None, Mode::Float32).unwrap();
-    assert_eq!(header(&path, Format::Mrc).unwrap().pixel_size, HeaderPixelSize::Absent);
+    assert_eq!(
+        header(&path, Opened::at(&path).unwrap()).unwrap().pixel_size,
+        HeaderPixelSize::Absent
+    );
 }
 
 /// The header of 2 × 2 px with other 32-bit words at these offsets, checked as one of 1,040 bytes.
@@ -187,7 +190,7 @@ fn images_of_more_than_one_piece_are_read_whole() {
     for (mode, extremes) in [(Mode::Float32, (0.0, 90_299.0)), (Mode::Float16, (0.0, 9.0))] {
         let pixels = if mode == Mode::Float16 { pixels.mapv(|v| v % 10.0) } else { pixels.clone() };
         write(&path, &pixels, Some(PixelSize(0.885)), mode).unwrap();
-        let (header, found, seen) = super::read(&path, Format::Mrc).unwrap();
+        let (header, found, seen) = super::read(&path, Opened::at(&path).unwrap()).unwrap();
         assert_eq!(found, pixels);
         assert_eq!((seen.low, seen.high, seen.not_finite), (extremes.0, extremes.1, 0));
         assert!((header.pixel_size.measured().unwrap().0 - 0.885).abs() < 1e-6);

@@ -50,8 +50,7 @@ pub(super) fn write_peaks(run: &RunDir, stem: &Path, peaks: &[Coordinate]) -> Re
 /// All stored peaks of a micrograph, best first, if they are what was stored.
 pub fn read_peaks(run: &RunDir, scored: &Scored) -> Result<Vec<Coordinate>> {
     let bytes = run.read(&scored.peaks)?;
-    let read = coords::csv::of_bytes(&run.root().join(&scored.peaks.path), &bytes)?;
-    Ok(read.into_iter().flat_map(|coordinates| coordinates.points).collect())
+    coords::csv::of_one(&run.root().join(&scored.peaks.path), &bytes)
 }
 
 /// Refuses a micrograph whose name no file or list can carry.
