@@ -7,6 +7,34 @@ fn main() -> ExitCode {
     picker::cli::main()
 }
 
+/// Address space that the program needs at least, most of it for libtorch.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const LEAST_ADDRESS_SPACE: u64 = 600 << 20;
+
+/// Runs before the initialisers of libtorch, which abort where they get no memory.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[allow(unsafe_code)] // The loader calls it once, with libc in place.
+#[used]
+#[unsafe(link_section = ".preinit_array")]
+static CHECK_ADDRESS_SPACE: extern "C" fn() = check_address_space;
+
+/// Ends with one line where the limit of the address space is too low to begin with.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[allow(unsafe_code)] // Plain calls of libc with memory of this function.
+extern "C" fn check_address_space() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let line = "error: the address space is limited to less than 600 MB, in which libtorch cannot \
+                start\nhint: raise the limit: `ulimit -v unlimited`, or --mem of the batch system\n";
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) == 0
+            && limit.rlim_cur < LEAST_ADDRESS_SPACE
+        {
+            libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len());
+            libc::_exit(1);
+        }
+    }
+}
+
 /// Has the allocator keep what was given back for the next micrograph of the same size.
 ///
 /// By default glibc maps every large array anew, and the system clears each page of it first: a

@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 use crate::coords::Unread;
 use crate::error::{Error, Result, one_line};
 use crate::micrograph::{Identity, Source};
-use crate::publish::{publish_text, sweep, sweep_files};
+use crate::publish::{publish_text, settle, sweep, sweep_files};
 use crate::relion;
 use crate::settings::{Given, Resolved};
 
@@ -309,7 +309,9 @@ impl RunDir {
 
     /// Stores the list.
     pub fn write_list(&self, list: &List) -> Result<()> {
-        write_json(&self.list_path(), list)
+        write_json(&self.list_path(), list)?;
+        settle();
+        Ok(())
     }
 
     fn list_path(&self) -> PathBuf {
@@ -391,6 +393,7 @@ impl RunDir {
         }
         manifest.stages.insert(stage, record.clone());
         write_json(&self.root.join("manifest.json"), &manifest)?;
+        settle();
         let config = self.root.join(format!("config.{}.toml", stage.name()));
         publish_text(&config, &resolved.to_toml()?)
     }
