@@ -14,10 +14,11 @@ use serde_json::{Value, json};
 
 use super::Site;
 use super::catalog::{BINS, Catalog, Known};
-use super::labels::{LabelSet, Rejected, Tally};
+use super::labels::Rejected;
 use super::picking::Picking;
 use super::picture::{Pictures, SIZES};
 use crate::error::{Error, one_line};
+use crate::labels::by_hand::{ByHand, Tally};
 use crate::micrograph;
 
 /// The layout of what is answered and taken.
@@ -247,12 +248,13 @@ async fn image(
     Ok((caching, [(CONTENT_TYPE, "image/jpeg")], jpeg).into_response())
 }
 
-fn tagged(set: &LabelSet, version: &str) -> Response {
+fn tagged(set: &ByHand, version: &str) -> Response {
     let body = json!({
         "schema": SCHEMA,
         "state": set.state,
         "positives": set.positives,
         "negatives": set.negatives,
+        "areas": set.areas,
     });
     ([(ETAG, format!("\"{version}\""))], Json(body)).into_response()
 }
@@ -270,7 +272,7 @@ async fn put_labels(
     State(site): State<Arc<Site>>,
     Path(id): Path<String>,
     headers: HeaderMap,
-    body: Result<Json<LabelSet>, JsonRejection>,
+    body: Result<Json<ByHand>, JsonRejection>,
 ) -> Answer {
     changeable(&site)?;
     let Json(set) = body?;

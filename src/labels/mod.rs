@@ -8,6 +8,7 @@
 //! Labels may be *partial*: then a pixel outside the disks is unlabelled, not background, and
 //! training has to know ([`Completeness`]).
 
+pub mod by_hand;
 mod correlation;
 mod distance;
 mod elastic;
