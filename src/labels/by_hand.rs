@@ -193,7 +193,8 @@ fn record_in(path: &Path) -> Result<Option<Record>> {
     let Some(text) = present(fs::read(path), path)? else { return Ok(None) };
     serde_json::from_slice(&text).map(Some).map_err(|error| {
         let what = format!("is damaged or of another version of picker ({error})");
-        let hint = "delete it: labels are kept in the STAR files, areas and what is complete are lost";
+        let hint =
+            "delete it: labels are kept in the STAR files, areas and what is complete are lost";
         Error::malformed(path, error.line(), what, hint)
     })
 }
@@ -304,7 +305,8 @@ mod tests {
     fn a_record_without_areas_is_read_and_a_damaged_one_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let (stem, record) = (Path::new("m"), dir.path().join("m.labels.json"));
-        let text = r#"{"schema":1,"micrograph":"m","state":"complete","positives":0,"negatives":0}"#;
+        let text =
+            r#"{"schema":1,"micrograph":"m","state":"complete","positives":0,"negatives":0}"#;
         fs::write(&record, text).unwrap();
         let complete = ByHand { state: Looked::Complete, ..ByHand::default() };
         assert_eq!(ByHand::read(dir.path(), stem).unwrap(), complete);
