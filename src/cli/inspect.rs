@@ -1,7 +1,7 @@
 //! `picker inspect`.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -69,6 +69,9 @@ pub(super) fn run(args: &InspectArgs, global: &Global) -> Result<Exit> {
     }
     let mut stdout = io::stdout();
     writeln!(stdout, "{url}")?;
+    if !stdout.is_terminal() {
+        writeln!(stdout, "Authorization: Bearer {}", server.script_token())?;
+    }
     stdout.flush()?;
     let opened = if args.no_open || is_remote() { None } else { open(&url) };
     let served = server.serve(&cancel);

@@ -120,7 +120,8 @@ pub(super) fn run(args: &SelfTrainArgs, global: &Global) -> Result<Exit> {
         paths => {
             let listed = micrograph::list(paths, settings.data.filter())?;
             listed.check_scale(radius, settings.data.pixel_size())?;
-            let (sources, failures) = micrographs::announce(listed);
+            let (mut sources, failures) = micrographs::announce(listed);
+            micrographs::leave_out_excluded(&run, &mut sources)?;
             unlisted = failures;
             sources
         }

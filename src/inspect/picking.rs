@@ -2,7 +2,6 @@
 //! time; it can be stopped, and goes on from there when it is asked for again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -45,15 +44,13 @@ pub(super) struct Progress {
 #[derive(Debug)]
 pub(super) struct Picking {
     machine: Machine,
-    /// As they were typed, for later commands on this run.
-    paths: Vec<PathBuf>,
     progress: Mutex<Progress>,
     work: Mutex<Option<(Cancel, JoinHandle<()>)>>,
 }
 
 impl Picking {
-    pub(super) fn new(machine: Machine, paths: Vec<PathBuf>) -> Picking {
-        Picking { machine, paths, progress: Mutex::default(), work: Mutex::default() }
+    pub(super) fn new(machine: Machine) -> Picking {
+        Picking { machine, progress: Mutex::default(), work: Mutex::default() }
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -96,7 +93,7 @@ impl Picking {
         }
         let catalog = site.catalog()?;
         // Those that were named are the catalog, in the same order.
-        let sources = named.iter().zip(&catalog.all).filter(|(_, own)| !site.excluded.has(own));
+        let sources = named.sources.iter().zip(&catalog.all).filter(|(_, own)| !own.excluded);
         let sources: Vec<Source> = sources.map(|(source, _)| source.clone()).collect();
         let (cancel, site) = (Cancel::default(), site.clone());
         own.tell(|told| {
@@ -131,7 +128,8 @@ fn all(site: &Site, sources: &[Source], radius_px: f64, cancel: &Cancel) -> Resu
     let base = model_of(&site.run)?;
     let card = base.card()?;
     let mut given = Given::default();
-    given.set("data.micrographs", Some(&picking.paths))?;
+    let paths = site.named.as_ref().map(|named| &named.paths);
+    given.set("data.micrographs", paths)?;
     given.set("data.particle_radius_px", Some(radius_px))?;
     let resolved = given.resolve_with(&card)?;
     let radius = resolved.settings.data.radius();

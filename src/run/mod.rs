@@ -6,6 +6,7 @@
 //! ├── config.STAGE.toml    the settings that held, with where each value came from
 //! ├── inputs.json          hashes of micrographs that were read, by path
 //! ├── list.json            the micrographs that the picks are of
+//! ├── excluded.json        micrographs that are left out
 //! ├── items/               what is known of each micrograph
 //! ├── prepared/            images at the working scale, if they are kept
 //! ├── model/               trained models and the checkpoint
@@ -19,6 +20,7 @@
 //! A record is written after its outputs and holds their sizes and hashes. It is believed as long
 //! as they are there. Nothing outside the directory is written, whatever its records say.
 
+mod excluded;
 mod items;
 mod lock;
 mod manifest;
@@ -41,6 +43,7 @@ use crate::publish::{publish_text, sweep, sweep_files};
 use crate::relion;
 use crate::settings::{Given, Resolved};
 
+pub use excluded::{Excluded, LeftOut};
 pub use items::{Entry, Item, List, Outcome, Picked, Scored};
 use manifest::Manifest;
 pub use manifest::{Progress, Record, StageName};
@@ -312,7 +315,8 @@ impl RunDir {
         write_json(&self.list_path(), list)
     }
 
-    fn list_path(&self) -> PathBuf {
+    /// Where the list is stored.
+    pub fn list_path(&self) -> PathBuf {
         self.root.join("list.json")
     }
 

@@ -11,6 +11,7 @@ mod evaluate;
 mod folders;
 mod foreign;
 mod inspect;
+mod inspect_picks;
 mod kept;
 mod library;
 mod manner;

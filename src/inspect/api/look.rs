@@ -10,11 +10,15 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use super::super::Site;
-use super::super::catalog::BINS;
+use super::super::catalog::Known;
+use super::super::map::Maps;
 use super::super::picture::{Pictures, SIZES};
+use super::super::scores::BINS;
 use super::{Answer, Refusal, SCHEMA, aside, find, short};
+use crate::error::Result;
 use crate::labels::by_hand::Tally;
 use crate::micrograph;
 
@@ -24,15 +28,17 @@ pub(super) fn routes() -> Router<Arc<Site>> {
         .route("/api/micrographs", get(micrographs))
         .route("/api/micrographs/{id}", get(one))
         .route("/api/micrographs/{id}/image", get(image))
+        .route("/api/micrographs/{id}/map", get(map))
 }
 
 async fn run(State(site): State<Arc<Site>>) -> Answer {
     aside(move || {
         let catalog = site.catalog()?;
         let (threshold, floor) = catalog.cut.map(|(cut, floor)| (short(cut), short(floor))).unzip();
-        let histogram = catalog.scores(&site.run).histogram();
+        let histogram = catalog.histogram(catalog.scores(&site.run));
         let answer = json!({
             "schema": SCHEMA,
+            "picks_version": catalog.version,
             "run": site.run.root().display().to_string(),
             "version": env!("CARGO_PKG_VERSION"),
             "read_only": site.read_only,
@@ -56,6 +62,7 @@ struct Row<'a> {
     name: &'a str,
     picks: Option<usize>,
     mean_score: Option<f64>,
+    threshold: Option<f64>,
     failed: Option<&'a str>,
     excluded: bool,
     labels: Tally,
@@ -70,9 +77,11 @@ async fn micrographs(State(site): State<Arc<Site>>) -> Answer {
             id: &own.id,
             name: &own.name,
             picks: own.picks,
-            mean_score: scores.and_then(|scores| scores.mean(place, threshold)),
+            mean_score: scores
+                .and_then(|scores| scores.mean(place, catalog.cut_of(own, threshold)?)),
+            threshold: own.threshold.map(short),
             failed: own.failure.as_deref().or_else(|| scores?.damage(place)),
-            excluded: site.excluded.has(own),
+            excluded: own.excluded,
             labels: site.labels.tally(&own.id),
         });
         let rows: Vec<Row> = rows.collect();
@@ -100,6 +109,7 @@ async fn one(State(site): State<Arc<Site>>, Path(id): Path<String>) -> Answer {
             "width": shape.width,
             "height": shape.height,
             "radius_px": known.scored.as_ref().map(|scored| scored.particle_radius_px),
+            "threshold": known.threshold.map(short),
             "failed": known.failure,
             "peaks": peaks,
         });
@@ -124,17 +134,39 @@ async fn image(
         let error = format!("size is one of {SIZES:?}");
         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error));
     }
-    let (catalog, own) = aside({
+    let version = move |_: &Site, known: &Known| Pictures::version(known, size);
+    let make = move |site: &Site, known: &Known| site.pictures.make(known, size);
+    kept_or_made(site, id, &headers, (version, |site| &site.decoders, make)).await
+}
+
+async fn map(State(site): State<Arc<Site>>, Path(id): Path<String>, headers: HeaderMap) -> Answer {
+    let version = |site: &Site, known: &Known| Maps::version(&site.run, known);
+    let make = |site: &Site, known: &Known| site.maps.make(site, known);
+    kept_or_made(site, id, &headers, (version, |site| &site.maps.turn, make)).await
+}
+
+/// A picture of a micrograph: as it is kept under its version, else made when it is its turn. One that
+/// is no longer waited for is not begun.
+async fn kept_or_made(
+    site: Arc<Site>,
+    id: String,
+    headers: &HeaderMap,
+    (version, turn, make): (
+        impl Fn(&Site, &Known) -> Result<String> + Send + 'static,
+        impl Fn(&Site) -> &Semaphore,
+        impl Fn(&Site, &Known) -> Result<Vec<u8>> + Send + 'static,
+    ),
+) -> Answer {
+    let (catalog, version, kept) = aside({
         let (site, id) = (site.clone(), id.clone());
         move || {
             let catalog = site.catalog()?;
-            let version = Pictures::version(find(&catalog, &id)?.1, size)?;
+            let version = version(&site, find(&catalog, &id)?.1)?;
             let kept = site.pictures.kept(&version);
-            Ok((catalog, (version, kept)))
+            Ok((catalog, version, kept))
         }
     })
     .await?;
-    let (version, kept) = own;
     let tag = format!("\"{version}\"");
     let known = headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
     let caching = [(ETAG, tag.as_str()), (CACHE_CONTROL, "private, no-cache")];
@@ -147,9 +179,9 @@ async fn image(
             // Whole micrographs are in memory while pictures are made: a few at a time.
             let closed =
                 |_| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping");
-            let _turn = site.decoders.acquire().await.map_err(closed)?;
+            let _turn = turn(&site).acquire().await.map_err(closed)?;
             let site = site.clone();
-            aside(move || Ok(site.pictures.make(find(&catalog, &id)?.1, size)?)).await?
+            aside(move || Ok(make(&site, find(&catalog, &id)?.1)?)).await?
         }
     };
     Ok((caching, [(CONTENT_TYPE, "image/jpeg")], jpeg).into_response())

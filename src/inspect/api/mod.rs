@@ -5,6 +5,7 @@
 mod cut;
 mod labels;
 mod look;
+mod particles;
 mod picking;
 
 use std::sync::Arc;
@@ -22,8 +23,6 @@ use crate::error::{Error, one_line};
 
 /// The layout of what is answered and taken.
 pub(super) const SCHEMA: u32 = 1;
-/// More bytes than the labels of any micrograph have.
-const MOST_BYTES: usize = 2 << 20;
 
 pub(super) fn routes() -> Router<Arc<Site>> {
     Router::new()
@@ -31,8 +30,9 @@ pub(super) fn routes() -> Router<Arc<Site>> {
         .merge(labels::routes())
         .merge(cut::routes())
         .merge(picking::routes())
+        .merge(particles::routes())
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is nothing of this name"))
-        .layer(DefaultBodyLimit::max(MOST_BYTES))
+        .layer(DefaultBodyLimit::disable())
 }
 
 /// An answer that is none: a status, and an error in words.

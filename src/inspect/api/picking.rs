@@ -1,4 +1,4 @@
-//! Picking from the page: begun, followed, stopped.
+//! Picking from the page, and the look for the radius before it: begun, followed, stopped.
 
 use std::sync::Arc;
 
@@ -12,11 +12,14 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::super::Site;
+use super::super::measuring::Measuring;
 use super::super::picking::Picking;
 use super::{Answer, Refusal, SCHEMA, aside, changeable};
 
 pub(super) fn routes() -> Router<Arc<Site>> {
-    Router::new().route("/api/picking", get(progress).post(begin).delete(stop))
+    Router::new()
+        .route("/api/picking", get(progress).post(begin).delete(stop))
+        .route("/api/radius", get(looked).post(look).delete(stop_looking))
 }
 
 #[derive(Deserialize)]
@@ -51,4 +54,27 @@ async fn stop(State(site): State<Arc<Site>>) -> Answer {
     changeable(&site)?;
     site.picking.stop();
     Ok(told(&site))
+}
+
+fn seen(site: &Site) -> Response {
+    Json(json!({ "schema": SCHEMA, "radius": site.measuring.progress() })).into_response()
+}
+
+async fn looked(State(site): State<Arc<Site>>) -> Response {
+    seen(&site)
+}
+
+async fn look(State(site): State<Arc<Site>>) -> Answer {
+    changeable(&site)?;
+    aside(move || {
+        Measuring::begin(&site)?;
+        Ok((StatusCode::ACCEPTED, seen(&site)).into_response())
+    })
+    .await
+}
+
+async fn stop_looking(State(site): State<Arc<Site>>) -> Answer {
+    changeable(&site)?;
+    site.measuring.stop();
+    Ok(seen(&site))
 }
