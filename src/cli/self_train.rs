@@ -126,7 +126,7 @@ pub(super) fn run(args: &SelfTrainArgs, global: &Global) -> Result<Exit> {
             sources
         }
     };
-    let labelled = begin::labelled_as_trained(&run, settings, &card, seed)?;
+    let labelled = begin::labelled_as_trained(&run, &resolved, &card, seed)?;
     if labelled.is_none() && unlabelled.is_empty() {
         let what = "there are no micrographs to learn from";
         return Err(Error::missing(what, "name some with --micrographs").into());

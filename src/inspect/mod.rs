@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! page/*  ──▶ api ──▶ catalog (micrographs, scores)   labels (STAR files)   picture (JPEG)
+//!              │      learning (a training, its model)   proposals (what to label next)
 //!              ▲
 //!            guard (token, session, Host, Origin)
 //! ```
@@ -17,10 +18,12 @@ mod excluded;
 mod gallery;
 mod guard;
 mod labels;
+mod learning;
 mod map;
 mod measuring;
 mod picking;
 mod picture;
+mod proposals;
 mod scores;
 mod serve;
 mod sprites;
@@ -43,6 +46,8 @@ use excluded::Excluded;
 use gallery::Gallery;
 use guard::Guard;
 use labels::Labels;
+use learning::Learning;
+pub use learning::Trainer;
 use map::Maps;
 use measuring::Measuring;
 use picking::Picking;
@@ -79,6 +84,8 @@ pub struct Options {
     pub port: Option<u16>,
     /// Whether nothing may be changed.
     pub read_only: bool,
+    /// What trains a model, where labels are to be learnt from.
+    pub trainer: Option<Trainer>,
 }
 
 /// All that requests share.
@@ -94,6 +101,7 @@ struct Site {
     gallery: Gallery,
     maps: Maps,
     picking: Picking,
+    learning: Learning,
     read_only: bool,
     /// Held while picks and lists are rewritten.
     cutting: Mutex<()>,
@@ -189,7 +197,7 @@ impl Server {
     /// # Errors
     /// `Missing` where there is nothing to show, `Setting` for a port that cannot be had.
     pub fn open(options: Options) -> Result<Server> {
-        let Options { run, micrographs: named, machine, bind, port, read_only } = options;
+        let Options { run, micrographs: named, machine, bind, port, read_only, trainer } = options;
         let excluded = Excluded::open(&run)?;
         let catalog = Arc::new(Catalog::of(&run, parts(named.as_ref()), &excluded.now())?);
         if catalog.all.is_empty() {
@@ -200,6 +208,7 @@ impl Server {
         }
         let (listener, bound) = listen(bind, port)?;
         let labels = Labels::open(run.labels(), &catalog.all);
+        let learning = Learning::open(&run, trainer, read_only)?;
         let pictures = Pictures::new((!read_only).then(|| run.pictures()));
         let site = Site {
             run,
@@ -212,6 +221,7 @@ impl Server {
             gallery: Gallery::default(),
             maps: Maps::new(machine.clone()),
             picking: Picking::new(machine),
+            learning,
             read_only,
             cutting: Mutex::new(()),
             watched: Mutex::default(),
@@ -277,6 +287,7 @@ impl Server {
             std::thread::sleep(Duration::from_millis(50));
         }
         own.picking.end();
+        own.learning.end();
         own.measuring.stop();
         let ended = if answering.is_finished() { runtime.block_on(answering).ok() } else { None };
         // Files that are being written are finished.

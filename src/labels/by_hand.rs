@@ -139,8 +139,8 @@ impl ByHand {
     /// micrograph as listed.
     pub fn write(&self, folder: &Path, stem: &Path, name: &str) -> Result<()> {
         let files = Files::of(folder, stem);
-        // An empty file of positives says that there are no particles.
-        let looked = self.state == Looked::Complete || !self.positives.is_empty();
+        // Also where there are none: what reads coordinates finds the others by this file.
+        let looked = self.state != Looked::Unseen || !self.positives.is_empty();
         table(&files.positives, &self.positives, looked)?;
         table(&files.negatives, &self.negatives, !self.negatives.is_empty())?;
         if self.state == Looked::Unseen {
@@ -177,6 +177,12 @@ impl ByHand {
         };
         Ok(ByHand { state, positives, negatives, areas })
     }
+}
+
+/// Whether a person has labelled this micrograph: a file of coordinates alone does not say so.
+pub(super) fn has_record(folder: &Path, stem: &Path) -> bool {
+    let files = Files::of(folder, stem);
+    files.record.exists() || files.negatives.exists()
 }
 
 /// What the record says; labels without one are counted, and without labels there is nothing.

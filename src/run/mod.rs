@@ -14,6 +14,7 @@
 //! ├── picks/               coordinates from the threshold up, and tables of all
 //! ├── report/              figures, plots, the page
 //! ├── labels/              labels by hand
+//! ├── learning/            models that were trained in the browser, each with its labels
 //! └── pictures/            a bounded cache of pictures, for the browser
 //! ```
 //!
@@ -224,6 +225,11 @@ impl RunDir {
         self.root.join("labels")
     }
 
+    /// Where models that are trained from the page are.
+    pub fn learning(&self) -> PathBuf {
+        self.root.join("learning")
+    }
+
     /// Where pictures of micrographs are kept while they are looked at.
     pub fn pictures(&self) -> PathBuf {
         self.root.join("pictures")
@@ -401,6 +407,15 @@ impl RunDir {
 
     fn manifest(&self) -> Result<Manifest> {
         Ok(read_json(&self.root.join("manifest.json"))?.unwrap_or_default())
+    }
+
+    /// Forgets that a stage was ever run.
+    pub fn forget(&self, stage: StageName) -> Result<()> {
+        let mut manifest = self.manifest()?;
+        if manifest.stages.remove(&stage).is_some() {
+            write_json(&self.root.join("manifest.json"), &manifest)?;
+        }
+        Ok(())
     }
 
     /// What was just written, to be remembered.

@@ -4,9 +4,11 @@
 
 mod cut;
 mod labels;
+mod learning;
 mod look;
 mod particles;
 mod picking;
+mod proposals;
 
 use std::sync::Arc;
 
@@ -30,6 +32,8 @@ pub(super) fn routes() -> Router<Arc<Site>> {
         .merge(labels::routes())
         .merge(cut::routes())
         .merge(picking::routes())
+        .merge(learning::routes())
+        .merge(proposals::routes())
         .merge(particles::routes())
         .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is nothing of this name"))
         .layer(DefaultBodyLimit::disable())
