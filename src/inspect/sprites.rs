@@ -1,8 +1,8 @@
 //! Cut-outs of peaks: of each micrograph one sheet with all its peaks, made in one reading of its
 //! file and kept, so that a gallery over all micrographs does not read them again and again.
 //!
-//! A cut-out shows 3.2 particle radii across, without the micrograph's background, low-passed at a
-//! tenth of the radius, with mean 128 and standard deviation 40 of 255 grey values.
+//! A cut-out shows 3.2 particle radii across, without the micrograph's background, low-passed at an
+//! eighth of the radius, with mean 128 and standard deviation 40 of 255 grey values.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +30,7 @@ pub(super) const MOST: usize = 2000;
 /// micrograph.
 const RADIUS_PX: f64 = SIDE as f64 / SPAN_RADII;
 /// Of the low-pass, in px of a cut-out.
-const SIGMA: f32 = 2.0;
+const SIGMA: f32 = 2.5;
 const COLUMNS: usize = 16;
 /// Bytes of sheets in memory.
 const MOST_BYTES: usize = 64 << 20;
@@ -119,9 +119,13 @@ fn sampled(prepared: &Prepared, x: f64, y: f64) -> Vec<f32> {
     (0..SIDE * SIDE).map(place).collect()
 }
 
-/// The value between px; beyond the edge, that of the edge.
+/// The value between px; beyond the edge, that of the background.
 fn between(image: &Array2<f32>, x: f64, y: f64) -> f32 {
     let (height, width) = image.dim();
+    let inside = |at: f64, size: usize| (-0.5..size as f64 - 0.5).contains(&at);
+    if !inside(x, width) || !inside(y, height) {
+        return 0.0;
+    }
     let at = |at: f64, size: usize| {
         let at = at.clamp(0.0, size as f64 - 1.0);
         let low = at as usize;
@@ -133,7 +137,7 @@ fn between(image: &Array2<f32>, x: f64, y: f64) -> f32 {
 }
 
 fn low_passed(cut_out: &[f32]) -> Vec<f32> {
-    const REACH: isize = 6;
+    const REACH: isize = 7;
     let weights: Vec<f32> =
         (-REACH..=REACH).map(|at| (-0.5 * (at as f32 / SIGMA).powi(2)).exp()).collect();
     let sum: f32 = weights.iter().sum();

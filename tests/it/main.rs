@@ -12,6 +12,7 @@ mod folders;
 mod foreign;
 mod inspect;
 mod inspect_picks;
+mod inspect_shown;
 mod kept;
 mod library;
 mod manner;

@@ -90,7 +90,7 @@ async fn particles(State(site): State<Arc<Site>>, Query(asked): Query<Asked>) ->
                 Some(set) if among(&set.negatives) => -1,
                 _ => 0,
             };
-            json!([place, number, peak.x, peak.y, short(peak.score), label])
+            json!([place, number, short(peak.x), short(peak.y), short(peak.score), label])
         };
         let answer = json!({
             "schema": SCHEMA,

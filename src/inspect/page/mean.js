@@ -66,8 +66,8 @@ export function centred(mean) {
   const [x, y] = mean.offset_px;
   const length = Math.hypot(x, y);
   const share = length / mean.radius_px;
-  const words = share < 0.08 ? "centred" : share < 0.2 ? "a little off centre" : "off centre";
-  const sign = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)}`;
+  const words = share < 0.08 ? "Centred" : share < 0.2 ? "A little off centre" : "Off centre";
+  const sign = (value) => (Math.abs(value) < 0.05 ? "0.0" : `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)}`);
   return `${words}: the centre of the mean is ${length.toFixed(1)} px off (x ${sign(x)}, y ${sign(y)})`;
 }
 

@@ -6,6 +6,8 @@ import { erased, extend, paintAreas } from "./brush.js";
 import { SHADES, own, shade } from "./colours.js";
 
 const SIZES = [256, 1024, 2048, 4096];
+// Circles up to this radius on screen are copied, larger ones are few.
+const STAMPED = 80;
 
 export class Viewer {
   constructor({ onClick, onHover, onZoom, onMeasure, onAreas, onTrouble }) {
@@ -335,6 +337,29 @@ export class Viewer {
     this.marks(over);
   }
 
+  // A circle of one colour, drawn once for each size.
+  stamp(step, radius, line) {
+    const size = `${radius.toFixed(2)} ${devicePixelRatio}`;
+    if (this.stamps?.size !== size) this.stamps = { size, of: [] };
+    const { of } = this.stamps;
+    if (!of[step]) {
+      const side = Math.ceil((radius + line + 2) * 2 * devicePixelRatio);
+      const canvas = new OffscreenCanvas(side, side);
+      const context = canvas.getContext("2d");
+      context.scale(devicePixelRatio, devicePixelRatio);
+      const middle = side / devicePixelRatio / 2;
+      for (const [colour, width] of [["rgba(0,0,0,.45)", line + 1.6], [SHADES[step], line]]) {
+        context.beginPath();
+        context.arc(middle, middle, radius, 0, 2 * Math.PI);
+        context.strokeStyle = colour;
+        context.lineWidth = width;
+        context.stroke();
+      }
+      of[step] = canvas;
+    }
+    return of[step];
+  }
+
   marks(context) {
     const radius = Math.max(2.5, this.radius * this.zoom);
     const near = radius + 4;
@@ -369,8 +394,18 @@ export class Viewer {
         else shades[shade(peak[2])].push(at);
       }
       stroke(low, "rgba(255,255,255,.75)", 1.2, [4, 4]);
-      stroke(shades.flat(), "rgba(0,0,0,.45)", line + 1.6);
-      shades.forEach((points, step) => stroke(points, SHADES[step], line));
+      if (radius <= STAMPED) {
+        // Thousands of circles at every frame: copies of one picture a colour.
+        shades.forEach((points, step) => {
+          if (!points.length) return;
+          const own = this.stamp(step, radius, line);
+          const half = own.width / devicePixelRatio / 2;
+          for (const [x, y] of points) context.drawImage(own, x - half, y - half, 2 * half, 2 * half);
+        });
+      } else {
+        stroke(shades.flat(), "rgba(0,0,0,.45)", line + 1.6);
+        shades.forEach((points, step) => stroke(points, SHADES[step], line));
+      }
     }
     const yes = positives.map(placed).filter(seen);
     stroke(yes, "rgba(0,0,0,.7)", line + 3);
