@@ -13,6 +13,7 @@ mod foreign;
 mod inspect;
 mod inspect_picks;
 mod kept;
+mod learning;
 mod library;
 mod manner;
 mod maps;
