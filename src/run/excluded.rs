@@ -22,7 +22,6 @@ pub struct Excluded {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LeftOut {
     /// Its name as listed, and what was known of it.
-    #[serde(flatten)]
     pub entry: Entry,
     /// The file.
     pub path: PathBuf,
