@@ -11,7 +11,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// Every file: its path, its type, its content.
-const FILES: [(&str, &str, &str); 17] = [
+const FILES: [(&str, &str, &str); 18] = [
     ("/", HTML, include_str!("page/index.html")),
     ("/style.css", CSS, include_str!("page/style.css")),
     ("/icon.svg", SVG, include_str!("page/icon.svg")),
@@ -29,6 +29,7 @@ const FILES: [(&str, &str, &str); 17] = [
     ("/particles.js", SCRIPT, include_str!("page/particles.js")),
     ("/shared.js", SCRIPT, include_str!("page/shared.js")),
     ("/begin.js", SCRIPT, include_str!("page/begin.js")),
+    ("/learn.js", SCRIPT, include_str!("page/learn.js")),
 ];
 
 pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {

@@ -14,6 +14,7 @@ mod inspect;
 mod inspect_picks;
 mod inspect_shown;
 mod kept;
+mod learning;
 mod library;
 mod manner;
 mod maps;

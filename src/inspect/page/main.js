@@ -6,6 +6,7 @@ import { drawScale, mapOf } from "./colours.js";
 import { Cut } from "./cut.js";
 import { Grid } from "./grid.js";
 import { Labels } from "./labels.js";
+import { Learn } from "./learn.js";
 import { Particles } from "./particles.js";
 import { $, hasPicks, page, segments, toast, told, words } from "./shared.js";
 import { Viewer } from "./viewer.js";
@@ -63,6 +64,26 @@ const begin = new Begin({
   },
 });
 
+const learn = new Learn({
+  onFirst: ({ id, peaks, threshold }) => {
+    if (page.current?.id !== id || !page.info) return;
+    page.info = { ...page.info, peaks };
+    viewer.peaks = peaks;
+    viewer.threshold = threshold;
+    viewer.draw();
+  },
+  onDone: async () => {
+    await loadRun();
+    route();
+  },
+  onOpen: (id) => open(id),
+  onUnsure: (peak) => {
+    viewer.chosen = peak;
+    viewer.look(peak[0], peak[1], viewer.zoom);
+    hovered({ x: peak[0], y: peak[1], peak });
+  },
+});
+
 theme(localStorage.getItem("picker-theme") ?? "dark");
 drawScale($("scale"));
 
@@ -107,6 +128,7 @@ async function open(id, at) {
     labelled(labels.all.get(id));
     if (at) lookAt(...at);
     showMap();
+    learn.opened(id).catch(told);
     // The next one is there before it is asked for.
     const next = neighbour(1);
     if (next) new Image().src = picture(next.id, 1024);
@@ -405,6 +427,7 @@ const KEYS = {
   w: () => useTool(page.tool === "brush" ? "look" : "brush"),
   j: () => viewer.step(1),
   k: () => viewer.step(-1),
+  u: () => learn.look().catch(told),
   0: () => viewer.fit(),
   "+": () => viewer.zoomAt(1.25),
   "=": () => viewer.zoomAt(1.25),
@@ -515,6 +538,7 @@ async function start() {
     filterPicture();
     addEventListener("hashchange", route);
     route();
+    learn.begin().catch(told);
     if (page.run.read_only) follow();
     else if (!hasPicks()) await begin.follow();
   } catch (error) {
