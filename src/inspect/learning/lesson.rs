@@ -87,7 +87,7 @@ impl Lesson {
         }
         let here = std::env::current_dir().unwrap_or_default();
         let picked = run.given_to(StageName::Pick, &here)?.unwrap_or_default();
-        let origin = history.origin(run, history.current);
+        let origin = History::origin(run, history.current);
         let card = origin.card()?;
         let mut given = Given::default();
         // The same network sees the same images and picks in the same way.
