@@ -107,6 +107,8 @@ pub(crate) struct Item {
     pub(crate) source: Source,
     pub(crate) points: Vec<Coordinate>,
     pub(crate) beside: Beside,
+    /// Picks without a label that are taken for particles.
+    pub(crate) believed: Vec<Coordinate>,
     pub(crate) loaded: Loaded,
     /// The hash of its file.
     pub(crate) content: String,
@@ -234,7 +236,8 @@ impl Request<'_> {
             Ok((loaded, content)) => {
                 loaded.warnings().into_iter().for_each(|w| observe(Event::Warning(w)));
                 let LabelledSource { source, points, beside } = own.clone();
-                items.push(Item { source, points, beside, loaded, content });
+                let believed = Vec::new();
+                items.push(Item { source, points, beside, believed, loaded, content });
             }
             Err(error) => {
                 let failure = Failure::new(&own.source.name, &error);
@@ -399,13 +402,15 @@ impl Gathered {
     /// Paints the training masks.
     ///
     /// Where a micrograph is complete, background is learnt there, and of partly labelled ones only
-    /// what is known counts. Without one, pixels without a label count as what they are, unlabelled.
+    /// what is known counts. Without one, pixels without a label count as what they are, unlabelled,
+    /// but for picks of the model that training starts from ([`super::believed`]).
     pub(crate) fn paint(self, settings: &labels::Settings) -> Vec<Labelled> {
         let paint = |item: Item| {
-            let Item { points, beside, loaded, .. } = item;
+            let Item { points, beside, believed, loaded, .. } = item;
             let ground = rejected::Ground::of(&loaded.prepared);
+            let all = [&points[..], &believed[..]].concat();
             let mut labelled =
-                labels::paint(loaded.prepared, &points, self.unlabelled_margin, settings);
+                labels::paint(loaded.prepared, &all, self.unlabelled_margin, settings);
             let unknown = beside.completeness == Completeness::Partial;
             if unknown && self.completeness == Completeness::Complete {
                 rejected::only_known(&mut labelled, ground);

@@ -2,6 +2,7 @@
 //!
 //! The micrographs come from [`labelled`] and are given to [`crate::train`].
 
+mod believed;
 mod division;
 pub mod labelled;
 mod second_opinion;
@@ -207,6 +208,12 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
         second_opinion::of_default_model(labelled, &settings.preprocess, &job.machine, cancel)?
             .into_iter()
             .for_each(|doubt| gathering(labelled::Event::Warning(doubt)));
+    }
+    if let Some(base) = base.as_ref().filter(|_| !request.beside.is_empty())
+        && gathered.completeness == Completeness::Partial
+    {
+        let (settings, machine) = (&settings.preprocess, &job.machine);
+        believed::by(base, &mut gathered.training, settings, machine, cancel)?;
     }
     let seen = |items: &[labelled::Item]| items.iter().map(labelled::Item::seen).collect();
     let parent = base.as_ref().map(Origin::card).transpose()?;
