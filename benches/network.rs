@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use ndarray::Array2;
 use picker::labels::patches::{self, Batch, Pool};
+use picker::labels::rejected::Rejected;
 use picker::labels::{self, Completeness, Labelled};
 use picker::model::checkpoint::ValidationScores;
 use picker::model::{Architecture, Card, Device, Machine, Network, Precision, device};
@@ -139,7 +140,7 @@ fn labelled(side: usize) -> Labelled {
         .map(|(x, y)| (40.0 * x as f64 + 20.0, 40.0 * y as f64 + 20.0))
         .collect();
     let image = noise(side, 3) - target.mapv(f32::from);
-    Labelled { image, target, weight: Array2::ones((side, side)), centres }
+    Labelled { image, target, weight: Array2::ones((side, side)), centres, rejected: Vec::new() }
 }
 
 /// Seconds of each of `times` runs, after one that does not count.
@@ -272,7 +273,13 @@ fn epochs(
         pool,
         loss,
         base: None,
-        validation: &[Validation { prepared, truth, part: None }],
+        validation: &[Validation {
+            prepared,
+            truth,
+            part: None,
+            completeness: Completeness::Complete,
+            rejected: Rejected::default(),
+        }],
         settings: &settings,
         patches,
         card: &card,

@@ -1,7 +1,7 @@
 //! `picker inspect`.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use super::micrographs::announce;
 use super::session::Session;
 use super::words::tell;
 use super::{Exit, Global};
-use crate::inspect::{Named, Options, Server, hostname};
+use crate::inspect::{Named, Options, Server, Trainer, hostname};
 use crate::micrograph::{self, Filter};
 use crate::run::RunDir;
 
@@ -51,7 +51,9 @@ pub(super) fn run(args: &InspectArgs, global: &Global) -> Result<Exit> {
     let (root, micrographs) = args.found()?;
     let run = if args.read_only { RunDir::look_into(&root) } else { RunDir::open(&root)? };
     let (bind, port, read_only) = (args.bind, args.port, args.read_only);
-    let server = Server::open(Options { run, micrographs, machine, bind, port, read_only })?;
+    let trainer = (!read_only).then_some(trainer as Trainer);
+    let options = Options { run, micrographs, machine, bind, port, read_only, trainer };
+    let server = Server::open(options)?;
     let url = server.url();
     tell(&format!("{} micrographs of {}; Ctrl-C stops", server.micrographs(), root.display()));
     let port = server.bound().port();
@@ -69,6 +71,9 @@ pub(super) fn run(args: &InspectArgs, global: &Global) -> Result<Exit> {
     }
     let mut stdout = io::stdout();
     writeln!(stdout, "{url}")?;
+    if !stdout.is_terminal() {
+        writeln!(stdout, "Authorization: Bearer {}", server.script_token())?;
+    }
     stdout.flush()?;
     let opened = if args.no_open || is_remote() { None } else { open(&url) };
     let served = server.serve(&cancel);
@@ -78,6 +83,25 @@ pub(super) fn run(args: &InspectArgs, global: &Global) -> Result<Exit> {
     }
     served?;
     Ok(Exit::Done)
+}
+
+/// A training in a process of its own, with this process's words on threads and devices; it ends with
+/// its standard input.
+fn trainer(settings: &Path, out: &Path) -> Command {
+    let program = std::env::current_exe().unwrap_or_else(|_| "picker".into());
+    let mut command = Command::new(program);
+    let mut words = std::env::args_os().skip(1);
+    while let Some(word) = words.next() {
+        let text = word.to_string_lossy().into_owned();
+        let general = ["--threads", "--memory", "--device", "--seed"];
+        if general.contains(&text.as_str()) {
+            command.arg(word).args(words.next());
+        } else if general.iter().any(|name| text.starts_with(&format!("{name}="))) {
+            command.arg(word);
+        }
+    }
+    command.arg("train").arg("--config").arg(settings).arg("--out").arg(out).arg("--relion-job");
+    command
 }
 
 impl InspectArgs {

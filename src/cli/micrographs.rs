@@ -7,7 +7,7 @@ use clap::Args;
 use super::args::give_or_folder;
 use super::known;
 use super::words::with_flags;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::micrograph::{Listed, Source};
 use crate::run::{Failure, RunDir};
 use crate::settings::{Data, Given};
@@ -61,6 +61,32 @@ impl FilterArgs {
 /// The micrographs of the settings, and what under the inputs cannot be used.
 pub(super) fn find(data: &Data) -> Result<(Vec<Source>, Vec<Failure>)> {
     Ok(announce(data.list()?))
+}
+
+/// The same without those that were excluded from the run.
+pub(super) fn find_for(run: &RunDir, data: &Data) -> Result<(Vec<Source>, Vec<Failure>)> {
+    let (mut sources, failures) = find(data)?;
+    leave_out_excluded(run, &mut sources)?;
+    Ok((sources, failures))
+}
+
+/// Takes out what was excluded from the run, and says so.
+pub(super) fn leave_out_excluded(run: &RunDir, sources: &mut Vec<Source>) -> Result<()> {
+    let excluded = run.excluded()?.leave_out(sources);
+    let record = run.excluded_path();
+    if excluded > 0 && sources.is_empty() {
+        return Err(Error::missing(
+            format!("every micrograph is excluded in {}", record.display()),
+            "take some back with `picker inspect`, or delete the file",
+        ));
+    }
+    if excluded > 0 {
+        tracing::info!(
+            "left out: {excluded} excluded micrographs ({}); `picker inspect` takes them back",
+            record.display()
+        );
+    }
+    Ok(())
 }
 
 /// Says at once what is not taken; what cannot be used is named again in the end.

@@ -100,7 +100,8 @@ pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
     }
     if auto {
         let run = args.run.out.open()?;
-        let sources = given.resolve_with(&card)?.settings.data.list()?.sources;
+        let mut sources = given.resolve_with(&card)?.settings.data.list()?.sources;
+        run.excluded()?.leave_out(&mut sources);
         radius::find(&session, &run, &base, &sources, &mut given)?;
     }
     args.give_min_distance(&mut given, &card)?;
@@ -110,7 +111,7 @@ pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
     // Who waits for files may start before the first has come.
     let (sources, unlisted) = match watch {
         Some(_) => Default::default(),
-        None => micrographs::find(&resolved.settings.data)?,
+        None => micrographs::find_for(&known_run, &resolved.settings.data)?,
     };
     let run = args.run.out.open()?;
     let context = Context {

@@ -8,10 +8,10 @@ use crate::error::Error;
 use crate::micrograph::Source;
 use crate::model::{Card, Origin};
 use crate::radius::{Confidence, Proposal};
-use crate::run::{Failure, RunDir};
+use crate::run::RunDir;
 use crate::settings::Given;
 use crate::stages::load_model;
-use crate::studies::radius::{Measured, measure};
+use crate::studies::radius::{Look, Measured, measure};
 
 /// Refuses to look for the radius with a model that knows one.
 fn check(card: &Card) -> Result<()> {
@@ -60,8 +60,11 @@ pub(super) fn find(
         Some(measured) => measured,
         None => {
             tracing::info!("looking for the particle radius");
-            let mut observe =
-                |failure: &Failure| tracing::warn!("left out: {}", with_flags(&failure.error));
+            let mut observe = |look: Look| {
+                if let Look::Failed(failure) = look {
+                    tracing::warn!("left out: {}", with_flags(&failure.error));
+                }
+            };
             measure(run, &model, sources, &mut observe, &session.cancel)?
         }
     };

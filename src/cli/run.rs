@@ -79,7 +79,7 @@ pub(super) fn run(args: &PipelineArgs, global: &Global) -> Result<Exit> {
     if !settings.data.coordinates.is_empty() || settings.self_train.iterations > 0 {
         global.fit_training(&mut given, &settings, &session.machine)?;
     }
-    let (sources, unlisted) = micrographs::find(&settings.data)?;
+    let (sources, unlisted) = micrographs::find_for(&run, &settings.data)?;
     if auto {
         let scout = inputs.scout(&run, &given)?;
         if args.dry_run {
@@ -179,7 +179,7 @@ impl InputArgs {
             begin::check_scale(&context.base.card()?, context.radius)?;
         } else {
             // A model that is trained here has its radius from the training.
-            context.labelled = Some(begin::labelled(&resolved.settings, seed)?);
+            context.labelled = Some(begin::labelled(resolved, seed)?);
             context.base = Origin::File(run.model().join(Model::TRAINED));
         }
         Ok(context)

@@ -120,12 +120,13 @@ pub(super) fn run(args: &SelfTrainArgs, global: &Global) -> Result<Exit> {
         paths => {
             let listed = micrograph::list(paths, settings.data.filter())?;
             listed.check_scale(radius, settings.data.pixel_size())?;
-            let (sources, failures) = micrographs::announce(listed);
+            let (mut sources, failures) = micrographs::announce(listed);
+            micrographs::leave_out_excluded(&run, &mut sources)?;
             unlisted = failures;
             sources
         }
     };
-    let labelled = begin::labelled_as_trained(&run, settings, &card, seed)?;
+    let labelled = begin::labelled_as_trained(&run, &resolved, &card, seed)?;
     if labelled.is_none() && unlabelled.is_empty() {
         let what = "there are no micrographs to learn from";
         return Err(Error::missing(what, "name some with --micrographs").into());

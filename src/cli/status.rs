@@ -29,7 +29,7 @@ pub(super) struct StatusArgs {
 pub(super) fn run(args: &StatusArgs, global: &Global) -> Result<Exit> {
     let run = RunDir::look_into(&args.inputs.run.out.out);
     let (mut given, auto) = args.inputs.given(&run, true)?;
-    let (sources, _) = micrographs::find(&given.resolve()?.settings.data)?;
+    let (sources, _) = micrographs::find_for(&run, &given.resolve()?.settings.data)?;
     if auto {
         radius::recall(&run, &args.inputs.scout(&run, &given)?, &sources, &mut given)?;
     }

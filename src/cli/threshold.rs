@@ -10,11 +10,16 @@ use super::{Exit, Global, show};
 use crate::stages::{card_of_picks, pick, report};
 
 /// Cuts the stored picks of a run at another score, without new inference
+///
+/// Micrographs that were given a threshold of their own in `picker inspect` keep it.
 #[derive(Debug, Args)]
 pub(super) struct ThresholdArgs {
     /// Score from which on a peak is a pick, between 0 and 1
     #[arg(long, value_name = "SCORE")]
     threshold: f32,
+    /// Also cut micrographs that have a threshold of their own, which they lose
+    #[arg(long)]
+    everywhere: bool,
     #[command(flatten)]
     out: OutArgs,
 }
@@ -22,7 +27,7 @@ pub(super) struct ThresholdArgs {
 pub(super) fn run(args: &ThresholdArgs, _global: &Global) -> Result<Exit> {
     check_threshold(Some(args.threshold))?;
     let run = args.out.open_known()?;
-    let summary = pick::recut(&run, args.threshold)?;
+    let summary = pick::recut(&run, args.threshold, args.everywhere)?;
     writeln!(io::stdout(), "{}", show::describe_picks(&summary))?;
     if run.page().exists() {
         let page = report::write(&run, &card_of_picks(&run)?)?;

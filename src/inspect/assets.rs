@@ -11,7 +11,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// Every file: its path, its type, its content.
-const FILES: [(&str, &str, &str); 10] = [
+const FILES: [(&str, &str, &str); 18] = [
     ("/", HTML, include_str!("page/index.html")),
     ("/style.css", CSS, include_str!("page/style.css")),
     ("/icon.svg", SVG, include_str!("page/icon.svg")),
@@ -22,6 +22,14 @@ const FILES: [(&str, &str, &str); 10] = [
     ("/threshold.js", SCRIPT, include_str!("page/threshold.js")),
     ("/viewer.js", SCRIPT, include_str!("page/viewer.js")),
     ("/labels.js", SCRIPT, include_str!("page/labels.js")),
+    ("/brush.js", SCRIPT, include_str!("page/brush.js")),
+    ("/cut.js", SCRIPT, include_str!("page/cut.js")),
+    ("/gallery.js", SCRIPT, include_str!("page/gallery.js")),
+    ("/mean.js", SCRIPT, include_str!("page/mean.js")),
+    ("/particles.js", SCRIPT, include_str!("page/particles.js")),
+    ("/shared.js", SCRIPT, include_str!("page/shared.js")),
+    ("/begin.js", SCRIPT, include_str!("page/begin.js")),
+    ("/learn.js", SCRIPT, include_str!("page/learn.js")),
 ];
 
 pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {

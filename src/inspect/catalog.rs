@@ -8,10 +8,11 @@ use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 
+use super::scores::{BINS, Peaks, Scores, histogram, read};
 use crate::coords::Coordinate;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::micrograph::Source;
-use crate::run::{Entry, Item, List, RunDir, Scored, StageName};
+use crate::run::{Entry, Excluded, Item, List, RunDir, Scored, StageName};
 use crate::stages::pick::read_peaks;
 
 /// A micrograph.
@@ -26,6 +27,10 @@ pub(super) struct Known {
     pub(super) stem: PathBuf,
     /// Picks, as they were last cut.
     pub(super) picks: Option<usize>,
+    /// Score from which on its peaks are picks, where that is not the one of all.
+    pub(super) threshold: Option<f32>,
+    /// Whether somebody has taken it out.
+    pub(super) excluded: bool,
     /// Why it could not be picked.
     pub(super) failure: Option<String>,
     /// Its stored peaks.
@@ -36,19 +41,39 @@ pub(super) struct Known {
 #[derive(Debug)]
 pub(super) struct Catalog {
     pub(super) all: Vec<Known>,
+    /// Another one each time that the run is looked at.
+    pub(super) version: String,
     places: HashMap<String, usize>,
     /// The score at which the picks were last cut, and that below which none are stored.
     pub(super) cut: Option<(f32, f32)>,
+    /// The STAR file that the micrographs were listed in, if they were.
+    pub(super) star: Option<PathBuf>,
+    /// Whether they were named, and not taken from the run.
+    pub(super) is_named: bool,
     scores: OnceLock<Arc<Scores>>,
 }
 
 impl Catalog {
-    /// The micrographs that were named, else those that the picks of the run are of.
-    pub(super) fn of(run: &RunDir, named: Option<&[Source]>) -> Result<Catalog> {
+    /// The micrographs that were named, else those that the picks of the run are of, excluded ones
+    /// included.
+    pub(super) fn of(
+        run: &RunDir,
+        named: Option<(&[PathBuf], &[Source])>,
+        excluded: &Excluded,
+    ) -> Result<Catalog> {
         let list = run.list()?;
         let mut items: HashMap<String, (Entry, Item)> = HashMap::new();
         for (entry, item) in list.iter().flat_map(|list| run.items_of(list)) {
             items.insert(entry.micrograph.clone(), (entry.clone(), item));
+        }
+        // What was stored of one that is taken back is still there.
+        let job = list.as_ref().map(|list| &list.job);
+        for own in excluded.micrographs.iter().filter(|own| own.job.as_ref() == job) {
+            let item = run.item(&own.entry.source());
+            if let Some(item) = item.filter(|item| item.fingerprint == own.entry.fingerprint) {
+                let entry = Entry { picked: None, ..own.entry.clone() };
+                items.insert(entry.micrograph.clone(), (entry, item));
+            }
         }
         let folder = run.record_of(StageName::Pick)?.map(|pick| pick.working_folder);
         let located = |path: PathBuf| {
@@ -56,33 +81,41 @@ impl Catalog {
             let there = folder.as_ref().map(|folder| folder.join(&path));
             there.filter(|there| there.exists()).unwrap_or(path)
         };
-        let mut known = |source: Source, is_named: bool| {
+        let mut known = |source: Source| {
             let (entry, item) = items.remove(&source.name).unzip();
             let path = match &item {
-                Some(item) if !is_named => located(item.path.clone()),
-                None if !is_named => located(source.path),
+                Some(item) if named.is_none() => located(item.path.clone()),
+                None if named.is_none() => located(source.path),
                 _ => source.path,
             };
             Known {
                 id: id_of(&source.name),
+                excluded: excluded.has(&source.name),
                 name: source.name,
                 path,
                 stem: source.stem,
-                picks: entry.and_then(|entry| Some(entry.picked?.picks)),
+                picks: entry.as_ref().and_then(|entry| Some(entry.picked.as_ref()?.picks)),
+                threshold: entry.and_then(|entry| entry.threshold),
                 failure: item.as_ref().and_then(Item::failure).map(|failure| failure.error),
                 scored: item.as_ref().and_then(Item::scored).cloned(),
             }
         };
-        let all: Vec<Known> = match named {
-            Some(named) => named.iter().map(|source| known(source.clone(), true)).collect(),
-            None => {
-                let entries = list.iter().flat_map(|list| &list.entries);
-                entries.map(|entry| known(entry.source(), false)).collect()
-            }
+        let sources: Vec<Source> = match named {
+            Some((_, named)) => named.to_vec(),
+            None => with_excluded(list.as_ref(), excluded),
         };
+        let all: Vec<Known> = sources.into_iter().map(&mut known).collect();
         let places = all.iter().enumerate().map(|(place, own)| (own.id.clone(), place)).collect();
-        let cut = list.as_ref().map(|list: &List| (list.threshold, list.floor));
-        Ok(Catalog { all, places, cut, scores: OnceLock::new() })
+        let cut = list.as_ref().map(|list| (list.threshold, list.floor));
+        let listed_in = match named {
+            Some(([only], _)) => Some(only.clone()),
+            Some(_) => None,
+            None => list.map(|list| located(list.listed_in)),
+        };
+        let star = listed_in.filter(|path| path.extension().is_some_and(|own| own == "star"));
+        let is_named = named.is_some();
+        let version = format!("{:016x}", rand::random::<u64>());
+        Ok(Catalog { all, version, places, cut, star, is_named, scores: OnceLock::new() })
     }
 
     /// The micrograph of an id.
@@ -93,7 +126,9 @@ impl Catalog {
 
     /// The scores of all stored peaks, read when first asked for.
     pub(super) fn scores(&self, run: &RunDir) -> &Scores {
-        self.scores.get_or_init(|| Arc::new(Scores::of(run, &self.all)))
+        self.scores.get_or_init(|| {
+            Arc::new(Scores(self.all.par_iter().map(|known| read(run, known)).collect()))
+        })
     }
 
     /// The same, if they have been read.
@@ -101,16 +136,53 @@ impl Catalog {
         self.scores.get().map(Arc::as_ref)
     }
 
-    /// Takes over the scores of an earlier look, if the stored peaks are the same.
-    pub(super) fn take_scores(&self, earlier: &Catalog) {
+    /// Takes over the scores of an earlier look where the stored peaks are the same; others are read.
+    pub(super) fn take_scores(&self, earlier: &Catalog, run: &RunDir) {
+        let Some(scores) = earlier.scores.get() else { return };
         let peaks = |own: &'_ Known| own.scored.as_ref().map(|scored| scored.peaks.clone());
-        let same = self.all.len() == earlier.all.len()
-            && self.all.iter().zip(&earlier.all).all(|(a, b)| a.id == b.id && peaks(a) == peaks(b));
-        if let (true, Some(scores)) = (same, earlier.scores.get()) {
-            // A catalog that has scores keeps them.
-            let _ = self.scores.set(scores.clone());
+        let taken = |known: &Known| -> Peaks {
+            match earlier.find(&known.id) {
+                Some((place, own)) if peaks(own) == peaks(known) => scores.0[place].clone(),
+                _ => read(run, known),
+            }
+        };
+        // A catalog that has scores keeps them.
+        let _ = self.scores.set(Arc::new(Scores(self.all.par_iter().map(taken).collect())));
+    }
+
+    /// Score from which on peaks of a micrograph are picks, if those without one of their own are
+    /// cut at this one; none for an excluded micrograph.
+    pub(super) fn cut_of(&self, known: &Known, threshold: f32) -> Option<f32> {
+        (!known.excluded).then(|| known.threshold.unwrap_or(threshold))
+    }
+
+    /// Picks of each micrograph at a threshold; of excluded ones none.
+    pub(super) fn counts(&self, scores: &Scores, threshold: f32, everywhere: bool) -> Vec<usize> {
+        let count = |(place, known): (usize, &Known)| match self.cut_of(known, threshold) {
+            None => 0,
+            Some(own) => scores.picks(place, if everywhere { threshold } else { own }).len(),
+        };
+        self.all.iter().enumerate().map(count).collect()
+    }
+
+    /// All peaks of micrographs that are not excluded, by score.
+    pub(super) fn histogram(&self, scores: &Scores) -> [u64; BINS] {
+        let shown = self.all.iter().enumerate().filter(|(_, known)| !known.excluded);
+        histogram(shown.flat_map(|(place, _)| scores.of(place)))
+    }
+}
+
+/// The listed micrographs and the excluded ones, each in its place.
+fn with_excluded(list: Option<&List>, excluded: &Excluded) -> Vec<Source> {
+    let listed = list.iter().flat_map(|list| &list.entries).map(Entry::source);
+    let mut all: Vec<Source> = listed.collect();
+    for own in &excluded.micrographs {
+        if all.iter().all(|other| other.name != own.entry.micrograph) {
+            let source = Source { path: own.path.clone(), ..own.entry.source() };
+            all.insert(own.place.min(all.len()), source);
         }
     }
+    all
 }
 
 impl Known {
@@ -122,101 +194,4 @@ impl Known {
 
 fn id_of(name: &str) -> String {
     blake3::hash(name.as_bytes()).to_hex()[..16].to_string()
-}
-
-/// Bars of the histogram of scores.
-pub(super) const BINS: usize = 100;
-
-/// The scores of all stored peaks, of each micrograph in order: 4 bytes a peak, so that a threshold
-/// over thousands of micrographs is a search and not a look at files.
-#[derive(Debug)]
-pub(super) struct Scores {
-    ascending: Vec<Vec<f32>>,
-    /// Micrographs whose stored peaks cannot be read, and why.
-    damaged: HashMap<usize, String>,
-}
-
-impl Scores {
-    fn of(run: &RunDir, all: &[Known]) -> Scores {
-        let read = |known: &Known| -> Result<Vec<f32>, Error> {
-            let mut scores: Vec<f32> =
-                known.peaks(run)?.iter().filter_map(|peak| peak.score).collect();
-            scores.sort_by(f32::total_cmp);
-            scores.shrink_to_fit();
-            Ok(scores)
-        };
-        let mut damaged = HashMap::new();
-        let read: Vec<Result<Vec<f32>, Error>> = all.par_iter().map(read).collect();
-        let ascending = read.into_iter().enumerate().map(|(place, scores)| {
-            scores.unwrap_or_else(|error| {
-                damaged.insert(place, error.to_string());
-                Vec::new()
-            })
-        });
-        let ascending = ascending.collect();
-        Scores { ascending, damaged }
-    }
-
-    fn picks(&self, place: usize, threshold: f32) -> &[f32] {
-        let scores = self.ascending.get(place).map_or(&[][..], Vec::as_slice);
-        &scores[scores.partition_point(|score| *score < threshold)..]
-    }
-
-    /// Picks of each micrograph at a threshold.
-    pub(super) fn counts(&self, threshold: f32) -> Vec<usize> {
-        (0..self.ascending.len()).map(|place| self.picks(place, threshold).len()).collect()
-    }
-
-    /// The mean score of a micrograph's picks at a threshold.
-    pub(super) fn mean(&self, place: usize, threshold: f32) -> Option<f64> {
-        let picks = self.picks(place, threshold);
-        let sum: f64 = picks.iter().map(|score| f64::from(*score)).sum();
-        (!picks.is_empty()).then(|| sum / picks.len() as f64)
-    }
-
-    /// Why the peaks of a micrograph cannot be shown.
-    pub(super) fn damage(&self, place: usize) -> Option<&str> {
-        self.damaged.get(&place).map(String::as_str)
-    }
-
-    /// All peaks by score, in equal bins from 0 to 1.
-    pub(super) fn histogram(&self) -> [u64; BINS] {
-        let mut bins = [0; BINS];
-        for score in self.ascending.iter().flatten() {
-            bins[((score.clamp(0.0, 1.0) * BINS as f32) as usize).min(BINS - 1)] += 1;
-        }
-        bins
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counts_and_means_are_those_of_scores_from_the_threshold_up() {
-        let ascending = vec![vec![0.1, 0.4, 0.4, 0.9], vec![], vec![0.3]];
-        let scores = Scores { ascending, damaged: HashMap::new() };
-        assert_eq!(scores.counts(0.4), [3, 0, 0]);
-        assert_eq!(scores.counts(0.41), [1, 0, 0]);
-        assert_eq!(scores.counts(0.0), [4, 0, 1]);
-        assert!((scores.mean(0, 0.4).unwrap() - 1.7 / 3.0).abs() < 1e-6);
-        assert_eq!(scores.mean(1, 0.0), None);
-        assert_eq!(scores.histogram().iter().sum::<u64>(), 5);
-        assert_eq!(scores.histogram()[40], 2);
-    }
-
-    #[test]
-    fn a_threshold_over_a_thousand_micrographs_is_quick() {
-        let one: Vec<f32> = (0..1000_u16).map(|n| f32::from(n) / 1000.0).collect();
-        let scores = Scores { ascending: vec![one; 1000], damaged: HashMap::new() };
-        let started = std::time::Instant::now();
-        let mut total = 0;
-        for step in 0..100_u8 {
-            total += scores.counts(f32::from(step) / 100.0).iter().sum::<usize>();
-        }
-        assert!(total > 0);
-        // A hundred moves of the slider take less time than one may: noise of the machine included.
-        assert!(started.elapsed().as_millis() < 1000, "{:?}", started.elapsed());
-    }
 }

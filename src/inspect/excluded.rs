@@ -1,75 +1,157 @@
-//! Micrographs that somebody has taken out, and the list of those that are left.
+//! Micrographs that somebody takes out of the run, and takes back: their record, the list of the
+//! others, and the picks.
 //!
-//! `excluded.json` has the names of the former. `good_micrographs.star` has those of the latter, for
-//! the next picking and for RELION; it is there once a micrograph was excluded.
+//! `good_micrographs.star` lists the others for RELION, with the columns and optics groups of the
+//! file that the micrographs came from; it is there once a micrograph was excluded.
 
-use std::collections::BTreeSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{PoisonError, RwLock};
 
-use serde::{Deserialize, Serialize};
-
-use super::catalog::{Catalog, Known};
+use super::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::publish::publish_text;
-use crate::run::RunDir;
-use crate::star;
+use crate::run::{self, Entry, LeftOut, RunDir};
+use crate::stages::pick::{self, Returning};
+use crate::star::{self, Block};
 
-const SCHEMA: u32 = 1;
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    schema: u32,
-    micrographs: BTreeSet<String>,
-}
+const NAME: &str = "rlnMicrographName";
 
 /// The excluded micrographs of a run.
 #[derive(Debug)]
-pub(super) struct Excluded {
-    record: PathBuf,
-    list: PathBuf,
-    names: Mutex<BTreeSet<String>>,
-}
+pub(super) struct Excluded(RwLock<run::Excluded>);
 
 impl Excluded {
     pub(super) fn open(run: &RunDir) -> Result<Excluded> {
-        let record = run.root().join("excluded.json");
-        let names = if record.exists() {
-            let text = std::fs::read(&record).map_err(Error::io("read", &record))?;
-            let read: Record = serde_json::from_slice(&text).map_err(|error| {
-                let what = format!("is damaged or of another version of picker ({error})");
-                Error::malformed(&record, error.line(), what, "restore it, or delete it")
-            })?;
-            read.micrographs
-        } else {
-            BTreeSet::new()
-        };
-        let list = run.root().join("good_micrographs.star");
-        Ok(Excluded { record, list, names: Mutex::new(names) })
+        Ok(Excluded(RwLock::new(run.excluded()?)))
     }
 
-    pub(super) fn has(&self, known: &Known) -> bool {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).contains(&known.name)
+    /// As they are now.
+    pub(super) fn now(&self) -> run::Excluded {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes a micrograph out, or back in.
-    pub(super) fn set(&self, known: &Known, out: bool, catalog: &Catalog) -> Result<()> {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut changed = names.clone();
-        let differs =
-            if out { changed.insert(known.name.clone()) } else { changed.remove(&known.name) };
-        if !differs {
-            return Ok(());
-        }
-        let good = catalog.all.iter().filter(|own| !changed.contains(&own.name));
-        let rows = good.map(|own| Ok(vec![star::quoted(&own.name)?]));
-        let rows = rows.collect::<Result<Vec<_>>>()?;
-        let record = Record { schema: SCHEMA, micrographs: changed.clone() };
-        let text = serde_json::to_string_pretty(&record)
-            .map_err(|error| Error::internal(format!("names cannot be written: {error}")))?;
-        publish_text(&self.record, &(text + "\n"))?;
-        publish_text(&self.list, &star::table("micrographs", &["rlnMicrographName"], rows))?;
-        *names = changed;
+    /// Looks at the record again, where another process writes it.
+    pub(super) fn look_again(&self, run: &RunDir) -> Result<()> {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = run.excluded()?;
         Ok(())
     }
+
+    /// Takes micrographs out, or back in, at these places of the catalog. The record is written
+    /// first: picks that are still listed when this is cut short leave with the next picking. Names
+    /// of those that are back without picks are returned.
+    pub(super) fn set(
+        &self,
+        run: &RunDir,
+        catalog: &Catalog,
+        places: &HashSet<usize>,
+        out: bool,
+    ) -> Result<Vec<String>> {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let list = run.list()?;
+        let job = list.as_ref().map(|list| list.job.clone());
+        let entries: HashMap<&str, &Entry> = list
+            .iter()
+            .flat_map(|list| &list.entries)
+            .map(|entry| (entry.micrograph.as_str(), entry))
+            .collect();
+        let mut changed = known.clone();
+        let (mut leaving, mut back) = (HashSet::new(), Vec::new());
+        for (place, own) in catalog.all.iter().enumerate() {
+            if !places.contains(&place) || known.has(&own.name) == out {
+                continue;
+            }
+            if out {
+                leaving.insert(own.name.clone());
+                let unlisted = || Entry {
+                    micrograph: own.name.clone(),
+                    stem: own.stem.clone(),
+                    fingerprint: String::new(),
+                    picked: None,
+                    threshold: None,
+                };
+                let entry = entries.get(own.name.as_str()).copied().cloned();
+                let path = std::path::absolute(&own.path).unwrap_or_else(|_| own.path.clone());
+                changed.micrographs.push(LeftOut {
+                    job: job.clone().filter(|_| entry.is_some()),
+                    entry: entry.unwrap_or_else(unlisted),
+                    path,
+                    place,
+                });
+            } else {
+                changed.micrographs.retain(|left| left.entry.micrograph != own.name);
+                back.extend(
+                    known.micrographs.iter().find(|left| left.entry.micrograph == own.name),
+                );
+            }
+        }
+        if leaving.is_empty() && back.is_empty() {
+            return Ok(Vec::new());
+        }
+        changed.micrographs.sort_by_key(|own| own.place);
+        let good = good(catalog, &changed)?;
+        run.write_excluded(&changed)?;
+        publish_text(&list_path(run), &good)?;
+        let mut unpicked = Vec::new();
+        if !leaving.is_empty() {
+            pick::leave_out(run, &leaving)?;
+        } else if list.is_some() {
+            let out_before = |place| changed.micrographs.iter().filter(|o| o.place < place).count();
+            // One that was never picked is asked for by name.
+            back.retain(|own| own.job.is_some() || !catalog.is_named);
+            let returning = back.iter().map(|own| {
+                let listed_before = own.place - out_before(own.place).min(own.place);
+                Returning { micrograph: own, place: listed_before }
+            });
+            unpicked = pick::take_back(run, &returning.collect::<Vec<_>>())?;
+        }
+        *known = changed;
+        Ok(unpicked)
+    }
+}
+
+/// Where the micrographs that are left are listed.
+pub(super) fn list_path(run: &RunDir) -> PathBuf {
+    run.root().join("good_micrographs.star")
+}
+
+/// The micrographs that are not excluded: the rows of the STAR file that they came from where there is
+/// one, else their names.
+fn good(catalog: &Catalog, out: &run::Excluded) -> Result<String> {
+    if let Some(text) = catalog.star.as_deref().and_then(|path| kept_rows(path, catalog, out)) {
+        return text;
+    }
+    let good = catalog.all.iter().filter(|own| !out.has(&own.name));
+    let rows = good.map(|own| Ok(vec![star::quoted(&own.name)?])).collect::<Result<Vec<_>>>()?;
+    Ok(star::table("micrographs", &[NAME], rows))
+}
+
+/// The STAR file without the rows of excluded micrographs; nothing if it no longer lists them all.
+fn kept_rows(
+    path: &std::path::Path,
+    catalog: &Catalog,
+    out: &run::Excluded,
+) -> Option<Result<String>> {
+    let blocks = star::read(path).ok()?;
+    let listed = |block: &Block| {
+        let column = block.column(NAME)?;
+        let names: HashSet<&str> =
+            block.rows.iter().map(|row| row.values[column].as_str()).collect();
+        catalog.all.iter().all(|own| names.contains(own.name.as_str())).then_some(column)
+    };
+    let table = blocks.iter().position(|block| listed(block).is_some())?;
+    let left_out: HashSet<&str> =
+        out.micrographs.iter().map(|own| own.entry.micrograph.as_str()).collect();
+    let written = blocks.iter().enumerate().map(|(number, block)| {
+        let column = block.column(NAME);
+        let stays = |values: &Vec<String>| {
+            let name = column.map_or("", |column| values[column].as_str());
+            number != table || !left_out.contains(name)
+        };
+        let rows = block.rows.iter().map(|row| &row.values).filter(|own| stays(own));
+        let rows = rows.map(|own| own.iter().map(|value| star::quoted(value)).collect());
+        let labels: Vec<&str> = block.labels.iter().map(String::as_str).collect();
+        Ok(star::table(&block.name, &labels, rows.collect::<Result<Vec<Vec<String>>, Error>>()?))
+    });
+    Some(written.collect())
 }

@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::{Request, State};
 use axum::http::header::{
@@ -25,11 +26,18 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
 const NO_SESSION: &str =
     "This page needs the address that `picker inspect` printed, with its token.\n";
 
+/// What a browser is told whose address has been used.
+const USED: &str = "This address has been opened once, and opens nothing again. The browser that \
+    opened it has a cookie; for another one, start `picker inspect` again.\n";
+
 /// The secrets of one server and the names that it answers to.
 #[derive(Debug)]
 pub(super) struct Guard {
-    /// In the address that is printed, and in scripts.
+    /// In the address that is printed. It opens the page once.
     token: String,
+    opened: AtomicBool,
+    /// For scripts, as long as the server lives.
+    script: String,
     /// In the cookie. Another secret, so that a cookie does not give away the address.
     session: String,
     cookie: String,
@@ -41,6 +49,8 @@ impl Guard {
     pub(super) fn new(bound: SocketAddr, hostname: String) -> Guard {
         Guard {
             token: secret(),
+            opened: AtomicBool::new(false),
+            script: secret(),
             session: secret(),
             // Cookies do not know ports: two servers of one host must not take each other's.
             cookie: format!("picker_{}", bound.port()),
@@ -51,6 +61,10 @@ impl Guard {
 
     pub(super) fn token(&self) -> &str {
         &self.token
+    }
+
+    pub(super) fn script_token(&self) -> &str {
+        &self.script
     }
 
     /// Whether a name in `Host` is one of this server. The port is free, since a tunnel may have
@@ -81,7 +95,11 @@ impl Guard {
 
     fn has_token(&self, headers: &HeaderMap) -> bool {
         let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        given.and_then(|text| text.strip_prefix("Bearer ")).is_some_and(|t| same(t, &self.token))
+        given.and_then(|text| text.strip_prefix("Bearer ")).is_some_and(|given| {
+            // That of the address ends with its one use.
+            let unused = !self.opened.load(Ordering::SeqCst);
+            same(given, &self.script) || (unused && same(given, &self.token))
+        })
     }
 
     /// Why a request is refused, if it is.
@@ -118,8 +136,10 @@ pub(super) async fn check(
     request: Request,
     next: Next,
 ) -> Response {
-    let entering = enters(&guard, &request);
-    let answer = if entering {
+    let enters = has_address(&guard, &request);
+    let known = enters && guard.has_session(request.headers());
+    let first = enters && !known && !guard.opened.swap(true, Ordering::SeqCst);
+    let answer = if first {
         // The address with the token does not stay in the browser's history.
         let cookie =
             format!("{}={}; HttpOnly; SameSite=Strict; Path=/", guard.cookie, guard.session);
@@ -128,6 +148,8 @@ pub(super) async fn check(
             Ok(cookie) => ([(SET_COOKIE, cookie)], page).into_response(),
             Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         }
+    } else if enters && !known {
+        (StatusCode::UNAUTHORIZED, USED).into_response()
     } else if let Some((status, why)) = guard.refuse(&request) {
         (status, why).into_response()
     } else {
@@ -137,7 +159,7 @@ pub(super) async fn check(
 }
 
 /// Whether this is the page asked for with the right token in its address.
-fn enters(guard: &Guard, request: &Request) -> bool {
+fn has_address(guard: &Guard, request: &Request) -> bool {
     let own = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     let query = request.uri().query().unwrap_or_default();
     let token = query.split('&').find_map(|part| part.strip_prefix("token="));

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! page/*  ──▶ api ──▶ catalog (micrographs, scores)   labels (STAR files)   picture (JPEG)
+//!              │      learning (a training, its model)   proposals (what to label next)
 //!              ▲
 //!            guard (token, session, Host, Origin)
 //! ```
@@ -14,28 +15,41 @@ mod api;
 mod assets;
 mod catalog;
 mod excluded;
+mod gallery;
 mod guard;
 mod labels;
+mod learning;
+mod map;
+mod measuring;
 mod picking;
 mod picture;
+mod proposals;
+mod scores;
+mod serve;
+mod sprites;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, RwLock, TryLockError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
+use std::time::{Duration, Instant};
 
 use axum::middleware;
 use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
-use crate::micrograph::Source;
+use crate::micrograph::{Source, Stamp};
 use crate::model::Machine;
 use crate::run::{Cancel, RunDir};
-use crate::stages::{card_of_picks, pick, report};
+use crate::stages::{card_of_picks, report};
 use catalog::Catalog;
 use excluded::Excluded;
+use gallery::Gallery;
 use guard::Guard;
 use labels::Labels;
+use learning::Learning;
+pub use learning::Trainer;
+use map::Maps;
+use measuring::Measuring;
 use picking::Picking;
 use picture::Pictures;
 
@@ -43,6 +57,8 @@ use picture::Pictures;
 const FAVOURITE_PORT: u16 = 7878;
 /// Micrographs that are decoded at once.
 const DECODERS: usize = 2;
+/// How often a server that only shows looks whether the picks are others.
+const FOLLOWED_EVERY: Duration = Duration::from_secs(1);
 
 /// Micrographs that were named.
 #[derive(Debug)]
@@ -68,41 +84,81 @@ pub struct Options {
     pub port: Option<u16>,
     /// Whether nothing may be changed.
     pub read_only: bool,
+    /// What trains a model, where labels are to be learnt from.
+    pub trainer: Option<Trainer>,
 }
 
 /// All that requests share.
 #[derive(Debug)]
 struct Site {
     run: RunDir,
-    named: Option<Vec<Source>>,
+    named: Option<Named>,
     catalog: RwLock<Arc<Catalog>>,
     labels: Labels,
     excluded: Excluded,
     pictures: Pictures,
     decoders: Semaphore,
+    gallery: Gallery,
+    maps: Maps,
     picking: Picking,
+    learning: Learning,
     read_only: bool,
     /// Held while picks and lists are rewritten.
     cutting: Mutex<()>,
+    watched: Mutex<Watched>,
+    measuring: Measuring,
+}
+
+/// What is known of files that another process may change.
+#[derive(Debug, Default)]
+struct Watched {
+    looked: Option<Instant>,
+    stamps: Option<[Option<Stamp>; 2]>,
 }
 
 impl Site {
     /// The micrographs as they were last looked at.
     fn catalog(&self) -> Result<Arc<Catalog>> {
+        if self.read_only {
+            self.follow();
+        }
         let catalog = self.catalog.read().map_err(|_| Error::internal("the list is lost"))?;
         Ok(catalog.clone())
     }
 
     /// Looks at the run again, after its picks have changed.
     fn look_again(&self) -> Result<()> {
-        let catalog = Arc::new(Catalog::of(&self.run, self.named.as_deref())?);
-        catalog.take_scores(&*self.catalog()?);
+        let excluded = self.excluded.now();
+        let catalog = Arc::new(Catalog::of(&self.run, parts(self.named.as_ref()), &excluded)?);
+        let last = self.catalog.read().map_err(|_| Error::internal("the list is lost"))?.clone();
+        catalog.take_scores(&last, &self.run);
         *self.catalog.write().map_err(|_| Error::internal("the list is lost"))? = catalog;
         Ok(())
     }
 
-    /// Cuts the picks at another score and writes every list anew, as `picker threshold` does.
-    fn recut(&self, threshold: f32) -> Result<pick::Summary> {
+    /// Looks at the run again if another process has changed what it lists.
+    fn follow(&self) {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = watched.looked.is_none_or(|looked| looked.elapsed() >= FOLLOWED_EVERY);
+        if !due {
+            return;
+        }
+        watched.looked = Some(Instant::now());
+        let stamps = [self.run.list_path(), self.run.excluded_path()];
+        let stamps = stamps.map(|path| Stamp::of(&path).ok());
+        let is_first = watched.stamps.is_none();
+        if watched.stamps.replace(stamps) != Some(stamps) && !is_first {
+            let looked = self.excluded.look_again(&self.run).and_then(|()| self.look_again());
+            if let Err(error) = looked {
+                // Shown as it was; the next look may find it whole.
+                tracing::warn!("{error}");
+                watched.stamps = Some([None; 2]);
+            }
+        }
+    }
+
+    /// Changes picks and lists, one change at a time, and looks at what is there then.
+    fn change<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let _one = match self.cutting.try_lock() {
             Ok(one) => one,
             Err(TryLockError::Poisoned(one)) => one.into_inner(),
@@ -110,15 +166,20 @@ impl Site {
                 return Err(Error::missing("the picks are being changed already", ""));
             }
         };
-        let cut = pick::recut(&self.run, threshold);
+        let done = work();
         // Lists may have changed even where the end was not reached.
         self.look_again()?;
-        let summary = cut?;
+        let done = done?;
         if self.run.page().exists() {
             report::write(&self.run, &card_of_picks(&self.run)?)?;
         }
-        Ok(summary)
+        Ok(done)
     }
+}
+
+/// The paths and the micrographs found there.
+fn parts(named: Option<&Named>) -> Option<(&[PathBuf], &[Source])> {
+    named.map(|own| (own.paths.as_slice(), own.sources.as_slice()))
 }
 
 /// A server that listens and does not answer yet.
@@ -136,9 +197,9 @@ impl Server {
     /// # Errors
     /// `Missing` where there is nothing to show, `Setting` for a port that cannot be had.
     pub fn open(options: Options) -> Result<Server> {
-        let Options { run, micrographs, machine, bind, port, read_only } = options;
-        let (paths, named) = micrographs.map(|own| (own.paths, own.sources)).unzip();
-        let catalog = Arc::new(Catalog::of(&run, named.as_deref())?);
+        let Options { run, micrographs: named, machine, bind, port, read_only, trainer } = options;
+        let excluded = Excluded::open(&run)?;
+        let catalog = Arc::new(Catalog::of(&run, parts(named.as_ref()), &excluded.now())?);
         if catalog.all.is_empty() {
             return Err(Error::missing(
                 format!("{} has no picks to show", run.root().display()),
@@ -146,8 +207,8 @@ impl Server {
             ));
         }
         let (listener, bound) = listen(bind, port)?;
-        let excluded = Excluded::open(&run)?;
         let labels = Labels::open(run.labels(), &catalog.all);
+        let learning = Learning::open(&run, trainer, read_only)?;
         let pictures = Pictures::new((!read_only).then(|| run.pictures()));
         let site = Site {
             run,
@@ -157,9 +218,14 @@ impl Server {
             excluded,
             pictures,
             decoders: Semaphore::new(DECODERS),
-            picking: Picking::new(machine, paths.unwrap_or_default()),
+            gallery: Gallery::default(),
+            maps: Maps::new(machine.clone()),
+            picking: Picking::new(machine),
+            learning,
             read_only,
             cutting: Mutex::new(()),
+            watched: Mutex::default(),
+            measuring: Measuring::default(),
         };
         let guard = Arc::new(Guard::new(bound, hostname()));
         Ok(Server { listener, bound, guard, site: Arc::new(site) })
@@ -173,6 +239,11 @@ impl Server {
             IpAddr::V4(ip) => ip.to_string(),
         };
         format!("http://{shown}:{}/?token={}", self.bound.port(), self.guard.token())
+    }
+
+    /// The token for scripts, which is no part of any address.
+    pub fn script_token(&self) -> &str {
+        self.guard.script_token()
     }
 
     /// Where it listens.
@@ -205,16 +276,19 @@ impl Server {
         let own = site.clone();
         let app = api::routes()
             .merge(assets::routes())
+            .layer(middleware::from_fn(serve::whole_body))
             .layer(middleware::from_fn_with_state(guard, guard::check))
             .with_state(site);
         let answering = runtime.spawn(async move {
             listener.set_nonblocking(true)?;
-            axum::serve(tokio::net::TcpListener::from_std(listener)?, app).await
+            serve::answer(tokio::net::TcpListener::from_std(listener)?, app).await
         });
         while !cancel.requested() && !answering.is_finished() {
             std::thread::sleep(Duration::from_millis(50));
         }
         own.picking.end();
+        own.learning.end();
+        own.measuring.stop();
         let ended = if answering.is_finished() { runtime.block_on(answering).ok() } else { None };
         // Files that are being written are finished.
         runtime.shutdown_timeout(Duration::from_secs(5));

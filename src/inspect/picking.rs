@@ -1,18 +1,19 @@
 //! Picking from the page, where a run has no picks yet: in this process, which holds the run. One at a
 //! time; it can be stopped, and goes on from there when it is asked for again.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use serde::Serialize;
 
 use super::Site;
+use super::catalog::{Catalog, Known};
 use crate::error::{Error, Result, one_line};
 use crate::micrograph::Source;
 use crate::model::Machine;
-use crate::run::{Cancel, State};
+use crate::run::{Cancel, StageName, State};
 use crate::settings::Given;
 use crate::stages::pick::{self, Pick};
 use crate::stages::report::Report;
@@ -45,15 +46,13 @@ pub(super) struct Progress {
 #[derive(Debug)]
 pub(super) struct Picking {
     machine: Machine,
-    /// As they were typed, for later commands on this run.
-    paths: Vec<PathBuf>,
     progress: Mutex<Progress>,
     work: Mutex<Option<(Cancel, JoinHandle<()>)>>,
 }
 
 impl Picking {
-    pub(super) fn new(machine: Machine, paths: Vec<PathBuf>) -> Picking {
-        Picking { machine, paths, progress: Mutex::default(), work: Mutex::default() }
+    pub(super) fn new(machine: Machine) -> Picking {
+        Picking { machine, progress: Mutex::default(), work: Mutex::default() }
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -62,6 +61,12 @@ impl Picking {
 
     fn tell(&self, change: impl FnOnce(&mut Progress)) {
         change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Whether it is at work.
+    pub(super) fn is_busy(&self) -> bool {
+        let work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        work.as_ref().is_some_and(|(_, thread)| !thread.is_finished())
     }
 
     /// Asks for the end of the work.
@@ -90,13 +95,16 @@ impl Picking {
                 "`picker inspect MICROGRAPHS` picks in the page",
             ));
         };
+        if site.learning.is_busy() {
+            return Err(Error::missing("a model is being trained", "wait for it, or stop that"));
+        }
         let mut work = own.work.lock().unwrap_or_else(PoisonError::into_inner);
         if work.as_ref().is_some_and(|(_, thread)| !thread.is_finished()) {
             return Err(Error::missing("micrographs are being picked already", ""));
         }
         let catalog = site.catalog()?;
         // Those that were named are the catalog, in the same order.
-        let sources = named.iter().zip(&catalog.all).filter(|(_, own)| !site.excluded.has(own));
+        let sources = named.sources.iter().zip(&catalog.all).filter(|(_, own)| !own.excluded);
         let sources: Vec<Source> = sources.map(|(source, _)| source.clone()).collect();
         let (cancel, site) = (Cancel::default(), site.clone());
         own.tell(|told| {
@@ -128,11 +136,72 @@ impl Picking {
 /// As `picker pick` does, with the run's own model or the default one.
 fn all(site: &Site, sources: &[Source], radius_px: f64, cancel: &Cancel) -> Result<()> {
     let picking = &site.picking;
+    let mut given = Given::default();
+    let paths = site.named.as_ref().map(|named| &named.paths);
+    given.set("data.micrographs", paths)?;
+    given.set("data.particle_radius_px", Some(radius_px))?;
+    let mut one_more = |picks: Option<usize>| {
+        picking.tell(|told| {
+            (told.done, told.picks) = (told.done + 1, told.picks + picks.unwrap_or(0));
+        });
+    };
+    with(site, sources, &given, cancel, &mut one_more)
+}
+
+/// The micrographs to pick: those that were named, else those of the last picking, as it listed them.
+/// Excluded ones are left out.
+pub(super) fn wanted(site: &Site, catalog: &Catalog) -> Result<Vec<Source>> {
+    let mut sources = match &site.named {
+        Some(named) => named.sources.clone(),
+        None => {
+            let given = last_given(site)?;
+            let listed = given.resolve().and_then(|resolved| resolved.settings.data.list());
+            let listed = listed.map(|listed| listed.sources).unwrap_or_default();
+            let by_name: HashMap<&str, &Source> =
+                listed.iter().map(|own| (own.name.as_str(), own)).collect();
+            let source = |own: &Known| match by_name.get(own.name.as_str()) {
+                Some(source) => (*source).clone(),
+                None => Source {
+                    path: own.path.clone(),
+                    name: own.name.clone(),
+                    stem: own.stem.clone(),
+                    pixel_size: None,
+                },
+            };
+            catalog.all.iter().map(source).collect()
+        }
+    };
+    site.run.excluded()?.leave_out(&mut sources);
+    Ok(sources)
+}
+
+/// What the last picking was given.
+fn last_given(site: &Site) -> Result<Given> {
+    let here = std::env::current_dir().unwrap_or_default();
+    Ok(site.run.given_to(StageName::Pick, &here)?.unwrap_or_default())
+}
+
+/// Picks again as was last asked for, with the model that is the run's by now; a micrograph is told with
+/// its picks, or none where it failed.
+pub(super) fn again(
+    site: &Site,
+    sources: &[Source],
+    cancel: &Cancel,
+    one_more: &mut dyn FnMut(Option<usize>),
+) -> Result<()> {
+    with(site, sources, &last_given(site)?, cancel, one_more)
+}
+
+fn with(
+    site: &Site,
+    sources: &[Source],
+    given: &Given,
+    cancel: &Cancel,
+    one_more: &mut dyn FnMut(Option<usize>),
+) -> Result<()> {
+    let picking = &site.picking;
     let base = model_of(&site.run)?;
     let card = base.card()?;
-    let mut given = Given::default();
-    given.set("data.micrographs", Some(&picking.paths))?;
-    given.set("data.particle_radius_px", Some(radius_px))?;
     let resolved = given.resolve_with(&card)?;
     let radius = resolved.settings.data.radius();
     begin::check_scale(&card, radius)?;
@@ -145,10 +214,8 @@ fn all(site: &Site, sources: &[Source], radius_px: f64, cancel: &Cancel) -> Resu
         ..Context::new(&site.run, &resolved, 0, machine)
     };
     let mut observe = |event: Event| match event {
-        Event::Pick(pick::Event::Picked { picks, .. }) => {
-            picking.tell(|told| (told.done, told.picks) = (told.done + 1, told.picks + picks));
-        }
-        Event::Pick(pick::Event::Failed(_)) => picking.tell(|told| told.done += 1),
+        Event::Pick(pick::Event::Picked { picks, .. }) => one_more(Some(picks)),
+        Event::Pick(pick::Event::Failed(_)) => one_more(None),
         _ => {}
     };
     perform(&Pick, &context, &mut observe, cancel)?;

@@ -4,6 +4,7 @@
 //! longest. The folder is bounded; the oldest pictures go first. A picture's name has the size and
 //! time of the micrograph's file, so that one that has changed is made anew.
 
+use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -44,11 +45,11 @@ impl Pictures {
     }
 
     /// Stands for the picture of a micrograph as its file is now.
-    pub(super) fn version(known: &Known, size: usize) -> Result<String> {
+    pub(super) fn version(known: &Known, what: impl Display) -> Result<String> {
         let data = fs::metadata(&known.path).map_err(Error::io("read", &known.path))?;
         let time = data.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let nanos = time.map_or(0, |time| time.as_nanos());
-        Ok(format!("{}-{:x}-{nanos:x}-{size}", known.id, data.len()))
+        Ok(format!("{}-{:x}-{nanos:x}-{what}", known.id, data.len()))
     }
 
     /// A picture that is kept.
@@ -85,7 +86,8 @@ impl Pictures {
         Ok(asked)
     }
 
-    fn keep(&self, version: &str, jpeg: &[u8]) -> Result<()> {
+    /// Keeps a picture; the oldest go where there are too many.
+    pub(super) fn keep(&self, version: &str, jpeg: &[u8]) -> Result<()> {
         let (Some(folder), Some(path)) = (&self.folder, self.path(version)) else { return Ok(()) };
         publish(&path, |file| std::io::Write::write_all(file, jpeg))?;
         let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -186,12 +188,23 @@ fn encoded(pixels: &Array2<f32>, path: &Path) -> Result<Vec<u8>> {
     let grey = |value: &f32| (255.0 * ((value - black) / range).clamp(0.0, 1.0)).round() as u8;
     let bytes: Vec<u8> = pixels.iter().map(grey).collect();
     let (height, width) = pixels.dim();
+    jpeg(&bytes, width, height)
+        .map_err(|error| Error::unusable(path, format!("the picture cannot be made: {error}"), ""))
+}
+
+/// A grey picture as JPEG.
+pub(super) fn jpeg(
+    pixels: &[u8],
+    width: usize,
+    height: usize,
+) -> std::result::Result<Vec<u8>, image::ImageError> {
     let mut jpeg = Vec::new();
-    JpegEncoder::new_with_quality(&mut jpeg, QUALITY)
-        .encode(&bytes, width as u32, height as u32, ExtendedColorType::L8)
-        .map_err(|error| {
-            Error::unusable(path, format!("the picture cannot be made: {error}"), "")
-        })?;
+    JpegEncoder::new_with_quality(&mut jpeg, QUALITY).encode(
+        pixels,
+        width as u32,
+        height as u32,
+        ExtendedColorType::L8,
+    )?;
     Ok(jpeg)
 }
 

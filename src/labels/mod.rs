@@ -8,6 +8,8 @@
 //! Labels may be *partial*: then a pixel outside the disks is unlabelled, not background, and
 //! training has to know ([`Completeness`]).
 
+pub mod beside;
+pub mod by_hand;
 mod correlation;
 mod distance;
 mod elastic;
@@ -15,6 +17,7 @@ mod evidence;
 pub mod fit;
 pub mod patches;
 pub mod pseudo;
+pub mod rejected;
 pub(crate) mod sampling;
 mod search;
 
@@ -89,6 +92,8 @@ pub struct Labelled {
     pub weight: Array2<f32>,
     /// Particle centres, (x, y) in working px.
     pub centres: Vec<(f64, f64)>,
+    /// The same of places that were said to be no particles.
+    pub rejected: Vec<(f64, f64)>,
 }
 
 /// Paints the masks of one micrograph.
@@ -123,7 +128,7 @@ pub fn paint(
         paint_disk(&mut weight, centre, mask_radius, 1.0);
     }
     ignore_invalid(&mut weight, &prepared);
-    Labelled { image: prepared.image, target, weight, centres }
+    Labelled { image: prepared.image, target, weight, centres, rejected: Vec::new() }
 }
 
 /// No pixel counts where there is no image.

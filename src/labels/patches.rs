@@ -22,7 +22,8 @@ const MOST_ELASTIC_PX: f64 = 6.0;
 pub struct Settings {
     /// Side of a patch in working px, a multiple of 16.
     pub patch_px: usize,
-    /// Share of the patches that are drawn around a particle; the rest fall anywhere.
+    /// Share of the patches that are drawn around a particle, or a place that was said to be none; the
+    /// rest fall anywhere.
     pub particle_share: f64,
     /// Share of the patches that are turned by any angle and scaled; the rest only by quarter
     /// turns and flips, which keep the noise as it is.
@@ -201,8 +202,12 @@ fn choose_warp(micrograph: &Labelled, settings: &Settings, rng: &mut ChaCha8Rng)
     let (height, width) = micrograph.image.dim();
     let half = settings.patch_px as f64 / 2.0;
     let around_particle = rng.random_bool(settings.particle_share);
-    let (x, y) = if around_particle && !micrograph.centres.is_empty() {
-        let (x, y) = micrograph.centres[rng.random_range(0..micrograph.centres.len())];
+    let (particles, rejected) = (&micrograph.centres, &micrograph.rejected);
+    let labels = particles.len() + rejected.len();
+    let (x, y) = if around_particle && labels > 0 {
+        let chosen = rng.random_range(0..labels);
+        let place = particles.get(chosen).or_else(|| rejected.get(chosen - particles.len()));
+        let (x, y) = place.copied().unwrap_or_default();
         // Anywhere in the inner part of the patch, so that the network learns no fixed place.
         let reach = 0.8 * half;
         (x + rng.random_range(-reach..=reach), y + rng.random_range(-reach..=reach))
@@ -254,6 +259,7 @@ mod tests {
             weight: target.mapv(f32::from),
             target,
             centres: vec![(60.0, 50.0)],
+            rejected: Vec::new(),
         }
     }
 
@@ -335,6 +341,7 @@ mod tests {
             target: Array2::zeros((height, width)),
             weight: Array2::ones((height, width)),
             centres: vec![(60.25, 50.5)],
+            rejected: Vec::new(),
         };
         [of(|x, _| x), of(|_, y| y)]
     }

@@ -244,7 +244,8 @@ pub fn paint(
         }
     }
     let centres = pseudo.into_iter().chain(by_hand).collect();
-    (Labelled { image: prepared.image, target, weight: weights, centres }, census)
+    let (image, rejected) = (prepared.image, Vec::new());
+    (Labelled { image, target, weight: weights, centres, rejected }, census)
 }
 
 /// Whether a pick has a positive core and the size of a particle.

@@ -261,6 +261,8 @@ impl Model {
     pub const TRAINED: &str = "best.safetensors";
     /// File of what self-training made of it, beside it.
     pub const SELF_TRAINED: &str = "self_trained.safetensors";
+    /// Name of what a training goes on from, beside the model.
+    pub const CHECKPOINT: &str = "last.safetensors";
 
     /// The network for the worker of this number: workers take the devices in turn.
     pub(crate) fn network_for(&self, worker: usize) -> Result<Inference> {

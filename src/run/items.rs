@@ -132,6 +132,9 @@ pub struct Entry {
     pub fingerprint: String,
     /// Its picks; none before it is picked, and where it failed.
     pub picked: Option<Picked>,
+    /// Score from which on its peaks are picks, where that is not the one of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f32>,
 }
 
 /// The picks of a micrograph.
@@ -146,6 +149,16 @@ pub struct Picked {
 impl List {
     /// The layout that is written.
     pub const SCHEMA: u32 = 1;
+
+    /// Score from which on a peak of this micrograph is a pick.
+    pub fn threshold_of(&self, entry: &Entry) -> f32 {
+        entry.threshold.unwrap_or(self.threshold)
+    }
+
+    /// Micrographs with a threshold of their own.
+    pub fn own_thresholds(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.threshold.is_some()).count()
+    }
 
     /// Picks of all its micrographs.
     pub fn picks(&self) -> usize {

@@ -6,6 +6,7 @@
 //! ├── config.STAGE.toml    the settings that held, with where each value came from
 //! ├── inputs.json          hashes of micrographs that were read, by path
 //! ├── list.json            the micrographs that the picks are of
+//! ├── excluded.json        micrographs that are left out
 //! ├── items/               what is known of each micrograph
 //! ├── prepared/            images at the working scale, if they are kept
 //! ├── model/               trained models and the checkpoint
@@ -13,12 +14,14 @@
 //! ├── picks/               coordinates from the threshold up, and tables of all
 //! ├── report/              figures, plots, the page
 //! ├── labels/              labels by hand
+//! ├── learning/            models that were trained in the browser, each with its labels
 //! └── pictures/            a bounded cache of pictures, for the browser
 //! ```
 //!
 //! A record is written after its outputs and holds their sizes and hashes. It is believed as long
 //! as they are there. Nothing outside the directory is written, whatever its records say.
 
+mod excluded;
 mod items;
 mod lock;
 mod manifest;
@@ -41,6 +44,7 @@ use crate::publish::{publish_text, settle, sweep, sweep_files};
 use crate::relion;
 use crate::settings::{Given, Resolved};
 
+pub use excluded::{Excluded, LeftOut};
 pub use items::{Entry, Item, List, Outcome, Picked, Scored};
 use manifest::Manifest;
 pub use manifest::{Progress, Record, StageName};
@@ -221,6 +225,11 @@ impl RunDir {
         self.root.join("labels")
     }
 
+    /// Where models that are trained from the page are.
+    pub fn learning(&self) -> PathBuf {
+        self.root.join("learning")
+    }
+
     /// Where pictures of micrographs are kept while they are looked at.
     pub fn pictures(&self) -> PathBuf {
         self.root.join("pictures")
@@ -314,7 +323,8 @@ impl RunDir {
         Ok(())
     }
 
-    fn list_path(&self) -> PathBuf {
+    /// Where the list is stored.
+    pub fn list_path(&self) -> PathBuf {
         self.root.join("list.json")
     }
 
@@ -400,6 +410,15 @@ impl RunDir {
 
     fn manifest(&self) -> Result<Manifest> {
         Ok(read_json(&self.root.join("manifest.json"))?.unwrap_or_default())
+    }
+
+    /// Forgets that a stage was ever run.
+    pub fn forget(&self, stage: StageName) -> Result<()> {
+        let mut manifest = self.manifest()?;
+        if manifest.stages.remove(&stage).is_some() {
+            write_json(&self.root.join("manifest.json"), &manifest)?;
+        }
+        Ok(())
     }
 
     /// What was just written, to be remembered.

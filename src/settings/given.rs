@@ -103,6 +103,24 @@ impl Given {
         Ok(())
     }
 
+    /// The value of a key, if it is given.
+    pub fn get(&self, key: &str) -> Option<Value> {
+        self.0.get(key).map(|(value, _)| value.clone())
+    }
+
+    /// As a settings file of these keys alone.
+    pub fn to_toml(&self) -> Result<String> {
+        let mut whole = toml::Table::new();
+        for (key, (value, _)) in &self.0 {
+            let (section, key) = key.split_once('.').unwrap_or(("", key));
+            let section = whole.entry(section).or_insert_with(|| Value::Table(toml::Table::new()));
+            if let Value::Table(section) = section {
+                section.insert(key.to_string(), value.clone());
+            }
+        }
+        toml::to_string_pretty(&whole).map_err(|error| unwritable(&error))
+    }
+
     /// Takes a key back, whoever gave it.
     pub fn unset(&mut self, key: &str) {
         self.0.remove(key);

@@ -6,11 +6,12 @@ use super::model_of;
 use super::train::{Choice, Request};
 use crate::coords::{self, Candidates};
 use crate::error::{Error, Result};
+use crate::labels::beside;
 use crate::micrograph::{self, Source};
 use crate::model::{Card, Model, Origin, Seen};
 use crate::run::{RunDir, StageName};
 use crate::scale::Scale;
-use crate::settings::Settings;
+use crate::settings::{Resolved, Settings};
 use crate::units::Radius;
 
 /// How validation micrographs are chosen.
@@ -22,28 +23,49 @@ pub fn validation(settings: &Settings) -> Result<Choice> {
 }
 
 /// The labelled micrographs of the settings.
-pub fn labelled(settings: &Settings, seed: u64) -> Result<Request<'_>> {
-    labelled_at(settings.data.scale(), settings, seed)
+pub fn labelled(resolved: &Resolved, seed: u64) -> Result<Request<'_>> {
+    labelled_at(resolved.settings.data.scale(), resolved, seed)
 }
 
 /// The same at another scale than the settings'.
 fn labelled_at<'a>(
     scale: Scale<'static>,
-    settings: &'a Settings,
+    resolved: &'a Resolved,
     seed: u64,
 ) -> Result<Request<'a>> {
+    let settings = &resolved.settings;
     // Found missing now, not once for each micrograph.
     scale.radius.ok_or_else(Error::no_radius)?;
     let sources = settings.data.list()?.sources;
-    let coordinates = coords::read_all(&settings.data.coordinates)?;
+    let mut coordinates = coords::read_all(&settings.data.coordinates)?;
     if let Some(candidates) = Candidates::among(&coordinates) {
         return Err(candidates.refused(&settings.data.coordinates));
     }
+    let (mut beside, damaged) = beside::look(&mut coordinates.sets);
+    let mut notes = coordinates.notes();
+    let said = beside.iter_mut().flatten();
+    if resolved.given.has("labels.completeness") {
+        let completeness = settings.labels.completeness;
+        let mut differ = 0;
+        said.for_each(|own| {
+            differ += usize::from(own.completeness != completeness);
+            own.completeness = completeness;
+        });
+        if differ > 0 {
+            notes.push(format!(
+                "labels.completeness is given, so how completely {differ} micrographs are labelled by \
+                 their own records is not used"
+            ));
+        }
+    }
+    let mut unread = coordinates.unread_of(&sources);
+    unread.extend(damaged);
     Ok(Request {
-        unread: coordinates.unread_of(&sources),
-        notes: coordinates.notes(),
+        unread,
+        notes,
         sources,
         coordinates: coordinates.sets,
+        beside,
         validation: validation(settings)?,
         settings,
         scale,
@@ -55,16 +77,17 @@ fn labelled_at<'a>(
 /// self-training must not be judged on what the model was trained on.
 pub fn labelled_as_trained<'a>(
     run: &RunDir,
-    settings: &'a Settings,
+    resolved: &'a Resolved,
     card: &Card,
     seed: u64,
 ) -> Result<Option<Request<'a>>> {
+    let settings = &resolved.settings;
     if settings.data.coordinates.is_empty() {
         return Ok(None);
     }
     let own = card.particle_radius_px.map(Radius::Px);
     let given = settings.data.scale();
-    let same = labelled_at(Scale { radius: given.radius.or(own), ..given }, settings, seed)?;
+    let same = labelled_at(Scale { radius: given.radius.or(own), ..given }, resolved, seed)?;
     let trained = run.record_of(StageName::Train)?.and_then(|train| train.progress.fingerprint);
     if trained == Some(same.fingerprint(run)?) {
         return Ok(Some(same));

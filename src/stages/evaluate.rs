@@ -17,7 +17,7 @@ use crate::micrograph::{Source, Stamp};
 use crate::model::Card;
 use crate::publish::publish_text;
 use crate::report::curves;
-use crate::run::{Cancel, Failure, Item, RunDir, StageName, fingerprint};
+use crate::run::{Cancel, Failure, Item, List, RunDir, StageName, fingerprint};
 use crate::units::Shape;
 
 /// Picks and particles of the same micrographs.
@@ -401,7 +401,15 @@ impl Stage for Evaluate {
     ) -> Result<Ended> {
         let run = context.run;
         let card = context.card(&context.model()?)?;
-        let threshold = run.threshold()?.unwrap_or(card.threshold);
+        let list = run.list()?;
+        let threshold = list.as_ref().map_or(card.threshold, |list| list.threshold);
+        let own = list.as_ref().map_or(0, List::own_thresholds);
+        if own > 0 {
+            tracing::warn!(
+                "{own} micrographs have a threshold of their own; all are judged at the common one, \
+                 {threshold:.3}"
+            );
+        }
         let truth = coords::read_all(&context.settings().data.truth)?;
         let failures: Vec<Failure> = truth.unread().iter().map(Failure::from).collect();
         let Some((joined, radius)) = Joined::of_run(run, &card, truth.sets)? else {

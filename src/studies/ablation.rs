@@ -267,6 +267,7 @@ fn fill(
     let request = Request {
         sources: job.sources.to_vec(),
         coordinates: labels.training.clone(),
+        beside: Vec::new(),
         unread: Vec::new(),
         notes: Vec::new(),
         validation: job.validation.clone(),

@@ -64,13 +64,27 @@ fn way_of_looking((hash, card): (&str, &Card)) -> Result<String> {
     fingerprint(&(env!("CARGO_PKG_VERSION"), hash, card.preprocess.particles))
 }
 
+/// What happens while the radius is looked for.
+#[derive(Debug)]
+pub enum Look<'a> {
+    /// So many of the micrographs have been looked at.
+    At {
+        /// These.
+        done: usize,
+        /// All.
+        total: usize,
+    },
+    /// A micrograph could not be read.
+    Failed(&'a Failure),
+}
+
 /// Looks for the radius and keeps what was found; micrographs that cannot be read are told to
 /// `observe` and left out.
 pub fn measure(
     run: &RunDir,
     model: &Model,
     sources: &[Source],
-    observe: &mut dyn FnMut(&Failure),
+    observe: &mut dyn FnMut(Look),
     cancel: &Cancel,
 ) -> Result<Measured> {
     let count = sources.len().min(MOST_MICROGRAPHS);
@@ -82,7 +96,7 @@ pub fn measure(
                 shorter_side = shorter_side.min(header.shape.width).min(header.shape.height);
                 chosen.push(source);
             }
-            Err(error) => observe(&Failure::new(&source.name, &error)),
+            Err(error) => observe(Look::Failed(&Failure::new(&source.name, &error))),
         }
     }
     if chosen.is_empty() {
@@ -99,6 +113,7 @@ pub fn measure(
             radii.iter().map(|radius| at(network, card, &pixels, *radius)).collect()
         })
     };
+    observe(Look::At { done: 0, total: chosen.len() });
     let mut seen = vec![Vec::new(); radii.len()];
     let mut looked_at = Vec::new();
     let take = |order: usize, one: Result<Vec<Seen>>| {
@@ -107,8 +122,9 @@ pub fn measure(
                 seen.iter_mut().zip(one).for_each(|(rung, one)| rung.push(one));
                 looked_at.push((chosen[order].name.clone(), Identity::of(&chosen[order].path)?));
             }
-            Err(error) => observe(&Failure::new(&chosen[order].name, &error)),
+            Err(error) => observe(Look::Failed(&Failure::new(&chosen[order].name, &error))),
         }
+        observe(Look::At { done: order + 1, total: chosen.len() });
         Ok(())
     };
     let devices = model.machine.devices().len();

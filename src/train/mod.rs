@@ -145,7 +145,7 @@ pub fn train(
             Run::begin(job)?
         }
     };
-    let tolerance = tolerance(job.card);
+    let tolerance = tolerance(job.validation);
     while run.epochs.len() < settings.epochs
         && !exhausted(&run.epochs, tolerance, settings.patience)
     {

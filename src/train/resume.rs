@@ -11,6 +11,7 @@ use super::trainer::Trainer;
 use super::validation::{best, tolerance};
 use super::{Epoch, Job, model_path, new_network, training};
 use crate::error::{Error, Result};
+use crate::model::Model;
 use crate::model::checkpoint::{Card, ValidationScores};
 use crate::model::{Origin, file, hash_of};
 
@@ -37,7 +38,7 @@ impl file::Description for State {
 }
 
 pub(super) fn checkpoint_path(folder: &Path) -> PathBuf {
-    folder.join("last.safetensors")
+    folder.join(Model::CHECKPOINT)
 }
 
 /// Which training a model folder holds the checkpoint of.
@@ -103,7 +104,7 @@ impl Run {
 
     /// The last epoch, if it is the one to keep.
     fn best_is_last(&self, job: &Job) -> Option<&Epoch> {
-        best(&self.epochs, tolerance(job.card)).filter(|best| best.epoch == self.epochs.len())
+        best(&self.epochs, tolerance(job.validation)).filter(|best| best.epoch == self.epochs.len())
     }
 
     /// The model file with the weights as they are now, after this epoch.

@@ -3,6 +3,7 @@
 use super::resume::{State, checkpoint_path};
 use super::*;
 use crate::coords::Coordinate;
+use crate::labels::rejected::Rejected;
 use crate::labels::{self, Completeness, Labelled};
 use crate::model::{Architecture, Precision};
 use crate::model::{file, hash_of};
@@ -71,7 +72,13 @@ fn trained_on(
         pool: Pool { labelled: &labelled, pseudo_labelled: &[] },
         loss: settings.loss(Completeness::Complete),
         base: None,
-        validation: &[Validation { prepared, truth: particles.to_vec(), part: None }],
+        validation: &[Validation {
+            prepared,
+            truth: particles.to_vec(),
+            part: None,
+            completeness: Completeness::Complete,
+            rejected: Rejected::default(),
+        }],
         settings,
         patches: &patches::Settings { patch_px: 64, ..patches::Settings::default() },
         card: &card,

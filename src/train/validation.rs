@@ -7,6 +7,7 @@ use crate::detect::Detector;
 use crate::error::Result;
 use crate::eval;
 use crate::labels::Completeness;
+use crate::labels::rejected::Rejected;
 use crate::model::Inference;
 use crate::model::checkpoint::{Card, ValidationScores};
 use crate::preprocess::{Area, Prepared};
@@ -23,6 +24,11 @@ pub struct Validation {
     pub truth: Vec<Coordinate>,
     /// The part of it, in working px, that is judged; none: all of it.
     pub part: Option<Area>,
+    /// Whether every particle has a label.
+    pub completeness: Completeness,
+    /// What was said to be no particle. A partly labelled micrograph of which anything was is judged
+    /// where it is labelled: picks elsewhere may be either, and do not count.
+    pub rejected: Rejected,
 }
 
 impl Validation {
@@ -52,6 +58,16 @@ impl Validation {
             let mut counts = counts.into_iter();
             picks.retain(|_| counts.next().unwrap_or(false));
         }
+        if self.completeness == Completeness::Partial && !self.rejected.is_empty() {
+            let known = |pick: &Coordinate| {
+                let near = |particle: &Coordinate| {
+                    (particle.x_mic_px - pick.x_mic_px).hypot(particle.y_mic_px - pick.y_mic_px)
+                        <= radius_mic_px
+                };
+                self.truth.iter().any(near) || self.rejected.holds(pick, radius_mic_px)
+            };
+            picks.retain(known);
+        }
         picks
     }
 }
@@ -80,7 +96,7 @@ pub fn judge(network: &Inference, card: &Card, validation: &[Validation]) -> Res
     }
     let pairs: Vec<eval::Pair> =
         judged.iter().map(|(picks, truth)| eval::Pair { picks, truth }).collect();
-    let labels = card.labels.completeness;
+    let labels = completeness(validation);
     let general = card.general_threshold;
     let (threshold, scores) = eval::best_threshold(&pairs, radius_mic_px, labels, general);
     let eval::Scores { precision, recall, f1 } = scores;
@@ -91,9 +107,15 @@ pub fn judge(network: &Inference, card: &Card, validation: &[Validation]) -> Res
     })
 }
 
+/// Whether all that is judged on has all of its labels.
+fn completeness(validation: &[Validation]) -> Completeness {
+    let partial = |own: &Validation| own.completeness == Completeness::Partial;
+    if validation.iter().any(partial) { Completeness::Partial } else { Completeness::Complete }
+}
+
 /// The differences in what decides on validation that mean nothing.
-pub(super) fn tolerance(card: &Card) -> f64 {
-    match card.labels.completeness {
+pub(super) fn tolerance(validation: &[Validation]) -> f64 {
+    match completeness(validation) {
         Completeness::Complete => SAME_F1,
         // A dozen labelled particles praise a lucky epoch too easily: the last one it is.
         Completeness::Partial => f64::INFINITY,
@@ -146,7 +168,13 @@ mod tests {
             repairs: Repairs::default(),
         };
         let part = Some(Area { y0: 75, ..prepared.valid });
-        Validation { prepared, truth: truth.to_vec(), part }
+        Validation {
+            prepared,
+            truth: truth.to_vec(),
+            part,
+            completeness: Completeness::Complete,
+            rejected: Rejected::default(),
+        }
     }
 
     #[test]
@@ -161,6 +189,20 @@ mod tests {
         let whole = Validation { part: None, ..part };
         assert_eq!(whole.judged(picks.to_vec(), 10.0), picks);
         assert!(whole.particles().eq(&truth));
+    }
+
+    #[test]
+    fn picks_on_rejected_places_are_false_and_those_elsewhere_do_not_count_with_partial_labels() {
+        let truth = [at(20.0, 20.0), at(60.0, 60.0)];
+        let picks = [at(21.0, 20.0), at(100.0, 104.0), at(150.0, 152.0), at(180.0, 20.0)];
+        let stroke = crate::labels::by_hand::Stroke { radius: 6.0, points: vec![[150.0, 148.0]] };
+        let rejected = Rejected { places: vec![[100.0, 100.0]], areas: vec![stroke] };
+        let whole = Validation { part: None, rejected, ..lower_quarter(&truth) };
+        assert_eq!(whole.judged(picks.to_vec(), 10.0), picks, "complete: all picks count");
+        let partial = Validation { completeness: Completeness::Partial, ..whole };
+        assert_eq!(partial.judged(picks.to_vec(), 10.0), picks[..3]);
+        let unsaid = Validation { rejected: Rejected::default(), ..partial };
+        assert_eq!(unsaid.judged(picks.to_vec(), 10.0), picks, "nothing was said to be none");
     }
 
     #[test]

@@ -12,10 +12,12 @@ use super::support::{RADIUS, contents, picker, simulate};
 
 /// A server that ends with the test.
 pub(crate) struct Server {
-    child: Child,
+    pub(crate) child: Child,
     pub(crate) url: String,
-    host: String,
+    pub(crate) host: String,
     token: String,
+    /// For scripts, on the second line.
+    script: String,
 }
 
 impl Server {
@@ -29,8 +31,10 @@ impl Server {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut url = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        let (mut url, mut script) = (String::new(), String::new());
+        let mut printed = BufReader::new(child.stdout.take().unwrap());
+        printed.read_line(&mut url).unwrap();
+        printed.read_line(&mut script).unwrap();
         if url.is_empty() {
             let mut told = String::new();
             child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
@@ -39,11 +43,12 @@ impl Server {
         let url = url.trim().to_string();
         let (host, token) = url.strip_prefix("http://").unwrap().split_once("/?token=").unwrap();
         let (host, token) = (host.to_string(), token.to_string());
-        Server { child, url, host, token }
+        let script = script.trim().strip_prefix("Authorization: Bearer ").unwrap().to_string();
+        Server { child, url, host, token, script }
     }
 
     /// An answer to a request as it stands.
-    fn raw(&self, request: &str, body: &[u8]) -> Answer {
+    pub(crate) fn raw(&self, request: &str, body: &[u8]) -> Answer {
         let mut stream = TcpStream::connect(&self.host).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         // A server that refuses may close before it has read everything.
@@ -53,7 +58,13 @@ impl Server {
         Answer::of(&bytes)
     }
 
-    fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(crate) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         let mut all = vec![("Connection", "close".to_string())];
         if !headers.iter().any(|(name, _)| *name == "Host") {
             all.push(("Host", self.host.clone()));
@@ -68,8 +79,8 @@ impl Server {
         self.raw(&text, body)
     }
 
-    fn bearer(&self) -> String {
-        format!("Bearer {}", self.token)
+    pub(crate) fn bearer(&self) -> String {
+        format!("Bearer {}", self.script)
     }
 
     /// As a script asks.
@@ -98,7 +109,7 @@ impl Server {
     }
 
     /// The cookie that the page is given.
-    fn cookie(&self) -> String {
+    pub(crate) fn cookie(&self) -> String {
         let page = self.send("GET", &format!("/?token={}", self.token), &[], b"");
         assert_eq!(page.status, 200);
         let cookie = page.header("set-cookie").unwrap().to_string();
@@ -118,7 +129,7 @@ impl Drop for Server {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     headers: Vec<(String, String)>,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
@@ -144,7 +155,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    fn error(&self) -> String {
+    pub(crate) fn error(&self) -> String {
         let body: Value = serde_json::from_slice(&self.body).unwrap();
         assert_eq!(body["schema"], 1);
         body["error"].as_str().unwrap().to_string()
@@ -160,7 +171,7 @@ pub(crate) fn picked(count: usize) -> tempfile::TempDir {
 }
 
 /// Micrographs alone.
-fn unpicked(count: usize) -> tempfile::TempDir {
+pub(crate) fn unpicked(count: usize) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     simulate(dir.path(), count);
     dir
@@ -195,11 +206,87 @@ fn nobody_gets_an_answer_without_the_token_or_the_cookie() {
         assert_eq!(server.send("GET", path, &[("Cookie", &cookies)], b"").status, 200, "{path}");
         assert_eq!(server.get(path).status, 200, "{path}");
     }
-    // The token opens the page and nothing else.
+    // The token opens the page, once, and nothing else.
     assert_eq!(
         server.send("GET", &format!("/api/run?token={}", server.token), &[], b"").status,
         401
     );
+    let page = format!("/?token={}", server.token);
+    let again = server.send("GET", &page, &[], b"");
+    assert_eq!((again.status, again.header("set-cookie")), (401, None));
+    assert!(String::from_utf8_lossy(&again.body).contains("opened once"));
+    let by_token = format!("Bearer {}", server.token);
+    assert_eq!(server.send("GET", "/api/run", &[("Authorization", &by_token)], b"").status, 401);
+    // The browser that opened it may open it again.
+    assert_eq!(server.send("GET", &page, &[("Cookie", &cookie)], b"").status, 200);
+}
+
+#[test]
+fn scripts_may_use_the_token_of_an_address_that_nobody_has_opened() {
+    let dir = unpicked(1);
+    let server = Server::start(dir.path(), &[]);
+    let by_token = format!("Bearer {}", server.token);
+    for _ in 0..2 {
+        let answer = server.send("GET", "/api/run", &[("Authorization", &by_token)], b"");
+        assert_eq!(answer.status, 200);
+    }
+    assert_eq!(server.get("/api/run").status, 200);
+}
+
+#[test]
+fn idle_and_unfinished_connections_are_closed_and_others_are_answered_meanwhile() {
+    let dir = unpicked(1);
+    let server = Server::start(dir.path(), &[]);
+    let open = |text: &str| {
+        let mut stream = TcpStream::connect(&server.host).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    };
+    let host = format!("Host: {}\r\nAuthorization: {}\r\n", server.host, server.bearer());
+    let begun = Instant::now();
+    let mut held = vec![
+        open(""),
+        open("GET /api/run HTTP/1.1\r\n"),
+        open(&format!("GET /api/run HTTP/1.1\r\n{host}\r\n")),
+        open(&format!("POST /api/threshold HTTP/1.1\r\n{host}Content-Length: 20\r\n\r\n{{")),
+    ];
+    assert_eq!(server.get("/api/run").status, 200);
+    for stream in &mut held {
+        stream.set_read_timeout(Some(Duration::from_secs(50))).unwrap();
+        // To the end: the server closes it.
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+    }
+    assert!(begun.elapsed() < Duration::from_secs(50), "{:?}", begun.elapsed());
+    assert_eq!(server.get("/api/run").status, 200);
+}
+
+#[test]
+fn a_server_that_only_shows_notices_that_the_picks_are_others() {
+    let dir = picked(2);
+    let shows = Server::start(dir.path(), &["--read-only", "picker_run"]);
+    let run = shows.get("/api/run").json();
+    let words = ["threshold", "--threshold", "0.9"];
+    picker(dir.path()).args(words).assert().success();
+    let begun = Instant::now();
+    loop {
+        let now = shows.get("/api/run").json();
+        if now["threshold"] == json!(0.9) {
+            assert_ne!(now["picks_version"], run["picks_version"]);
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "{now}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    // A list that is damaged for a while is not shown, and what was shown stays.
+    let list = dir.path().join("picker_run/list.json");
+    let whole = std::fs::read(&list).unwrap();
+    std::fs::write(&list, "{").unwrap();
+    std::thread::sleep(Duration::from_millis(1200));
+    assert_eq!(shows.get("/api/run").json()["threshold"], json!(0.9));
+    std::fs::write(&list, whole).unwrap();
+    std::thread::sleep(Duration::from_millis(1200));
+    assert_eq!(shows.get("/api/micrographs").json()["micrographs"].as_array().unwrap().len(), 2);
 }
 
 #[test]

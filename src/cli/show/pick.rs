@@ -76,15 +76,19 @@ impl Picking {
 pub(in crate::cli) fn describe(summary: &Summary) -> String {
     let Summary { picks, micrographs, empty, threshold, folder, .. } = summary;
     let folder = folder.display();
+    let own = match summary.own_thresholds {
+        0 => String::new(),
+        own => format!(", {own} with a threshold of their own"),
+    };
     if summary.up_to_date {
         return format!(
             "picks are up to date: {picks} on {micrographs} micrographs at threshold \
-             {threshold:.3}: {folder}"
+             {threshold:.3}{own}: {folder}"
         );
     }
     format!(
         "{picks} picks on {micrographs} micrographs ({empty} without a pick) at threshold \
-         {threshold:.3}: {folder}"
+         {threshold:.3}{own}: {folder}"
     )
 }
 

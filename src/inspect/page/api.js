@@ -8,17 +8,19 @@ export class Refused extends Error {
   }
 }
 
-export async function ask(path, { method = "GET", body, headers = {}, keepalive = false } = {}) {
+export async function ask(path, { method = "GET", body, headers = {}, keepalive = false, signal } = {}) {
   const json = body === undefined ? {} : { "Content-Type": "application/json" };
   let answer;
   try {
     answer = await fetch(path, {
       method,
       keepalive,
+      signal,
       headers: { ...headers, ...json },
       body: body === undefined ? undefined : JSON.stringify(body),
     });
-  } catch {
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
     throw new Refused(0, "The server does not answer: is picker inspect still running?");
   }
   if (!answer.ok) {

@@ -45,6 +45,7 @@ export class Grid {
     this.shown = [];
     this.chosen = 0;
     this.filter = "all";
+    this.picked = new Set();
     this.inPage = new Map();
     const filters = document.getElementById("filters");
     for (const [name, [title]] of Object.entries(FILTERS)) {
@@ -134,6 +135,7 @@ export class Grid {
       const y = Math.floor(at / columns) * (height + GAP);
       Object.assign(cell.style, { width: `${side}px`, height: `${height}px`, transform: `translate(${x}px, ${y}px)` });
       cell.classList.toggle("chosen", at === this.chosen);
+      cell.classList.toggle("picked", this.picked.has(this.shown[at].id));
     }
   }
 
@@ -160,9 +162,13 @@ export class Grid {
     bar.append(made("i"));
     caption.append(line, bar);
     cell.append(frame, caption);
-    cell.addEventListener("click", () => {
-      this.chosen = at;
-      this.onOpen(row.id);
+    cell.addEventListener("click", (event) => {
+      if (event.shiftKey) this.pickTo(at);
+      else if (event.ctrlKey || event.metaKey) this.toggle(at);
+      else {
+        this.chosen = at;
+        this.onOpen(row.id);
+      }
     });
     this.caption(cell, row);
     this.cells.append(cell);
@@ -181,12 +187,43 @@ export class Grid {
     cell.setAttribute("aria-label", `${row.name}, ${picks ?? "no"} picks${mean}, labels ${row.labels.state}${row.excluded ? ", excluded" : ""}`);
   }
 
+  // From the chosen one to another, all of them.
+  pickTo(to) {
+    for (let at = Math.min(this.chosen, to); at <= Math.max(this.chosen, to); at += 1) this.picked.add(this.shown[at].id);
+    this.chosen = to;
+    this.paint();
+  }
+
+  toggle(at) {
+    const { id } = this.shown[at];
+    if (!this.picked.delete(id)) this.picked.add(id);
+    this.chosen = at;
+    this.paint();
+  }
+
+  // Those that were picked out, else the chosen one.
+  meant() {
+    const all = this.rows.filter((row) => this.picked.has(row.id));
+    const one = this.shown[this.chosen];
+    return all.length || !one ? all : [one];
+  }
+
   key(event) {
     const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.columns, ArrowDown: this.columns }[event.key];
-    if (event.key === "Enter" && this.shown[this.chosen]) {
+    if (step && event.shiftKey) {
+      this.pickTo(Math.min(this.shown.length - 1, Math.max(0, this.chosen + step)));
+      this.reveal();
+    } else if (event.key === " " && this.shown[this.chosen]) {
+      this.toggle(this.chosen);
+    } else if (event.key === "Escape") {
+      this.picked.clear();
+      this.paint();
+    } else if (event.key === "Enter" && this.shown[this.chosen]) {
       this.onOpen(this.shown[this.chosen].id);
     } else if (event.key.toLowerCase() === "e" && this.shown[this.chosen]) {
-      this.onExclude(this.shown[this.chosen]);
+      this.onExclude(this.meant());
+      this.picked.clear();
+      this.paint();
     } else if (step) {
       this.chosen = Math.min(this.shown.length - 1, Math.max(0, this.chosen + step));
       this.reveal();

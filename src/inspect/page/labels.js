@@ -3,7 +3,7 @@
 
 import { ask } from "./api.js";
 
-const EMPTY = { state: "unseen", positives: [], negatives: [] };
+const EMPTY = { state: "unseen", positives: [], negatives: [], areas: [] };
 const MOST_STEPS = 500;
 
 const nearest = (points, x, y, within) => {
@@ -44,7 +44,8 @@ export class Labels {
 
   async load(own) {
     const { data, etag } = await ask(`/api/micrographs/${own.id}/labels`);
-    own.set = { state: data.state, positives: data.positives, negatives: data.negatives };
+    const { state, positives, negatives, areas = [] } = data;
+    own.set = { state, positives, negatives, areas };
     own.etag = etag;
     own.conflict = false;
     this.onChange(own);
@@ -139,10 +140,19 @@ export class Labels {
     return no ? this.set(own, positives, [...negatives, place]) : this.set(own, [...positives, place], negatives);
   }
 
-  set(own, positives, negatives) {
-    const some = positives.length + negatives.length > 0;
+  set(own, positives, negatives, areas = own.set.areas) {
+    const some = positives.length + negatives.length + areas.length > 0;
     const state = own.set.state === "unseen" && some ? "partial" : own.set.state;
-    this.change(own, { state, positives, negatives });
+    this.change(own, { state, positives, negatives, areas });
+  }
+
+  // Places become particles, none, or free again, in one step.
+  mark(own, places, label) {
+    const these = places.map(round);
+    const keys = new Set(these.map((point) => point.join()));
+    const without = (points) => points.filter((point) => !keys.has(round(point).join()));
+    const [positives, negatives] = [without(own.set.positives), without(own.set.negatives)];
+    this.set(own, label > 0 ? [...positives, ...these] : positives, label < 0 ? [...negatives, ...these] : negatives);
   }
 
   // All picks that have no label yet become particles, in one step.

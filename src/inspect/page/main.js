@@ -1,48 +1,88 @@
 // The page: what is shown, and what happens when something is moved, clicked or typed.
 
 import { ask, picture } from "./api.js";
-import { drawScale } from "./colours.js";
+import { Begin } from "./begin.js";
+import { drawScale, mapOf } from "./colours.js";
+import { Cut } from "./cut.js";
 import { Grid } from "./grid.js";
 import { Labels } from "./labels.js";
-import { Threshold } from "./threshold.js";
+import { Learn } from "./learn.js";
+import { Particles } from "./particles.js";
+import { $, hasPicks, page, segments, toast, told, words } from "./shared.js";
 import { Viewer } from "./viewer.js";
-
-const $ = (id) => document.getElementById(id);
-const words = (count, one, many = `${one}s`) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 
 // The token is in a cookie now and need not stay in the address.
 if (location.search) history.replaceState(null, "", location.pathname + location.hash);
-
-const page = { run: null, rows: [], counts: null, applied: null, current: null, info: null, labels: null, tool: "look" };
 
 // ---- appearance
 
 const theme = (name) => {
   document.documentElement.dataset.theme = name;
   localStorage.setItem("picker-theme", name);
-  threshold?.draw();
+  cut?.threshold.draw();
   viewer?.draw();
+  particles?.draw();
 };
-const toast = (text, bad = false) => {
-  $("toast").textContent = text;
-  $("toast").className = bad ? "bad" : "";
-  clearTimeout(toast.timer);
-  toast.timer = setTimeout(() => $("toast").classList.add("hidden"), bad ? 8000 : 3500);
-};
-const told = (error) => toast([error.message, error.hint].filter(Boolean).join(". "), true);
 
 // ---- parts
 
-const threshold = new Threshold({ onMove: () => moved() });
-const grid = new Grid({ onOpen: (id) => open(id), onExclude: (row) => exclude(row), picksOf: (row) => (page.counts ? page.counts[row.place] : row.picks) });
 const viewer = new Viewer({
   onClick: (x, y, no) => clicked(x, y, no),
   onHover: (what) => hovered(what),
-  onZoom: (zoom) => ($("zoom").textContent = `${Math.round(zoom * 100)} %`),
-  onMeasure: (radius) => useRadius(radius),
+  onZoom: (zoom) => {
+    $("zoom").textContent = `${Math.round(zoom * 100)} %`;
+    filterPicture();
+  },
+  onMeasure: (radius) => begin.use(radius),
+  onAreas: (areas) => page.labels && labels.set(page.labels, page.labels.set.positives, page.labels.set.negatives, areas),
   onTrouble: (error) => note(error.message),
 });
+const cut = new Cut({
+  onMove: () => {
+    viewer.threshold = cut.here();
+    viewer.draw();
+    particles.moved();
+  },
+  onApplied: () => loadRun(),
+});
+cut.onCounted = () => grid.refresh();
+const grid = new Grid({
+  onOpen: (id) => open(id),
+  onExclude: (rows) => exclude(rows),
+  picksOf: (row) => (page.counts && !row.excluded ? page.counts[row.place] : row.picks),
+});
 const labels = new Labels({ onChange: (own) => labelled(own), onTrouble: told });
+const particles = new Particles({ threshold: () => cut.common(), labels });
+const begin = new Begin({
+  onRadius: (radius) => {
+    viewer.radius = radius;
+    viewer.draw();
+  },
+  onPicked: async () => {
+    await loadRun();
+    route();
+  },
+});
+
+const learn = new Learn({
+  onFirst: ({ id, peaks, threshold }) => {
+    if (page.current?.id !== id || !page.info) return;
+    page.info = { ...page.info, peaks };
+    viewer.peaks = peaks;
+    viewer.threshold = threshold;
+    viewer.draw();
+  },
+  onDone: async () => {
+    await loadRun();
+    route();
+  },
+  onOpen: (id) => open(id),
+  onUnsure: (peak) => {
+    viewer.chosen = peak;
+    viewer.look(peak[0], peak[1], viewer.zoom);
+    hovered({ x: peak[0], y: peak[1], peak });
+  },
+});
 
 theme(localStorage.getItem("picker-theme") ?? "dark");
 drawScale($("scale"));
@@ -52,94 +92,29 @@ const note = (text) => {
   $("stage-note").classList.toggle("hidden", !text);
 };
 
-// ---- threshold
-
-const hasPicks = () => page.applied !== null;
-let asking = false;
-let asked = null;
-
-async function countAll() {
-  // One request at a time, and always the last value.
-  if (asking || !hasPicks()) return;
-  asking = true;
-  try {
-    while (asked !== threshold.value) {
-      asked = threshold.value;
-      const { data } = await ask(`/api/counts?threshold=${asked}`);
-      page.counts = data.counts;
-      showCounts(data.total);
-    }
-  } catch (error) {
-    told(error);
-  } finally {
-    asking = false;
-  }
-}
-
-function showCounts(total) {
-  const before = page.rows.reduce((sum, row) => sum + (row.picks ?? 0), 0);
-  $("count-all").textContent = total.toLocaleString("en");
-  const change = total - before;
-  $("count-change").textContent = change > 0 ? `+${change.toLocaleString("en")}` : change.toLocaleString("en").replace("-", "−");
-  $("totals").textContent = `${words(page.rows.length, "micrograph")} · ${words(total, "pick")}`;
-  grid.refresh();
-}
-
-function moved() {
-  $("cut-value").textContent = threshold.value.toFixed(3);
-  viewer.threshold = threshold.value;
-  const here = page.info?.peaks.filter((peak) => peak[2] >= threshold.value).length;
-  $("count-here").textContent = here?.toLocaleString("en") ?? "–";
-  const same = Math.abs(threshold.value - (page.applied ?? 0)) < 1e-6;
-  $("apply").disabled = same || page.run.read_only || !hasPicks();
-  $("reset").disabled = same || !hasPicks();
-  viewer.draw();
-  countAll();
-}
-
-$("reset").addEventListener("click", () => {
-  threshold.move(page.applied);
-  moved();
-});
-
-$("apply").addEventListener("click", async () => {
-  $("apply").disabled = true;
-  $("apply").textContent = "Applying…";
-  try {
-    const { data } = await ask("/api/threshold", { method: "POST", body: { threshold: threshold.value } });
-    await loadRows();
-    page.applied = threshold.value;
-    toast(`${words(data.picks, "pick")} on ${words(data.micrographs, "micrograph")}: all lists are written`);
-  } catch (error) {
-    told(error);
-  }
-  $("apply").textContent = "Apply";
-  asked = null;
-  moved();
-});
-
 // ---- one micrograph
 
-async function open(id) {
-  if (location.hash !== `#${id}`) {
-    location.hash = id;
-    return;
-  }
+async function open(id, at) {
   const row = page.rows.find((own) => own.id === id);
   if (!row) {
     location.hash = "grid";
     return;
   }
+  if (!location.hash.startsWith(`#${id}`)) {
+    location.hash = id;
+    return;
+  }
   page.current = row;
   page.info = null;
   page.labels = null;
-  document.body.dataset.view = "one";
+  show("one");
   grid.choose(id);
   $("name").textContent = row.name.split("/").pop();
   $("name").title = row.name;
   $("place").textContent = `${row.place + 1} of ${page.rows.length}`;
   note(row.failed);
   showExcluded();
+  mapping?.abort();
   viewer.begin(id);
   try {
     const [{ data }] = await Promise.all([ask(`/api/micrographs/${id}`), labels.open(id)]);
@@ -148,15 +123,25 @@ async function open(id) {
     const kept = Number(localStorage.getItem("picker-radius")) || Math.round(Math.min(data.width, data.height) / 40);
     if (!$("radius").value) $("radius").value = kept;
     viewer.fill(data, data.radius_px ?? Number($("radius").value));
-    threshold.look(data.peaks.map((peak) => peak[2]));
-    moved();
+    useBrush(viewer.brushOf ?? viewer.radius * 1.5);
+    cut.look(data.peaks.map((peak) => peak[2]));
     labelled(labels.all.get(id));
+    if (at) lookAt(...at);
+    showMap();
+    learn.opened(id).catch(told);
     // The next one is there before it is asked for.
     const next = neighbour(1);
     if (next) new Image().src = picture(next.id, 1024);
   } catch (error) {
     if (page.current === row) note([error.message, error.hint].filter(Boolean).join(". "));
   }
+}
+
+// A pick that was opened from among all particles.
+function lookAt(x, y) {
+  const near = (peak) => Math.hypot(peak[0] - x, peak[1] - y);
+  viewer.chosen = page.info.peaks.reduce((best, peak) => (near(peak) < near(best) ? peak : best), page.info.peaks[0]) ?? null;
+  viewer.look(x, y, Math.max(viewer.zoom, Math.min(1, 60 / viewer.radius)));
 }
 
 function neighbour(by) {
@@ -173,36 +158,85 @@ function toGrid() {
   location.hash = "grid";
 }
 
-function showGrid() {
-  document.body.dataset.view = "grid";
+function show(view) {
+  document.body.dataset.view = view;
+  for (const link of document.querySelectorAll("nav [data-to]")) {
+    const here = link.dataset.to === view || (view === "one" && link.dataset.to === "grid");
+    if (here) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  if (view !== "gallery") particles.hide();
+}
+
+function leave() {
   page.current = null;
   page.info = null;
   page.labels = null;
-  threshold.look(null);
-  moved();
+  mapping?.abort();
+  cut.look(null);
+}
+
+function showGrid() {
+  show("grid");
+  leave();
   grid.reveal();
   grid.refresh();
   grid.scroller.focus({ preventScroll: true });
 }
 
-function route() {
-  const id = location.hash.slice(1);
-  if (!id || id === "grid") showGrid();
-  else open(id);
+function showGallery() {
+  show("gallery");
+  leave();
+  particles.show().catch(told);
 }
 
-async function exclude(row) {
-  if (page.run.read_only) return;
-  const excluded = !row.excluded;
+function route() {
+  const [id, at] = location.hash.slice(1).split("/");
+  if (!id || id === "grid" || (id === "gallery" && !hasPicks())) showGrid();
+  else if (id === "gallery") showGallery();
+  else open(id, at?.split(",").map(Number));
+}
+
+// ---- excluding
+
+const excluding = { wanted: new Map(), working: false };
+
+// At once on screen; what is asked for while the lists are written goes together.
+async function exclude(rows) {
+  if (page.run.read_only || !rows.length) return;
+  const out = !rows.every((row) => row.excluded);
+  for (const row of rows) {
+    row.excluded = out;
+    excluding.wanted.set(row.id, out);
+  }
+  grid.refresh();
+  showExcluded();
+  if (excluding.working) return;
+  excluding.working = true;
   try {
-    await ask(`/api/micrographs/${row.id}/excluded`, { method: "PUT", body: { excluded } });
-    row.excluded = excluded;
-    grid.refresh();
-    showExcluded();
-    toast(`${row.name.split("/").pop()} is ${excluded ? "excluded" : "back in"}: good_micrographs.star is written`);
+    while (excluding.wanted.size) {
+      const wanted = [...excluding.wanted];
+      excluding.wanted.clear();
+      const toPick = [];
+      for (const excluded of [true, false]) {
+        const ids = wanted.filter(([, own]) => own === excluded).map(([id]) => id);
+        if (!ids.length) continue;
+        const { data } = await ask("/api/excluded", { method: "PUT", body: { ids, excluded } });
+        toPick.push(...data.to_pick);
+      }
+      const all = page.rows.filter((row) => row.excluded).length;
+      const again = toPick.length ? `; ${words(toPick.length, "micrograph has", "micrographs have")} to be picked again` : "";
+      toast(`${words(all, "micrograph is", "micrographs are")} excluded: the lists are written${again}`);
+    }
   } catch (error) {
+    excluding.wanted.clear();
     told(error);
   }
+  excluding.working = false;
+  await loadRun().catch(told);
+  cut.asked = null;
+  cut.moved();
+  showExcluded();
 }
 
 function showExcluded() {
@@ -210,7 +244,7 @@ function showExcluded() {
   $("exclude").textContent = page.current?.excluded ? "Excluded" : "Exclude";
 }
 
-$("exclude").addEventListener("click", () => exclude(page.current));
+$("exclude").addEventListener("click", () => exclude([page.current]));
 
 function hovered(what) {
   const at = what && `${Math.round(what.x)}, ${Math.round(what.y)}`;
@@ -237,6 +271,7 @@ function labelled(own) {
   const row = page.rows.find((other) => other.id === own.id);
   const { state, positives, negatives } = own.set;
   if (row) row.labels = { state, positives: positives.length, negatives: negatives.length };
+  particles.labelled(own);
   if (page.current?.id !== own.id) return;
   page.labels = own;
   viewer.labels = own.set;
@@ -252,22 +287,38 @@ function labelled(own) {
   $("saved").textContent = own.conflict || own.trouble ? "not saved" : own.saving || own.unsaved ? "saving…" : isNew ? "" : "saved";
 }
 
+const HELP = {
+  look: "Drag moves, the wheel zooms, a click on a pick shows its score.",
+  label: "Click: a particle. Click again on a pick: not one. Once more: no label. Shift or right click: not a particle.",
+  brush: "Drag over ice, carbon or an edge: no particles there. Shift or the right button erases.",
+  measure: "Drag from the middle of a particle to its edge: the ring is its size.",
+};
+
+const pressTool = segments("tool", "tool", (tool) => useTool(tool));
+
 function useTool(tool) {
   if (page.run.read_only) tool = "look";
   page.tool = tool;
   viewer.tool = tool;
   viewer.ring = null;
   viewer.draw();
-  for (const button of $("tool").children) button.setAttribute("aria-pressed", button.dataset.tool === tool);
+  pressTool(tool);
   $("stage").classList.toggle("labelling", tool !== "look");
-  $("label-help").textContent = page.run.read_only
-    ? "This server only shows: nothing can be changed."
-    : tool === "label"
-      ? "Click: a particle. Click again on a pick: not one. Once more: no label. Shift or right click: not a particle."
-      : tool === "measure"
-      ? "Drag from the middle of a particle to its edge: the ring is its size."
-      : "Drag moves, the wheel zooms, a click on a pick shows its score.";
+  $("brush-line").classList.toggle("hidden", tool !== "brush");
+  $("label-help").textContent = page.run.read_only ? "This server only shows: nothing can be changed." : HELP[tool];
 }
+
+function useBrush(radius) {
+  viewer.brush = Math.round(radius);
+  $("brush-size").value = viewer.brush;
+  $("brush-value").textContent = `${viewer.brush} px`;
+  viewer.draw();
+}
+
+$("brush-size").addEventListener("input", () => {
+  viewer.brushOf = Number($("brush-size").value);
+  useBrush(viewer.brushOf);
+});
 
 const chosenPick = (no) => {
   if (viewer.chosen && page.labels && !page.run.read_only) {
@@ -275,10 +326,6 @@ const chosenPick = (no) => {
   }
 };
 
-$("tool").addEventListener("click", (event) => {
-  const tool = event.target.closest("button")?.dataset.tool;
-  if (tool) useTool(tool);
-});
 $("looked").addEventListener("click", (event) => {
   const state = event.target.closest("button")?.dataset.state;
   if (state) labels.look(page.labels, state);
@@ -286,64 +333,58 @@ $("looked").addEventListener("click", (event) => {
 $("undo").addEventListener("click", () => labels.undo(page.labels));
 $("redo").addEventListener("click", () => labels.redo(page.labels));
 $("take").addEventListener("click", () => {
-  labels.take(page.labels, page.info.peaks.filter((peak) => peak[2] >= threshold.value));
+  labels.take(page.labels, page.info.peaks.filter((peak) => peak[2] >= cut.here()));
 });
 $("theirs").addEventListener("click", () => labels.theirs(page.labels).catch(told));
 $("mine").addEventListener("click", () => labels.mine(page.labels).catch(told));
 
 // ---- display
 
-const filterPicture = () => {
+// A low-pass in px of the micrograph, whatever it is zoomed to.
+function filterPicture() {
   const smooth = Number($("smooth").value);
+  $("smooth-value").textContent = smooth ? `${smooth} px` : "off";
+  const blur = smooth * viewer.zoom * 0.5;
   viewer.base.style.filter =
-    `brightness(${$("brightness").value}%) contrast(${$("contrast").value}%)${smooth ? ` blur(${smooth / 2}px)` : ""}`;
-};
+    `brightness(${$("brightness").value}%) contrast(${$("contrast").value}%)${blur > 0.2 ? ` blur(${blur.toFixed(2)}px)` : ""}`;
+}
 for (const id of ["contrast", "brightness", "smooth"]) $(id).addEventListener("input", filterPicture);
-// ---- picking, where there are no picks yet
 
-function useRadius(radius) {
-  if (!(radius >= 2)) return;
-  $("radius").value = radius;
-  localStorage.setItem("picker-radius", radius);
-  viewer.radius = radius;
+let mapping = null;
+
+// The probability map is computed when it is first asked for, and no longer waited for when it is not.
+async function showMap() {
+  mapping?.abort();
+  viewer.map = null;
   viewer.draw();
-}
-
-$("radius").addEventListener("change", () => useRadius(Number($("radius").value)));
-
-async function followPicking() {
-  for (;;) {
-    const { data } = await ask("/api/picking");
-    const { phase, done, total, picks, error } = data.picking;
-    const working = phase === "picking";
-    $("pick-all").disabled = working || page.run.read_only;
-    $("pick-stop").classList.toggle("hidden", !working);
-    $("bar").classList.toggle("hidden", !working);
-    $("bar").firstElementChild.style.width = `${(100 * done) / Math.max(1, total)}%`;
-    if (working) $("pick-told").textContent = `${done} of ${words(total, "micrograph")}, ${words(picks, "pick")}`;
-    else if (phase === "failed") $("pick-told").textContent = error;
-    else if (phase === "stopped") $("pick-told").textContent = "Stopped; picking goes on from there.";
-    if (phase === "done") {
-      await loadRun();
-      toast(`${words(picks, "pick")} on ${words(total, "micrograph")}`);
-      route();
-    }
-    if (!working) return;
-    await new Promise((resolve) => setTimeout(resolve, 400));
-  }
-}
-
-$("pick-all").addEventListener("click", async () => {
-  const radius = Number($("radius").value);
-  if (!(radius >= 2)) return toast("Say the particle's radius first", true);
+  const { current } = page;
+  if (!$("map").checked || !current || !hasPicks()) return note(current?.failed);
+  mapping = new AbortController();
+  const { signal } = mapping;
+  const slow = setTimeout(() => signal.aborted || note("Computing the probability map…"), 250);
   try {
-    await ask("/api/picking", { method: "POST", body: { radius_px: radius } });
-    await followPicking();
+    const answer = await fetch(`/api/micrographs/${current.id}/map`, { signal });
+    if (!answer.ok) {
+      const { error, hint } = await answer.json();
+      throw Object.assign(new Error(error), { hint });
+    }
+    const map = await mapOf(await answer.blob());
+    if (signal.aborted) return;
+    viewer.map = map;
+    viewer.draw();
+    note(current.failed);
   } catch (error) {
-    told(error);
+    if (error.name !== "AbortError") note([error.message, error.hint].filter(Boolean).join(". "));
+  } finally {
+    clearTimeout(slow);
   }
+}
+
+$("map").addEventListener("change", () => showMap());
+$("map-share").addEventListener("input", () => {
+  viewer.mapShare = Number($("map-share").value) / 100;
+  viewer.draw();
 });
-$("pick-stop").addEventListener("click", () => ask("/api/picking", { method: "DELETE" }).catch(told));
 
 const toggle = (id, key) => {
   $(id).addEventListener("change", () => {
@@ -372,15 +413,21 @@ for (const button of document.querySelectorAll(".copy")) {
 
 // ---- keys
 
-const KEYS = {
+const EVERYWHERE = {
   g: toGrid,
+  v: () => (location.hash = "gallery"),
+};
+const KEYS = {
   n: () => go(1),
   p: () => go(-1),
   c: () => $("circles").click(),
   b: () => $("below").click(),
+  m: () => $("map").click(),
   l: () => useTool(page.tool === "label" ? "look" : "label"),
+  w: () => useTool(page.tool === "brush" ? "look" : "brush"),
   j: () => viewer.step(1),
   k: () => viewer.step(-1),
+  u: () => learn.look().catch(told),
   0: () => viewer.fit(),
   "+": () => viewer.zoomAt(1.25),
   "=": () => viewer.zoomAt(1.25),
@@ -391,7 +438,7 @@ const KEYS = {
   ArrowDown: () => viewer.pan(0, -60),
   Enter: () => chosenPick(false),
   x: () => chosenPick(true),
-  e: () => exclude(page.current),
+  e: () => exclude([page.current]),
   a: () => page.labels && !page.run.read_only && labels.click(page.labels, ...viewer.middle(), [], 1, false),
   1: () => labels.look(page.labels, "unseen"),
   2: () => labels.look(page.labels, "partial"),
@@ -411,21 +458,21 @@ addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "?") return $("keys").showModal();
   if (hasPicks() && (event.key === "[" || event.key === "]")) {
-    threshold.move(threshold.value + (event.key === "[" ? -0.01 : 0.01));
-    return moved();
+    return cut.move(cut.value + (event.key === "[" ? -0.01 : 0.01));
   }
   const isRange = event.target.matches("input[type=range]") && event.key.startsWith("Arrow");
   const isButton = event.target.matches("button, a") && event.key === "Enter";
-  if (document.body.dataset.view !== "one" || isRange || isButton) return;
+  if (isRange || isButton) return;
   if (page.run.read_only && "123".includes(event.key)) return;
-  const act = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  const act = EVERYWHERE[key] ?? (document.body.dataset.view === "one" ? KEYS[key] : null);
   if (act) {
     act();
     event.preventDefault();
   }
 });
 
-// ---- begin
+// ---- the run
 
 async function loadRows() {
   const { data } = await ask("/api/micrographs");
@@ -441,7 +488,7 @@ async function loadRun() {
   page.run = data;
   page.applied = data.threshold;
   page.counts = null;
-  asked = null;
+  cut.asked = null;
   // Mean scores are known once all peaks have been read.
   await loadRows();
   document.title = `${data.run} – picker`;
@@ -450,20 +497,39 @@ async function loadRun() {
   $("picks-folder").textContent = data.picks_folder;
   $("relion").textContent = `${data.picks_folder}/autopick.star`;
   $("cryosparc").textContent = `${data.picks_folder}/picked_particles.star`;
-  $("train-line").textContent = `picker train --coordinates ${data.labels_folder} --labels partial`;
+  $("good").textContent = `${data.run}/good_micrographs.star`;
+  $("cut-line").textContent = `picker threshold --threshold ${data.threshold} --out ${data.run}`;
+  $("train-line").textContent = `picker train --coordinates ${data.labels_folder}`;
   $("cut").classList.toggle("hidden", !hasPicks());
   $("hand-over").classList.toggle("hidden", !hasPicks());
   $("pick").classList.toggle("hidden", hasPicks());
   $("pick-all").classList.toggle("hidden", !data.can_pick);
+  for (const own of document.querySelectorAll("nav [data-to=gallery]")) own.classList.toggle("hidden", !hasPicks());
   document.querySelector("[data-tool=measure]").classList.toggle("hidden", hasPicks());
   if (hasPicks() && page.tool === "measure") useTool("look");
-  threshold.set(data.floor ?? 0, data.threshold ?? 0.5, data.histogram.counts);
+  cut.threshold.set(data.floor ?? 0, cut.scope === "one" ? cut.value : (data.threshold ?? 0.5), data.histogram.counts);
   $("totals").textContent = words(page.rows.length, "micrograph");
   $("axis-what").textContent = "all stored peaks by score";
   for (const button of [...$("looked").children, $("exclude")]) button.disabled = data.read_only;
 }
 
-async function begin() {
+// A server that only shows may look at a run that another process picks in.
+async function follow() {
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, 4000));
+    try {
+      const { data } = await ask("/api/run");
+      if (data.picks_version === page.run.picks_version) continue;
+      await loadRun();
+      toast("The picks have changed");
+      route();
+    } catch (error) {
+      told(error);
+    }
+  }
+}
+
+async function start() {
   try {
     await loadRows();
     await loadRun();
@@ -472,11 +538,12 @@ async function begin() {
     filterPicture();
     addEventListener("hashchange", route);
     route();
-    if (!hasPicks()) await followPicking();
+    learn.begin().catch(told);
+    if (page.run.read_only) follow();
+    else if (!hasPicks()) await begin.follow();
   } catch (error) {
     told(error);
-    clearTimeout(toast.timer);
   }
 }
 
-begin();
+start();

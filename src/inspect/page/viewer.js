@@ -2,19 +2,25 @@
 // the whole number is the centre of a px.
 
 import { ask, picture } from "./api.js";
+import { erased, extend, paintAreas } from "./brush.js";
 import { SHADES, own, shade } from "./colours.js";
 
 const SIZES = [256, 1024, 2048, 4096];
+// Circles up to this radius on screen are copied, larger ones are few.
+const STAMPED = 80;
 
 export class Viewer {
-  constructor({ onClick, onHover, onZoom, onMeasure, onTrouble }) {
+  constructor({ onClick, onHover, onZoom, onMeasure, onAreas, onTrouble }) {
     this.stage = document.getElementById("stage");
     this.base = document.getElementById("base");
     this.over = document.getElementById("over");
-    Object.assign(this, { onClick, onHover, onZoom, onMeasure, onTrouble });
+    Object.assign(this, { onClick, onHover, onZoom, onMeasure, onAreas, onTrouble });
     this.tool = "look";
     this.peaks = [];
-    this.labels = { positives: [], negatives: [] };
+    this.labels = { positives: [], negatives: [], areas: [] };
+    this.brush = 50;
+    this.map = null;
+    this.mapShare = 0.6;
     this.threshold = 1;
     this.circles = true;
     this.below = false;
@@ -45,8 +51,10 @@ export class Viewer {
     this.info = null;
     this.peaks = [];
     this.chosen = null;
-    this.labels = { positives: [], negatives: [] };
+    this.labels = { positives: [], negatives: [], areas: [] };
     this.ring = null;
+    this.stroke = null;
+    this.map = null;
     this.pictures = new Map();
     this.asked = new Set();
     this.want(1024);
@@ -158,6 +166,10 @@ export class Viewer {
       this.ring = { at: this.toMicrograph(...this.within(event)), held: true };
       return;
     }
+    if (this.tool === "brush" && this.info && this.pointers.size === 0) {
+      this.paintBegins(event);
+      return;
+    }
     this.pointers.set(event.pointerId, this.within(event));
     if (this.pointers.size === 1) this.press = { at: this.within(event), far: false };
     else this.press = null;
@@ -169,6 +181,10 @@ export class Viewer {
       const [x, y] = this.toMicrograph(...here);
       const radius = Math.hypot(x - this.ring.at[0], y - this.ring.at[1]);
       if (radius >= 2) this.onMeasure(Math.round(radius * 2) / 2);
+      return;
+    }
+    if (this.stroke) {
+      this.paintGoesOn(here);
       return;
     }
     const before = this.pointers.get(event.pointerId);
@@ -193,6 +209,12 @@ export class Viewer {
 
   up(event) {
     if (this.ring) this.ring.held = false;
+    if (this.stroke) {
+      const { areas } = this.stroke;
+      this.stroke = null;
+      if (areas) this.onAreas(areas);
+      return;
+    }
     this.pointers.delete(event.pointerId);
     this.stage.classList.remove("dragging");
     if (this.press && !this.press.far && this.info) {
@@ -201,6 +223,40 @@ export class Viewer {
       if (inside) this.onClick(x, y, event.shiftKey || event.button === 2);
     }
     this.press = null;
+  }
+
+  // A brush paints; with Shift or the other button it erases.
+  paintBegins(event) {
+    const rubs = event.shiftKey || event.button === 2;
+    const [x, y] = this.toMicrograph(...this.within(event)).map((at) => Math.round(at * 10) / 10);
+    const line = { radius: this.brush, points: [[x, y]] };
+    const before = this.labels.areas ?? [];
+    this.stroke = { rubs, line, areas: rubs ? null : [...before, line] };
+    if (rubs) this.rub(x, y);
+    this.draw();
+  }
+
+  paintGoesOn(here) {
+    this.pointer = here;
+    const [x, y] = this.toMicrograph(...here).map((at) => Math.round(at * 10) / 10);
+    if (this.stroke.rubs) this.rub(x, y);
+    else extend(this.stroke.line, x, y);
+    this.draw();
+  }
+
+  rub(x, y) {
+    const before = this.stroke.areas ?? this.labels.areas ?? [];
+    const after = erased(before, x, y, this.brush);
+    if (after.length !== before.length || after.some((stroke, at) => stroke !== before[at])) this.stroke.areas = after;
+  }
+
+  // Puts a place into the middle.
+  look(x, y, zoom = this.zoom) {
+    this.zoom = zoom;
+    this.isWhole = false;
+    this.x = this.width / 2 - (x + 0.5) * zoom;
+    this.y = this.height / 2 - (y + 0.5) * zoom;
+    this.keep();
   }
 
   // The distance up to which a click means a mark.
@@ -215,7 +271,7 @@ export class Viewer {
 
   hover(at) {
     this.pointer = at;
-    if (this.tool === "label") this.draw();
+    if (this.tool === "label" || this.tool === "brush") this.draw();
     if (!at || !this.info) return this.onHover(null);
     const [x, y] = this.toMicrograph(...at);
     let best = null;
@@ -269,8 +325,39 @@ export class Viewer {
       base.setTransform(dpr * this.zoom, 0, 0, dpr * this.zoom, dpr * this.x, dpr * this.y);
       base.drawImage(this.pictures.get(best), 0, 0, this.info.width, this.info.height);
     }
+    if (this.map) {
+      over.setTransform(dpr * this.zoom, 0, 0, dpr * this.zoom, dpr * this.x, dpr * this.y);
+      over.globalAlpha = this.mapShare;
+      over.drawImage(this.map, 0, 0, this.info.width, this.info.height);
+      over.globalAlpha = 1;
+    }
     over.setTransform(dpr, 0, 0, dpr, 0, 0);
+    const areas = this.stroke?.areas ?? this.labels.areas ?? [];
+    if (areas.length) paintAreas(over, areas, this);
     this.marks(over);
+  }
+
+  // A circle of one colour, drawn once for each size.
+  stamp(step, radius, line) {
+    const size = `${radius.toFixed(2)} ${devicePixelRatio}`;
+    if (this.stamps?.size !== size) this.stamps = { size, of: [] };
+    const { of } = this.stamps;
+    if (!of[step]) {
+      const side = Math.ceil((radius + line + 2) * 2 * devicePixelRatio);
+      const canvas = new OffscreenCanvas(side, side);
+      const context = canvas.getContext("2d");
+      context.scale(devicePixelRatio, devicePixelRatio);
+      const middle = side / devicePixelRatio / 2;
+      for (const [colour, width] of [["rgba(0,0,0,.45)", line + 1.6], [SHADES[step], line]]) {
+        context.beginPath();
+        context.arc(middle, middle, radius, 0, 2 * Math.PI);
+        context.strokeStyle = colour;
+        context.lineWidth = width;
+        context.stroke();
+      }
+      of[step] = canvas;
+    }
+    return of[step];
   }
 
   marks(context) {
@@ -307,8 +394,18 @@ export class Viewer {
         else shades[shade(peak[2])].push(at);
       }
       stroke(low, "rgba(255,255,255,.75)", 1.2, [4, 4]);
-      stroke(shades.flat(), "rgba(0,0,0,.45)", line + 1.6);
-      shades.forEach((points, step) => stroke(points, SHADES[step], line));
+      if (radius <= STAMPED) {
+        // Thousands of circles at every frame: copies of one picture a colour.
+        shades.forEach((points, step) => {
+          if (!points.length) return;
+          const own = this.stamp(step, radius, line);
+          const half = own.width / devicePixelRatio / 2;
+          for (const [x, y] of points) context.drawImage(own, x - half, y - half, 2 * half, 2 * half);
+        });
+      } else {
+        stroke(shades.flat(), "rgba(0,0,0,.45)", line + 1.6);
+        shades.forEach((points, step) => stroke(points, SHADES[step], line));
+      }
     }
     const yes = positives.map(placed).filter(seen);
     stroke(yes, "rgba(0,0,0,.7)", line + 3);
@@ -340,6 +437,16 @@ export class Viewer {
     const ghosts = [];
     if (this.tool === "label" && this.pointer) ghosts.push(this.pointer);
     if (this.ring) ghosts.push(placed(this.ring.at));
+    if (this.tool === "brush" && this.pointer) {
+      context.beginPath();
+      ring(this.pointer, this.brush * this.zoom);
+      context.strokeStyle = "rgba(0,0,0,.6)";
+      context.lineWidth = 3;
+      context.stroke();
+      context.strokeStyle = "#ff7ac8";
+      context.lineWidth = 1.5;
+      context.stroke();
+    }
     stroke(ghosts, "rgba(0,0,0,.6)", 4.5);
     stroke(ghosts, "#8fd0ff", 2, [7, 3]);
     if (this.chosen) {

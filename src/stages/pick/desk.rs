@@ -100,7 +100,7 @@ impl<'a> Desk<'a> {
         &self,
         network: &Inference,
         source: &Source,
-        known: Option<Picked>,
+        (known, threshold): (Option<Picked>, f32),
     ) -> Result<Done> {
         let run = self.run;
         lists::check_name(source)?;
@@ -137,7 +137,7 @@ impl<'a> Desk<'a> {
             }
             _ => self.score(network, source, fingerprint)?,
         };
-        cut(&mut peaks, self.threshold);
+        cut(&mut peaks, threshold);
         let star = lists::star_path(run, &source.stem);
         coords::star::write(&star, &peaks)?;
         let picks = Picked { picks: peaks.len(), star: run.output(&star)? };

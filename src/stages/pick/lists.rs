@@ -4,13 +4,15 @@
 //! micrographs. They are removed when the first of them changes and written when the last is done,
 //! so that what is there fits together.
 
+mod edit;
+
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{Event, Job, Ready, Summary, item_fingerprint, remove};
+use super::{Event, Job, item_fingerprint, remove};
 use crate::coords::{self, Coordinate, Coordinates};
 use crate::detect::cut;
 use crate::error::{Error, Result};
@@ -19,6 +21,8 @@ use crate::publish::publish;
 use crate::report::curves::{SCORE_BINS, count_scores};
 use crate::run::{Entry, Item, List, Output, Picked, RunDir, Scored, beside};
 use crate::star;
+
+pub use edit::{Returning, leave_out, recut, set_threshold, take_back};
 
 /// Behind the stem of a micrograph, the name of its file of picks: what RELION looks for.
 const SUFFIX: &str = "_autopick.star";
@@ -155,9 +159,16 @@ impl<'a> Listing<'a> {
     fn insert(&mut self, source: Source, fingerprint: &str) {
         let (micrograph, stem) = (source.name, source.stem);
         let fingerprint = fingerprint.to_string();
-        let entry = Entry { micrograph, stem: stem.clone(), fingerprint, picked: None };
+        let mut entry =
+            Entry { micrograph, stem: stem.clone(), fingerprint, picked: None, threshold: None };
         match self.places.get(&stem) {
-            Some(place) => self.list.entries[*place] = entry,
+            Some(place) => {
+                let last = &mut self.list.entries[*place];
+                if last.micrograph == entry.micrograph {
+                    entry.threshold = last.threshold;
+                }
+                *last = entry;
+            }
             None => {
                 self.places.insert(stem, self.list.entries.len());
                 self.list.entries.push(entry);
@@ -173,11 +184,16 @@ impl<'a> Listing<'a> {
         let same_cut = last.threshold == self.list.threshold && last.job == self.list.job;
         let tables_hold = !last.tables.is_empty() && last.tables.iter().all(|t| run.holds(t));
         let same = same_cut && tables_hold && names(&last) == names(&self.list);
-        let (mut retired, mut stale) = (0, Vec::new());
+        let same_scores = last.job == self.list.job;
+        let (mut retired, mut dropped, mut stale) = (0, 0, Vec::new());
         for entry in last.entries {
             let own = self.places.get(&entry.stem).map(|place| &mut self.list.entries[*place]);
-            let own = own.filter(|own| own.micrograph == entry.micrograph);
+            let mut own = own.filter(|own| own.micrograph == entry.micrograph);
             retired += usize::from(own.is_none());
+            if let Some(own) = own.as_mut().filter(|_| entry.threshold.is_some()) {
+                own.threshold = entry.threshold.filter(|_| same_scores);
+                dropped += usize::from(!same_scores);
+            }
             match own {
                 Some(own) if same_cut && own.fingerprint == entry.fingerprint => {
                     own.picked = entry.picked;
@@ -193,6 +209,12 @@ impl<'a> Listing<'a> {
         stale.iter().try_for_each(|path| remove(path))?;
         if retired > 0 {
             observe(Event::Retired(retired));
+        }
+        if dropped > 0 {
+            observe(Event::Warning(format!(
+                "{dropped} micrographs had thresholds of their own, which hold for the scores of \
+                 the former model or settings only: the common one is used"
+            )));
         }
         Ok(())
     }
@@ -213,6 +235,17 @@ impl<'a> Listing<'a> {
     /// The picks of a micrograph, as the last run left them.
     pub(super) fn picked(&self, source: &Source) -> Option<&Picked> {
         self.list.entries.get(*self.places.get(&source.stem)?)?.picked.as_ref()
+    }
+
+    /// Score from which on a peak of this micrograph is a pick.
+    pub(super) fn threshold_of(&self, source: &Source) -> f32 {
+        let entry = self.places.get(&source.stem).map(|place| &self.list.entries[*place]);
+        entry.map_or(self.list.threshold, |entry| self.list.threshold_of(entry))
+    }
+
+    /// How many micrographs have a threshold of their own.
+    pub(super) fn own_thresholds(&self) -> usize {
+        self.list.own_thresholds()
     }
 
     /// Adds a micrograph with its picks; `written` if they are new.
@@ -325,7 +358,7 @@ fn write_tables(run: &RunDir, list: &List) -> Result<(Vec<Output>, [u64; SCORE_B
         let peaks = item.as_ref().and_then(Item::scored).and_then(|own| read_peaks(run, own).ok());
         let rows = peaks.and_then(|mut peaks| {
             let scores = peaks.iter().filter_map(|peak| peak.score).collect();
-            cut(&mut peaks, list.threshold);
+            cut(&mut peaks, list.threshold_of(entry));
             let mut csv = Vec::new();
             coords::csv::write_rows(&mut csv, &entry.micrograph, &peaks).ok()?;
             let star = coords::star::particles_rows(&entry.micrograph, &peaks).ok()?;
@@ -374,73 +407,6 @@ fn write_tables(run: &RunDir, list: &List) -> Result<(Vec<Output>, [u64; SCORE_B
     }
     let tables = tables.iter().map(|table| run.output(table)).collect::<Result<_>>()?;
     Ok((tables, bins, damaged))
-}
-
-/// Cuts the stored peaks of a run at another score; picks in all and micrographs without any.
-///
-/// # Errors
-/// `Setting` for a score below which peaks were not stored, `Missing` where nothing was picked,
-/// `Unusable` where stored peaks are damaged.
-pub fn recut(run: &RunDir, threshold: f32) -> Result<Summary> {
-    let nothing = || {
-        Error::missing(
-            format!("{} holds no stored picks", run.all_picks().display()),
-            "pick first: `picker pick MICROGRAPHS`",
-        )
-    };
-    let list = run.list()?.ok_or_else(nothing)?;
-    check_floor(threshold, list.floor)?;
-    // Everything is looked at before anything is changed. Damaged peaks go, so that the micrograph
-    // counts as one that has not been scored.
-    let broken =
-        list.entries.par_iter().filter_map(|entry| Some((entry, stored(run, entry).err()?)));
-    let mut broken: Vec<(&Entry, Error)> = broken.collect();
-    broken.iter().try_for_each(|(entry, _)| remove(&peaks_path(run, &entry.stem)))?;
-    if let Some((_, error)) = broken.drain(..).next() {
-        return Err(error);
-    }
-    let mut summary = Summary { threshold, folder: run.picks(), ..Summary::default() };
-    let mut listing = Listing { run, list, places: HashMap::new(), changed: false };
-    listing.begin_changes()?;
-    listing.list.threshold = threshold;
-    for entry in &mut listing.list.entries {
-        let Some((scored, mut peaks)) = stored(run, entry)? else { continue };
-        cut(&mut peaks, threshold);
-        let star = star_path(run, &entry.stem);
-        coords::star::write(&star, &peaks)?;
-        let picks = Picked { picks: peaks.len(), star: run.output(&star)? };
-        let (best_score, warnings) = (scored.best_score, Vec::new());
-        let signal_to_noise = scored.signal_to_noise;
-        let ready =
-            Ready { picks, best_score, signal_to_noise, kept: true, written: true, warnings };
-        summary.add(&entry.source(), &ready);
-        entry.picked = Some(ready.picks);
-    }
-    if summary.micrographs == 0 {
-        return Err(nothing());
-    }
-    match listing.finish()?.first() {
-        None => Ok(summary),
-        Some(damaged) => Err(Error::unusable(
-            peaks_path(run, &damaged.stem),
-            "was damaged meanwhile",
-            "pick again: only this micrograph is scored",
-        )),
-    }
-}
-
-/// The stored peaks of a listed micrograph; none if it has no picks either.
-fn stored(run: &RunDir, entry: &Entry) -> Result<Option<(Scored, Vec<Coordinate>)>> {
-    let item = run.item(&entry.source()).filter(|item| item.fingerprint == entry.fingerprint);
-    match item.as_ref().and_then(Item::scored) {
-        Some(scored) => Ok(Some((scored.clone(), read_peaks(run, scored)?))),
-        None if entry.picked.is_none() => Ok(None),
-        None => Err(Error::unusable(
-            &entry.micrograph,
-            "the record of its peaks is lost",
-            "pick again: only what is lost is scored",
-        )),
-    }
 }
 
 /// Refuses a threshold below which peaks are not stored.

@@ -31,7 +31,7 @@ use crate::scale::Scale;
 use crate::units::Radius;
 use desk::{Desk, Done, unbroken};
 use lists::Listing;
-pub use lists::{check_floor, read_peaks, recut};
+pub use lists::{Returning, check_floor, leave_out, read_peaks, recut, set_threshold, take_back};
 
 /// All that one picking needs.
 #[derive(Debug)]
@@ -126,6 +126,8 @@ pub struct Summary {
     pub best_score: Option<f32>,
     /// Score from which on a peak is a pick.
     pub threshold: f32,
+    /// Micrographs that have a threshold of their own.
+    pub own_thresholds: usize,
     /// Where the picks are.
     pub folder: PathBuf,
     /// The particle radius in px of the first micrograph, and how many particles side by side it
@@ -259,6 +261,7 @@ pub fn run(
         return Err(trial::all_failed(job, &summary.failures, ""));
     }
     summary.up_to_date = !listing.is_changed();
+    summary.own_thresholds = listing.own_thresholds();
     let damaged = listing.finish()?;
     let fewer = last.and_then(|last| trial::far_fewer(&last, &summary, &listing));
     fewer.into_iter().for_each(|doubt| observe(Event::Warning(doubt)));
@@ -290,8 +293,10 @@ fn pick_into(
 ) -> Result<()> {
     let fingerprint = job.fingerprint()?;
     let desk = Desk::of(job, &fingerprint);
-    let known: Vec<Option<Picked>> =
-        sources.iter().map(|own| listing.picked(own).cloned()).collect();
+    let known: Vec<(Option<Picked>, f32)> = sources
+        .iter()
+        .map(|own| (listing.picked(own).cloned(), listing.threshold_of(own)))
+        .collect();
     let work = |network: &Inference, order: usize, source: &Source| {
         unbroken(source, || desk.pick(network, source, known[order].clone()))
     };

@@ -37,6 +37,7 @@ pub(super) fn pick(
     observe(Event::Begin(0));
     let mut summary = job.summary();
     let mut lister = Lister::of(&data.micrographs, data.filter())?;
+    let excluded = job.run.excluded()?;
     let job_now = job.fingerprint()?;
     // A request that goes on takes nothing away.
     let goes_on = |last: &List| {
@@ -53,6 +54,7 @@ pub(super) fn pick(
     let (mut written, mut cost) = (Instant::now(), Duration::ZERO);
     while !cancel.requested() {
         let mut listed = lister.list_present()?;
+        excluded.leave_out(&mut listed.sources);
         let mut reasons: Vec<String> = listed.unusable.iter().map(ToString::to_string).collect();
         reasons.extend(take_out_other_scales(&mut listed, job));
         for reason in reasons {

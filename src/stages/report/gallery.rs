@@ -20,12 +20,7 @@ use crate::stages::pick::read_peaks;
 const PICTURE_PX: u32 = 900;
 
 /// The best, the median and the worst micrograph, by F1 where there is truth, else by picks.
-pub(super) fn gallery(
-    run: &RunDir,
-    items: &[Picked],
-    threshold: f32,
-    judged: Option<&Stored>,
-) -> Section {
+pub(super) fn gallery(run: &RunDir, items: &[Picked], judged: Option<&Stored>) -> Section {
     // Figures of other micrographs say nothing of these.
     let judged = judged
         .map(|judged| (judged, judged.counts()))
@@ -54,7 +49,7 @@ pub(super) fn gallery(
     let (mut pictures, mut unread) = (Vec::new(), Vec::new());
     let truth = judged.as_ref().map_or(&[][..], |(judged, _)| &judged.truth);
     for (name, picked) in chosen {
-        match picture(run, picked, (threshold, truth)) {
+        match picture(run, picked, truth) {
             Ok(jpeg) => {
                 let caption = caption(name, &picked.item, counts_of(picked));
                 pictures.push(Picture { caption, jpeg });
@@ -90,15 +85,11 @@ fn caption(name: &str, item: &Item, counts: Option<Counts>) -> String {
     format!("{name}: {}{figures}", item.micrograph)
 }
 
-fn picture(
-    run: &RunDir,
-    picked: &Picked,
-    (threshold, truth): (f32, &[PathBuf]),
-) -> Result<Vec<u8>> {
-    let Picked { item, scored, .. } = picked;
+fn picture(run: &RunDir, picked: &Picked, truth: &[PathBuf]) -> Result<Vec<u8>> {
+    let Picked { item, scored, threshold, .. } = picked;
     let micrograph = micrograph::read(&file_of(run, item)?)?;
     let mut picks = read_peaks(run, scored)?;
-    cut(&mut picks, threshold);
+    cut(&mut picks, *threshold);
     let marks = match truth_of(run, item, truth)? {
         Some(truth) => overlay::judge(&picks, &truth, scored.particle_radius_px),
         None => overlay::plain(&picks),

@@ -80,7 +80,9 @@ impl Stage for Report {
 struct Picked {
     item: Item,
     scored: Scored,
-    /// Picks at the threshold.
+    /// Score from which on its peaks are picks.
+    threshold: f32,
+    /// Picks at this threshold.
     picks: usize,
 }
 
@@ -91,7 +93,8 @@ pub fn write(run: &RunDir, card: &Card) -> Result<PathBuf> {
     let failed: Vec<Failure> = listed.iter().filter_map(|(_, item)| item.failure()).collect();
     let threshold = list.as_ref().map_or(card.threshold, |list| list.threshold);
     let counted = list.as_ref().and_then(|list| counted(list, &listed));
-    let (items, bins) = picked(run, listed, threshold, counted.as_ref())?;
+    let cut_at = |entry: &Entry| entry.threshold.unwrap_or(threshold);
+    let (items, bins) = picked(run, listed, cut_at, counted.as_ref())?;
     let picking = Picking::of(&items, &bins, threshold);
     let text = serde_json::to_string(&picking)
         .map_err(|e| Error::setting("report", e.to_string(), "use finite scores"))?;
@@ -118,6 +121,10 @@ pub fn write(run: &RunDir, card: &Card) -> Result<PathBuf> {
     figure("without a pick", empty.to_string());
     figure("failed", failed.len().to_string());
     figure("threshold", format!("{threshold:.3}"));
+    match list.as_ref().map_or(0, List::own_thresholds) {
+        0 => {}
+        own => figure("with a threshold of their own", own.to_string()),
+    }
     match card.labels.completeness {
         // It was validated on other particles than these.
         _ if card.is_scale_free() => {}
@@ -135,7 +142,7 @@ pub fn write(run: &RunDir, card: &Card) -> Result<PathBuf> {
         failures(&failed),
         picks_section(&picking, &bins)?,
         radius_section(run),
-        gallery(run, &items, threshold, judged.as_ref()),
+        gallery(run, &items, judged.as_ref()),
         evaluation_section(judged.as_ref())?,
         training(card, &epochs)?,
         self_training(&rounds),
@@ -172,13 +179,14 @@ fn counted(list: &List, listed: &[(&Entry, Item)]) -> Option<[u64; SCORE_BINS]> 
 fn picked(
     run: &RunDir,
     listed: Vec<(&Entry, Item)>,
-    threshold: f32,
+    cut_at: impl Fn(&Entry) -> f32,
     counted: Option<&[u64; SCORE_BINS]>,
 ) -> Result<(Vec<Picked>, [u64; SCORE_BINS])> {
     let mut bins = counted.copied().unwrap_or([0; SCORE_BINS]);
     let mut items = Vec::new();
     for (entry, item) in listed {
         let Some(scored) = item.scored().cloned() else { continue };
+        let threshold = cut_at(entry);
         let picks = match (&entry.picked, counted) {
             (Some(picked), Some(_)) => picked.picks,
             _ => {
@@ -188,7 +196,7 @@ fn picked(
                 scores.filter(|score| *score >= threshold).count()
             }
         };
-        items.push(Picked { item, scored, picks });
+        items.push(Picked { item, scored, threshold, picks });
     }
     Ok((items, bins))
 }

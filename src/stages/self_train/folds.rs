@@ -6,7 +6,6 @@
 
 use super::{Event, Job, Round};
 use crate::error::{Error, Result};
-use crate::labels::Completeness;
 use crate::model::{Model, Origin};
 use crate::run::{Cancel, RunDir};
 use crate::settings::Settings;
@@ -26,10 +25,10 @@ pub(super) fn wanted(settings: &Settings, request: &Request) -> Result<bool> {
         CrossValidate::Always => Ok(true),
         CrossValidate::Never => Ok(false),
         // Partial labels have a gate of their own.
-        CrossValidate::Auto if settings.labels.completeness == Completeness::Partial => Ok(false),
+        CrossValidate::Auto if request.has_partial()? => Ok(false),
         CrossValidate::Auto => {
             let pairs = request.pair(&mut |_| ())?.pairs;
-            let particles: usize = pairs.iter().map(|(_, points)| points.len()).sum();
+            let particles: usize = pairs.iter().map(|own| own.points.len()).sum();
             Ok(pairs.len() > 1 && particles < FEW * pairs.len())
         }
     }
@@ -52,7 +51,7 @@ pub(super) fn judge(
         ));
     }
     // The micrographs that the base was validated on may be listed nowhere else.
-    let labelled = paired.pairs.iter().map(|(source, _)| source);
+    let labelled = paired.pairs.iter().map(|own| &own.source);
     let mut sources = request.sources.clone();
     for source in labelled.clone() {
         if !is_among(source, &sources) {

@@ -11,6 +11,7 @@ use super::{Event, Gate, Job, Nothing};
 use crate::coords::Coordinate;
 use crate::error::Result;
 use crate::labels::pseudo::Lengths;
+use crate::labels::rejected::Rejected;
 use crate::labels::{Completeness, Labelled};
 use crate::micrograph::Source;
 use crate::model::{Card, Model, Seen};
@@ -31,6 +32,8 @@ pub(super) struct Open {
     pub(super) prepared: Prepared,
     /// Particles labelled by hand, in micrograph px; none on most.
     pub(super) by_hand: Vec<Coordinate>,
+    /// What was said to be no particle.
+    pub(super) rejected: Rejected,
 }
 
 /// What all rounds have in common.
@@ -78,7 +81,7 @@ pub(super) fn unlabelled(job: &Job, paired: Option<&labelled::Paired>) -> Vec<So
     unlabelled.extend(paired.iter().flat_map(|paired| paired.unlabelled.iter().cloned()));
     // A folder of micrographs may hold the labelled ones too: what is judged on is not learnt from.
     let labelled: Vec<Source> =
-        paired.iter().flat_map(|paired| &paired.pairs).map(|(source, _)| source.clone()).collect();
+        paired.iter().flat_map(|paired| &paired.pairs).map(|own| own.source.clone()).collect();
     let mut seen = BTreeSet::new();
     unlabelled.retain(|source| {
         let real = source.path.canonicalize().unwrap_or_else(|_| source.path.clone());
@@ -130,7 +133,6 @@ pub(super) fn prepare(
     observe: &mut dyn FnMut(Event),
     cancel: &Cancel,
 ) -> Result<Found> {
-    let settings = job.settings;
     let card = &base.card;
     let Survey { paired, unlabelled, fingerprint } = survey(job, &base.hash)?;
     let mut failures = Vec::new();
@@ -160,7 +162,11 @@ pub(super) fn prepare(
     let pseudo_labelled: Vec<Seen> = read.iter().map(Unlabelled::seen).collect();
     let mut open: Vec<Open> = read
         .into_iter()
-        .map(|one| Open { prepared: one.loaded.prepared, by_hand: Vec::new() })
+        .map(|one| Open {
+            prepared: one.loaded.prepared,
+            by_hand: Vec::new(),
+            rejected: Rejected::default(),
+        })
         .collect();
 
     let radius = card.preprocess.radius_work_px(radius_mic_px);
@@ -181,24 +187,21 @@ pub(super) fn prepare(
             card.validated_how.clone_from(&gathered.how);
             add(&mut card.trained_on, gathered.training.iter().map(labelled::Item::seen));
             add(&mut card.validated_on, gathered.validation.iter().map(labelled::Item::seen));
-            card.labels.completeness = settings.labels.completeness;
             let validation = gathered.take_validation();
-            let partial = card.labels.completeness == Completeness::Partial;
+            let partial = validation.iter().any(|own| own.completeness == Completeness::Partial);
             let gate = if partial { Gate::PartialLabels } else { Gate::Labels };
-            let painted = if partial {
-                // Unlabelled pixels of a partly labelled micrograph take pseudo-labels.
-                open.splice(
-                    0..0,
-                    gathered
-                        .training
-                        .into_iter()
-                        .map(|item| Open { prepared: item.loaded.prepared, by_hand: item.points }),
-                );
-                Vec::new()
-            } else {
-                gathered.paint(&card.labels)
-            };
-            (painted, validation, gate)
+            card.labels.completeness =
+                if partial { Completeness::Partial } else { Completeness::Complete };
+            // Unlabelled pixels of a partly labelled micrograph take pseudo-labels.
+            let unfinished: Vec<labelled::Item> =
+                gathered.training.extract_if(.., |item| !item.is_complete()).collect();
+            let unfinished = unfinished.into_iter().map(|item| Open {
+                prepared: item.loaded.prepared,
+                by_hand: item.points,
+                rejected: item.beside.rejected,
+            });
+            open.splice(0..0, unfinished);
+            (gathered.paint(&card.labels), validation, gate)
         }
         None => {
             card.labels.completeness = Completeness::Complete;
@@ -209,6 +212,8 @@ pub(super) fn prepare(
                 prepared: open.prepared,
                 truth: Vec::new(),
                 part: None,
+                completeness: Completeness::Complete,
+                rejected: Rejected::default(),
             });
             (Vec::new(), validation.collect(), Gate::Unsupervised)
         }

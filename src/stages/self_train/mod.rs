@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::eval;
 use crate::labels::patches::Pool;
 use crate::labels::pseudo::{self, Census, Scored};
+use crate::labels::rejected;
 use crate::labels::{Completeness, Labelled};
 use crate::micrograph::Source;
 use crate::model::checkpoint::SelfTraining;
@@ -448,8 +449,11 @@ fn label(
         let (map, picks) =
             gate::picks(teacher, &ground.card, &open.prepared, teacher.card.threshold)?;
         let scored = Scored { map: &map, picks: &picks, by_hand: &open.by_hand };
-        let (labelled, own) =
+        let (mut labelled, own) =
             pseudo::paint(open.prepared.clone(), scored, cuts, ground.lengths, settings);
+        let place = rejected::Ground::of(&open.prepared);
+        let mask = ground.card.labels.mask_radius_fraction;
+        open.rejected.paint(&mut labelled, place, &open.by_hand, mask);
         census.add(own);
         if open.by_hand.is_empty() { &mut others } else { &mut by_hand }.push(labelled);
     }

@@ -2,7 +2,6 @@
 
 use super::{Context, Gate, Job, Outcome, SelfTrain, ground};
 use crate::error::Result;
-use crate::labels::Completeness;
 use crate::model::{Model, Origin};
 use crate::run::Failure;
 
@@ -42,7 +41,7 @@ pub fn nothing_to_learn(context: &Context) -> Result<Option<Nothing>> {
     let Some(request) = &job.request else {
         return Ok((job.unlabelled.len() < 2).then_some(Nothing::Alone));
     };
-    if job.settings.labels.completeness == Completeness::Partial {
+    if request.has_partial()? {
         return Ok(None);
     }
     let none = ground::unlabelled(&job, Some(&request.pair(&mut |_| ())?)).is_empty();

@@ -1,19 +1,18 @@
 //! Labelled micrographs: sources + coordinates → read, checked against each other, and divided into
 //! training and validation by micrograph.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
-
-use super::base;
+use super::{base, division};
 use crate::coords::matching::{no_match, some_of};
 use crate::coords::reading::quoted;
 use crate::coords::{self, Coordinate, Coordinates, Unread};
 use crate::error::{Error, Result};
+use crate::labels::beside::Beside;
 use crate::labels::fit::{self, Severity};
-use crate::labels::{self, Labelled};
+use crate::labels::rejected::{self, Rejected};
+use crate::labels::{self, Completeness, Labelled};
 use crate::micrograph::{Source, same_file};
 use crate::model::{Machine, Seen};
 use crate::preprocess::{Area, Prepared};
@@ -42,6 +41,8 @@ pub struct Request<'a> {
     pub sources: Vec<Source>,
     /// Coordinates of these and of the validation micrographs.
     pub coordinates: Vec<Coordinates>,
+    /// What was labelled by hand beside each of them; empty where nothing was.
+    pub beside: Vec<Option<Beside>>,
     /// Files of coordinates that could not be read.
     pub unread: Vec<Unread>,
     /// What a user should know of how they were read.
@@ -65,12 +66,19 @@ pub enum Event<'a> {
     Failed(&'a Failure),
 }
 
-/// A micrograph with its particles.
-pub(crate) type LabelledSource = (Source, Vec<Coordinate>);
+/// A micrograph with its labels.
+#[derive(Debug, Clone)]
+pub(crate) struct LabelledSource {
+    pub(crate) source: Source,
+    /// Its particles.
+    pub(crate) points: Vec<Coordinate>,
+    /// Whether these are all, and what is none.
+    pub(crate) beside: Beside,
+}
 
 /// Labelled micrographs that are known, but not read yet.
 pub(crate) struct Paired {
-    /// Each with its particles.
+    /// Each with its labels.
     pub(crate) pairs: Vec<LabelledSource>,
     /// Micrographs without coordinates.
     pub(crate) unlabelled: Vec<Source>,
@@ -82,6 +90,8 @@ pub(crate) struct Paired {
 pub(crate) struct Gathered {
     pub(crate) training: Vec<Item>,
     pub(crate) validation: Vec<Item>,
+    /// What is said of the background of training micrographs: complete as soon as one is.
+    pub(crate) completeness: Completeness,
     /// What validation is done on, in words.
     pub(crate) how: String,
     pub(crate) pixel_size: Option<PixelSize>,
@@ -96,6 +106,9 @@ pub(crate) struct Gathered {
 pub(crate) struct Item {
     pub(crate) source: Source,
     pub(crate) points: Vec<Coordinate>,
+    pub(crate) beside: Beside,
+    /// Picks without a label that are taken for particles.
+    pub(crate) believed: Vec<Coordinate>,
     pub(crate) loaded: Loaded,
     /// The hash of its file.
     pub(crate) content: String,
@@ -105,6 +118,10 @@ impl Item {
     /// As a model's card has it.
     pub(crate) fn seen(&self) -> Seen {
         Seen { name: self.source.name.clone(), content: Some(self.content.clone()) }
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.beside.completeness == Completeness::Complete
     }
 }
 
@@ -116,19 +133,27 @@ impl Request<'_> {
         let content = |source: &Source| run.content_of(&source.path).ok();
         let inputs: Vec<_> = pairs
             .iter()
-            .map(|(source, points)| (content(source), source.pixel_size, places(points)))
+            .map(|own| (content(&own.source), own.source.pixel_size, places(&own.points)))
             .collect();
+        let beside: Vec<&Beside> = pairs.iter().map(|own| &own.beside).collect();
         let named: Vec<_> = named.iter().map(content).collect();
         let settings = self.settings.for_training();
         let base = base(self.settings)?.map(|base| base.hash()).transpose()?;
-        fingerprint(&(
+        let plain = fingerprint(&(
             env!("CARGO_PKG_VERSION"),
             (settings, base),
             self.scale.key(),
             self.seed,
             inputs,
             named,
-        ))
+        ))?;
+        if self.beside.is_empty() { Ok(plain) } else { fingerprint(&(plain, beside)) }
+    }
+
+    /// Whether some labelled micrograph has particles without a label.
+    pub(crate) fn has_partial(&self) -> Result<bool> {
+        let pairs = self.pair(&mut |_| ())?.pairs;
+        Ok(pairs.iter().any(|own| own.beside.completeness == Completeness::Partial))
     }
 
     /// Finds out which micrographs are labelled, and with what, without reading them.
@@ -141,8 +166,51 @@ impl Request<'_> {
         let is_named = |source: &&Source| is_among(source, &named);
         let others = self.sources.iter().filter(|source| !is_named(source));
         let all: Vec<Source> = others.chain(&named).cloned().collect();
-        let (pairs, unlabelled) = pair_up(&all, self.coordinates.clone(), observe)?;
+        let (pairs, unlabelled) = self.pair_up(&all, observe)?;
         Ok(Paired { pairs, unlabelled, named })
+    }
+
+    /// Coordinates and micrographs that belong together; what has no partner is named.
+    fn pair_up(
+        &self,
+        sources: &[Source],
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<(Vec<LabelledSource>, Vec<Source>)> {
+        let mut beside = BTreeMap::new();
+        if !self.beside.is_empty() {
+            let owners = coords::matching::owners(sources, &self.coordinates)?;
+            let said = owners.into_iter().zip(&self.beside);
+            let said =
+                said.filter_map(|(owner, beside)| Some((&sources[owner?], beside.as_ref()?)));
+            beside.extend(said.map(|(source, beside)| (source.name.as_str(), beside)));
+        }
+        let matched = coords::match_to(sources, self.coordinates.clone())?;
+        if matched.pairs.is_empty() {
+            return Err(no_match(sources, &matched.coordinates_without));
+        }
+        let name_some = |names: &[String], what: &str| -> Option<String> {
+            (!names.is_empty()).then(|| format!("{what}: {}", some_of(names)))
+        };
+        // Who labels by hand does so on a few micrographs of many.
+        let without = if self.beside.is_empty() { &*matched.micrographs_without } else { &[] };
+        let warnings = [
+            name_some(without, "micrographs without coordinates, left out"),
+            name_some(&matched.coordinates_without, "coordinates without a micrograph, left out"),
+        ];
+        warnings.into_iter().flatten().for_each(|warning| observe(Event::Warning(warning)));
+        let with: BTreeSet<&str> =
+            matched.pairs.iter().map(|(source, _)| source.name.as_str()).collect();
+        let without = |source: &&Source| !with.contains(source.name.as_str());
+        let unlabelled = sources.iter().filter(without).cloned().collect();
+        let unsaid = Beside {
+            completeness: self.settings.labels.completeness,
+            rejected: Rejected::default(),
+        };
+        let labelled = |(source, points): (Source, Vec<Coordinate>)| {
+            let beside = beside.get(source.name.as_str()).map_or(&unsaid, |own| *own).clone();
+            LabelledSource { source, points, beside }
+        };
+        Ok((matched.pairs.into_iter().map(labelled).collect(), unlabelled))
     }
 
     /// Reads the labelled micrographs, checks them against each other, and divides them.
@@ -158,20 +226,21 @@ impl Request<'_> {
         failures.iter().for_each(|failure| observe(Event::Failed(failure)));
         self.notes.iter().for_each(|note| observe(Event::Warning(note.clone())));
         let budget = Budget::of(machine);
-        let load = |(source, _): &LabelledSource| {
+        let load = |LabelledSource { source, .. }: &LabelledSource| {
             let _share = budget.take_to_prepare(source, &self.scale, &settings.preprocess)?;
             let loaded = load(run, source, &self.scale, &settings.preprocess)?;
             Ok((loaded, run.content_of(&source.path)?))
         };
         let mut items = Vec::new();
-        let take = |(source, points): &LabelledSource, read: Result<(Loaded, String)>| match read {
+        let take = |own: &LabelledSource, read: Result<(Loaded, String)>| match read {
             Ok((loaded, content)) => {
                 loaded.warnings().into_iter().for_each(|w| observe(Event::Warning(w)));
-                let (source, points) = (source.clone(), points.clone());
-                items.push(Item { source, points, loaded, content });
+                let LabelledSource { source, points, beside } = own.clone();
+                let believed = Vec::new();
+                items.push(Item { source, points, beside, believed, loaded, content });
             }
             Err(error) => {
-                let failure = Failure::new(&source.name, &error);
+                let failure = Failure::new(&own.source.name, &error);
                 observe(Event::Failed(&failure));
                 failures.push(failure);
             }
@@ -192,18 +261,25 @@ impl Request<'_> {
             items.into_iter().partition(is_named);
         let drawn = match self.validation {
             Choice::Share(share) => {
-                (training, validation) = draw(training, share, self.seed);
+                let by_hand = !self.beside.is_empty();
+                (training, validation) = if by_hand {
+                    division::by_hand(training, share, self.seed)
+                } else {
+                    division::draw(training, share, self.seed, |_| true)
+                };
                 true
             }
             Choice::Named(_) => false,
         };
-        let how = describe_validation(&training, &validation, drawn, observe)?;
+        let how = division::describe(&training, &validation, drawn, observe)?;
         let shown: Vec<(&Prepared, &[Coordinate])> =
             training.iter().map(|item| (&item.loaded.prepared, item.points.as_slice())).collect();
         let unlabelled_margin = labels::unlabelled_margin(&shown);
+        let complete = training.iter().any(Item::is_complete);
         Ok(Gathered {
             training,
             validation,
+            completeness: if complete { Completeness::Complete } else { Completeness::Partial },
             how,
             pixel_size,
             radius_mic_px,
@@ -234,31 +310,6 @@ pub(crate) fn load_side_by_side<T: Sync, R: Send>(
         Ok(())
     };
     in_order(items, 1, |_| Ok(()), work, take, cancel)
-}
-
-/// Coordinates and micrographs that belong together; what has no partner is named.
-fn pair_up(
-    sources: &[Source],
-    coordinates: Vec<Coordinates>,
-    observe: &mut dyn FnMut(Event),
-) -> Result<(Vec<LabelledSource>, Vec<Source>)> {
-    let matched = coords::match_to(sources, coordinates)?;
-    if matched.pairs.is_empty() {
-        return Err(no_match(sources, &matched.coordinates_without));
-    }
-    let name_some = |names: &[String], what: &str| -> Option<String> {
-        (!names.is_empty()).then(|| format!("{what}: {}", some_of(names)))
-    };
-    let warnings = [
-        name_some(&matched.micrographs_without, "micrographs without coordinates, left out"),
-        name_some(&matched.coordinates_without, "coordinates without a micrograph, left out"),
-    ];
-    warnings.into_iter().flatten().for_each(|warning| observe(Event::Warning(warning)));
-    let with: std::collections::BTreeSet<&str> =
-        matched.pairs.iter().map(|(source, _)| source.name.as_str()).collect();
-    let without = |source: &&Source| !with.contains(source.name.as_str());
-    let unlabelled = sources.iter().filter(without).cloned().collect();
-    Ok((matched.pairs, unlabelled))
 }
 
 /// The pixel size of all micrographs, where known: a model is trained at one.
@@ -318,52 +369,6 @@ fn origin(items: &[Item], settings: &Settings) -> fit::Origin {
     }
 }
 
-/// Sets a share aside for validation, at least one micrograph, unless there is only one.
-fn draw(mut items: Vec<Item>, share: f64, seed: u64) -> (Vec<Item>, Vec<Item>) {
-    if items.len() < 2 {
-        return (items, Vec::new());
-    }
-    let count = ((items.len() as f64 * share).round() as usize).clamp(1, items.len() - 1);
-    let mut order: Vec<usize> = (0..items.len()).collect();
-    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-    let mut aside = vec![false; items.len()];
-    order.into_iter().take(count).for_each(|i| aside[i] = true);
-    let mut chosen = aside.into_iter();
-    let validation = items.extract_if(.., |_| chosen.next().unwrap_or(false)).collect();
-    (items, validation)
-}
-
-fn describe_validation(
-    training: &[Item],
-    validation: &[Item],
-    drawn: bool,
-    observe: &mut dyn FnMut(Event),
-) -> Result<String> {
-    match (training.len(), validation.len()) {
-        (0, _) => Err(Error::missing(
-            "every labelled micrograph is named for validation, none is left to train on",
-            "name fewer in data.validation",
-        )),
-        (1, 0) if drawn => {
-            let how = format!(
-                "the lower quarter of {}, the only labelled micrograph",
-                training[0].source.name
-            );
-            observe(Event::Warning(format!(
-                "only one micrograph has labels: its lower quarter is set aside for validation; \
-                 the threshold is surer with a second labelled micrograph ({how})"
-            )));
-            Ok(how)
-        }
-        (_, 0) => Err(Error::missing(
-            "none of the micrographs named in data.validation has coordinates",
-            "give their coordinates along with the others in data.coordinates",
-        )),
-        (_, 1) => Ok(validation[0].source.name.clone()),
-        (_, n) => Ok(format!("{n} micrographs")),
-    }
-}
-
 impl Gathered {
     /// The validation micrographs; of a lone one, the lower quarter, which is then no longer valid
     /// for training.
@@ -372,6 +377,8 @@ impl Gathered {
             prepared: item.loaded.prepared,
             truth: item.points,
             part: None,
+            completeness: item.beside.completeness,
+            rejected: item.beside.rejected,
         };
         let mut validation: Vec<Validation> = self.validation.drain(..).map(whole).collect();
         if validation.is_empty()
@@ -384,6 +391,8 @@ impl Gathered {
                 prepared: only.loaded.prepared.clone(),
                 truth: only.points.clone(),
                 part: Some(Area { y0: border, ..valid }),
+                completeness: only.beside.completeness,
+                rejected: only.beside.rejected.clone(),
             });
             only.loaded.prepared.valid.y1 = border;
         }
@@ -391,9 +400,24 @@ impl Gathered {
     }
 
     /// Paints the training masks.
+    ///
+    /// Where a micrograph is complete, background is learnt there, and of partly labelled ones only
+    /// what is known counts. Without one, pixels without a label count as what they are, unlabelled,
+    /// but for picks of the model that training starts from ([`super::believed`]).
     pub(crate) fn paint(self, settings: &labels::Settings) -> Vec<Labelled> {
         let paint = |item: Item| {
-            labels::paint(item.loaded.prepared, &item.points, self.unlabelled_margin, settings)
+            let Item { points, beside, believed, loaded, .. } = item;
+            let ground = rejected::Ground::of(&loaded.prepared);
+            let all = [&points[..], &believed[..]].concat();
+            let mut labelled =
+                labels::paint(loaded.prepared, &all, self.unlabelled_margin, settings);
+            let unknown = beside.completeness == Completeness::Partial;
+            if unknown && self.completeness == Completeness::Complete {
+                rejected::only_known(&mut labelled, ground);
+            }
+            let mask = settings.mask_radius_fraction;
+            beside.rejected.paint(&mut labelled, ground, &points, mask);
+            labelled
         };
         self.training.into_iter().map(paint).collect()
     }

@@ -2,6 +2,8 @@
 //!
 //! The micrographs come from [`labelled`] and are given to [`crate::train`].
 
+mod believed;
+mod division;
 pub mod labelled;
 mod second_opinion;
 
@@ -9,8 +11,8 @@ use std::path::Path;
 
 use super::{Context, Ended, Event as StageEvent, Finished, Stage, Step};
 use crate::error::{Error, Result};
-use crate::labels::Completeness;
 use crate::labels::patches::Pool;
+use crate::labels::{self, Completeness};
 use crate::model::checkpoint::ValidationScores;
 use crate::model::device::LIBTORCH_VERSION;
 use crate::model::{Card, Machine, Model, Origin};
@@ -197,23 +199,34 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
     let paired = request.pair(&mut gathering)?;
     let fingerprint = request.fingerprint(job.run)?;
     let mut gathered = request.gather(&paired, (job.run, &job.machine), &mut gathering, cancel)?;
-    // Who starts from nothing has no use for the default model's opinion.
-    if base.is_some() && settings.labels.completeness == Completeness::Complete {
+    // Who starts from nothing has no use for the default model's opinion, and who labels by hand has
+    // seen its picks.
+    let wanted =
+        settings.labels.completeness == Completeness::Complete && request.beside.is_empty();
+    if base.is_some() && wanted {
         let labelled = gathered.training.iter().chain(&gathered.validation);
         second_opinion::of_default_model(labelled, &settings.preprocess, &job.machine, cancel)?
             .into_iter()
             .for_each(|doubt| gathering(labelled::Event::Warning(doubt)));
     }
+    if let Some(base) = base.as_ref().filter(|_| !request.beside.is_empty())
+        && gathered.completeness == Completeness::Partial
+    {
+        let (settings, machine) = (&settings.preprocess, &job.machine);
+        believed::by(base, &mut gathered.training, settings, machine, cancel)?;
+    }
     let seen = |items: &[labelled::Item]| items.iter().map(labelled::Item::seen).collect();
     let parent = base.as_ref().map(Origin::card).transpose()?;
-    let loss = settings.train.loss(settings.labels.completeness);
+    let labels =
+        labels::Settings { completeness: gathered.completeness, ..settings.labels.clone() };
+    let loss = settings.train.loss(labels.completeness);
     let card = Card {
         schema: Card::SCHEMA,
         picker_version: env!("CARGO_PKG_VERSION").to_string(),
         libtorch_version: LIBTORCH_VERSION.to_string(),
         architecture: settings.model,
         preprocess: settings.preprocess.clone(),
-        labels: settings.labels.clone(),
+        labels,
         pick: settings.pick.clone(),
         particle_radius_px: Some(gathered.radius_mic_px),
         pixel_size_a: gathered.pixel_size,
