@@ -142,7 +142,7 @@ fn all(site: &Site, sources: &[Source], radius_px: f64, cancel: &Cancel) -> Resu
     given.set("data.particle_radius_px", Some(radius_px))?;
     let mut one_more = |picks: Option<usize>| {
         picking.tell(|told| {
-            (told.done, told.picks) = (told.done + 1, told.picks + picks.unwrap_or(0))
+            (told.done, told.picks) = (told.done + 1, told.picks + picks.unwrap_or(0));
         });
     };
     with(site, sources, &given, cancel, &mut one_more)

@@ -83,6 +83,7 @@ fn only_listed_micrographs_of_the_same_job_count() {
         stem: stem.into(),
         fingerprint: fingerprint.into(),
         picked: None,
+        threshold: None,
     };
     let list = |entries: Vec<Entry>| List {
         schema: List::SCHEMA,

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 
 use super::inspect::{Server, picked};
-use super::support::{contents, skipped};
+use super::support::{contents, picker, simulate, skipped, train};
 
 /// A browser window, by the protocol of `WebDriver`.
 struct Browser {
@@ -452,6 +452,54 @@ fn a_person_goes_through_particles_brushes_an_area_and_cuts_one_micrograph() {
     }
     browser.key(&["g"]);
     browser.wait(&count(".cell.excluded"), &json!(1));
+    let console = browser.console();
+    let odd: Vec<&str> =
+        console.lines().filter(|line| !line.contains("willReadFrequently")).collect();
+    assert!(odd.is_empty(), "{odd:?}");
+}
+
+#[test]
+fn a_person_lets_the_page_learn_and_sees_new_picks_in_a_real_browser() {
+    let Some(browser) = Browser::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    simulate(dir.path(), 3);
+    // A small network, so that learning is quick.
+    train(dir.path()).assert().success();
+    let words = ["pick", "--out", "picker_run", "micrographs", "--threshold", "0.97"];
+    picker(dir.path()).args(words).assert().success();
+    let server = Server::start(dir.path(), &[]);
+    for id in server.ids().iter().take(2) {
+        let path = format!("/api/micrographs/{id}/labels");
+        let peaks = server.get(&format!("/api/micrographs/{id}")).json()["peaks"].clone();
+        let best = peaks.as_array().unwrap().iter().take(8);
+        let positives: Vec<Value> = best.map(|peak| json!([peak[0], peak[1]])).collect();
+        let tag = server.get(&path).header("etag").unwrap().to_string();
+        let set = json!({"state": "complete", "positives": positives, "negatives": []});
+        assert_eq!(server.change("PUT", &path, Some(&tag), &set).status, 200);
+    }
+    browser.open(&server.url);
+    browser.wait("document.querySelectorAll('#proposals button').length", &json!(1));
+    browser.press("#proposals button");
+    browser.wait("document.body.dataset.view", &json!("one"));
+    let before = server.get("/api/run").json()["picks_version"].clone();
+    browser.run("document.getElementById('learn').click()");
+    let begun = Instant::now();
+    while !browser.text("learn-told").contains("gained") {
+        let told = browser.text("learn-told");
+        assert!(begun.elapsed() < Duration::from_secs(600), "{told}; {}", browser.console());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_ne!(server.get("/api/run").json()["picks_version"], before);
+    browser.wait("document.querySelectorAll('#models dt').length", &json!(2));
+    browser.wait("document.getElementById('learn-here').textContent.slice(0, 5)", &json!("Here:"));
+    browser.wait(DRAWN, &json!(true));
+    let shown = server.get(&format!("/api/micrographs/{}", server.ids()[2])).json();
+    let peaks = shown["peaks"].as_array().unwrap().len();
+    browser.wait("document.body.dataset.view", &json!("one"));
+    assert!(peaks > 0, "{shown}");
+    browser.picture("learnt_dark");
+    browser.key(&["u"]);
+    browser.wait("document.getElementById('readout').textContent.slice(0, 5)", &json!("score"));
     let console = browser.console();
     let odd: Vec<&str> =
         console.lines().filter(|line| !line.contains("willReadFrequently")).collect();

@@ -102,7 +102,7 @@ fn a_few_labels_by_hand_are_enough_to_train_on_in_any_mixture() {
         let mut command = train(folder);
         command.args(["--coordinates", "labels", "--epochs", "1", "--out", out]).args(words);
         let output = command.assert().success().get_output().clone();
-        (String::from_utf8(output.stderr).unwrap(), shown(folder, out))
+        (String::from_utf8(output.stderr).unwrap(), shown(folder, out)["card"].clone())
     };
     let loss = |card: &Value| card["labels"]["completeness"].as_str().unwrap().to_string();
     of(&names[0], Looked::Partial, 4);

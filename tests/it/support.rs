@@ -103,6 +103,7 @@ pub(crate) fn partner(variable: &str, what: &str) -> Option<std::ffi::OsString> 
 #[test]
 fn a_test_without_its_partner_program_says_that_it_is_skipped() {
     let tests = [
+        "browser::a_person_lets_the_page_learn_and_sees_new_picks_in_a_real_browser",
         "browser::a_person_looks_moves_the_threshold_and_labels_in_a_real_browser",
         "networks::an_exported_attention_unet_answers_in_pytorch_as_it_does_here",
         "readers::every_star_file_is_read_by_starfile",

@@ -93,7 +93,8 @@ pub(in crate::cli) struct LabelArgs {
     /// Micrographs to validate on, or the share of the labelled ones to set aside [default: 0.2]
     #[arg(long, value_name = "PATH|SHARE", num_args = 1..)]
     validation: Vec<PathBuf>,
-    /// Whether every particle of the labelled micrographs has a label, or only some
+    /// Whether every particle of the labelled micrographs has a label, or only some [default:
+    /// complete, or as the records of labels by hand say]
     #[arg(long, value_name = "complete|partial", value_parser = named::<Completeness>)]
     labels: Option<Completeness>,
     /// Train on the coordinates even if they do not seem to fit their micrographs

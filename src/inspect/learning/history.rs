@@ -94,7 +94,7 @@ impl History {
     }
 
     /// Where the model of an entry is.
-    pub(crate) fn origin(&self, run: &RunDir, number: usize) -> Origin {
+    pub(crate) fn origin(run: &RunDir, number: usize) -> Origin {
         let file = History::folder(run, number).join("model").join(Model::TRAINED);
         if number == 0 && !file.exists() { Origin::Default } else { Origin::File(file) }
     }
@@ -102,7 +102,11 @@ impl History {
     /// A number that no folder has.
     pub(crate) fn next(&self, run: &RunDir) -> usize {
         let known = self.models.iter().map(|own| own.number).max().unwrap_or(0);
-        (known + 1..).find(|number| !History::folder(run, *number).exists()).unwrap_or(known + 1)
+        let mut number = known + 1;
+        while History::folder(run, number).exists() {
+            number += 1;
+        }
+        number
     }
 
     /// Remembers what the run picks with, before anything is learnt, and after it was trained elsewhere.
@@ -161,12 +165,12 @@ impl History {
         for other in [Model::SELF_TRAINED, Model::CHECKPOINT] {
             remove(&run.model().join(other))?;
         }
-        match self.origin(run, number) {
+        match History::origin(run, number) {
             Origin::Default => {
                 remove(&own)?;
                 run.forget(StageName::Train)?;
             }
-            origin => {
+            origin @ Origin::File(_) => {
                 origin.copy_to(&own)?;
                 match entry.record {
                     Some(record) => {

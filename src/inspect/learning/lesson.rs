@@ -21,7 +21,7 @@ use crate::train::Epoch;
 
 /// Most epochs of a training from the page, and the patches of each: rounds are to take a minute.
 const EPOCHS: usize = 4;
-const PATCHES: usize = 160;
+const PATCHES: usize = 240;
 /// Highest learning rate.
 const RATE: f64 = 0.001;
 /// How often files of the child are looked at.
@@ -87,23 +87,29 @@ impl Lesson {
         }
         let here = std::env::current_dir().unwrap_or_default();
         let picked = run.given_to(StageName::Pick, &here)?.unwrap_or_default();
-        let origin = history.origin(run, history.current);
+        let origin = History::origin(run, history.current);
         let card = origin.card()?;
         let mut given = Given::default();
+        // The same network sees the same images and picks in the same way.
         given.set_section("model", &card.architecture)?;
-        given.set("preprocess.working_radius_px", Some(card.preprocess.working_radius_px))?;
+        given.set_section("preprocess", &card.preprocess)?;
+        given.set_section("pick", &picked.resolve_with(&card)?.settings.pick)?;
+        let masks = &card.labels;
+        given.set("labels.mask_radius_fraction", Some(masks.mask_radius_fraction))?;
+        given.set("labels.ignore_radius_fraction", Some(masks.ignore_radius_fraction))?;
         given.set("data.micrographs", Some(micrographs))?;
         given.set("data.coordinates", Some([absolute(&labels)?]))?;
         // People click on what they see, and few labels do not tell a misfit from chance.
         given.set("data.trust_coordinates", Some(true))?;
-        for key in ["data.particle_radius_px", "data.particle_radius_a", "data.pixel_size_a"] {
-            given.set(key, picked.get(key))?;
-        }
         given.set("preprocess.particles", picked.get("preprocess.particles"))?;
-        let known = given.has("data.particle_radius_px") || given.has("data.particle_radius_a");
-        if !known {
-            let radius = radius_px.or(radius).ok_or_else(Error::no_radius)?;
-            given.set("data.particle_radius_px", Some(radius))?;
+        given.set("data.pixel_size_a", picked.get("data.pixel_size_a"))?;
+        let in_a = picked.get("data.particle_radius_a").filter(|_| given.has("data.pixel_size_a"));
+        match in_a {
+            Some(radius) => given.set("data.particle_radius_a", Some(radius))?,
+            None => {
+                let radius = radius.or(radius_px).ok_or_else(Error::no_radius)?;
+                given.set("data.particle_radius_px", Some(radius))?;
+            }
         }
         let start = match &origin {
             Origin::Default => PathBuf::from(Origin::DEFAULT),

@@ -216,7 +216,7 @@ fn begin(site: &Arc<Site>, task: Task, first: Option<String>) -> Result<()> {
             match (&lesson, task) {
                 (Some(lesson), _) => train(&site, lesson, &asked)?,
                 (None, Task::Back(number)) => {
-                    held(&site.learning.history).take(&site.run, number)?
+                    held(&site.learning.history).take(&site.run, number)?;
                 }
                 (None, Task::Learn(_)) => {}
             }
