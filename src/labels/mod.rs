@@ -13,6 +13,7 @@ mod distance;
 mod elastic;
 mod evidence;
 pub mod fit;
+mod lean;
 pub mod patches;
 pub mod pseudo;
 pub(crate) mod sampling;
