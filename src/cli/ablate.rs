@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::args::{LabelArgs, ScaleArgs, give_or_folder, given};
+use super::args::{LabelArgs, ScaleArgs, given};
 use super::micrographs::MicrographArgs;
 use super::progress::Progress;
 use super::session::Session;
-use super::{Exit, Global, show};
+use super::{Exit, Global, recall, show};
 use crate::coords;
 use crate::error::Error;
 use crate::micrograph::{self, Source, same_file};
@@ -56,14 +56,19 @@ pub(super) struct AblateArgs {
     labels: LabelArgs,
     #[command(flatten)]
     scale: ScaleArgs,
+    /// Run directory that knows what is not given here: radius, micrographs, coordinates
+    #[arg(long, value_name = "DIR", default_value = "picker_run")]
+    run: PathBuf,
 }
 
 pub(super) fn run(args: &AblateArgs, global: &Global) -> Result<Exit> {
     let mut given = given(args.config.as_deref())?;
     args.scale.give(&mut given)?;
     args.labels.give(&mut given)?;
-    args.micrographs.give(&mut given, &RunDir::look_into(&args.out))?;
-    give_or_folder(&mut given, "data.coordinates", &[], "coordinates")?;
+    let run = RunDir::look_into(&args.run);
+    args.micrographs.give(&mut given, &run)?;
+    recall::labels(&run, &mut given)?;
+    recall::radius(&run, &mut given)?;
     given.set("train.epochs", args.epochs)?;
     // The default model's weights would favour the one variant that can start from them.
     given.set("train.start", Some(Start::Scratch))?;
@@ -88,7 +93,8 @@ pub(super) fn run(args: &AblateArgs, global: &Global) -> Result<Exit> {
         )
         .into());
     }
-    let coordinates = coords::read_all(&settings.data.coordinates)?;
+    let coordinates =
+        coords::read_all(&settings.data.coordinates)?.as_labels(settings.data.min_score)?;
     let unread = coordinates.unread_of(&sources);
     let session = Session::start(global)?;
     let job = Job {

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
+use super::args::give_paths;
 use super::known::RadiusArgs;
 use super::words::{tell, with_flags};
-use super::{Exit, Global};
-use crate::coords::{self, Candidates};
+use super::{Exit, Global, recall};
+use crate::coords;
 use crate::labels::fit::Severity;
 use crate::micrograph;
+use crate::settings::Given;
 use crate::studies::check::{Fitness, Report, check};
 
 /// Tells whether coordinates fit their micrographs and are ready for import
@@ -22,12 +24,17 @@ use crate::studies::check::{Fitness, Report, check};
 /// (names without a micrograph, files that cannot be read) or there twice.
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// Micrographs: folders, files, globs, lists of paths, RELION STAR files
-    #[arg(long, num_args = 1.., value_name = "PATH", default_value = "micrographs")]
+    /// Micrographs: folders, files, globs, lists of paths, RELION STAR files [default: the folder
+    /// micrographs, else those of the run]
+    #[arg(long, num_args = 1.., value_name = "PATH")]
     micrographs: Vec<PathBuf>,
-    /// Coordinates: files or folders of any format
-    #[arg(long, num_args = 1.., value_name = "PATH", default_value = "coordinates")]
+    /// Coordinates: files or folders of any format [default: the folder coordinates, else those of
+    /// the run]
+    #[arg(long, num_args = 1.., value_name = "PATH")]
     coordinates: Vec<PathBuf>,
+    /// Leave out coordinates that score less; a list of candidates needs it
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
+    min_score: Option<f32>,
     #[command(flatten)]
     radius: RadiusArgs,
     /// Print one JSON object
@@ -36,14 +43,19 @@ pub(super) struct CheckArgs {
 }
 
 pub(super) fn run(args: &CheckArgs, _global: &Global) -> Result<Exit> {
-    let sources = micrograph::named(&args.micrographs)?;
+    let run = args.radius.run();
+    let mut given = Given::default();
+    give_paths(&mut given, "data.micrographs", &args.micrographs)?;
+    give_paths(&mut given, "data.coordinates", &args.coordinates)?;
+    given.set("data.min_score", args.min_score)?;
+    recall::micrographs(&run, &mut given)?;
+    recall::labels(&run, &mut given)?;
+    let data = given.resolve()?.settings.data;
+    let sources = micrograph::list(&data.micrographs, data.filter())?.whole()?;
     let radius_px = args.radius.in_px(sources.first())?;
-    let coordinates = coords::read_all(&args.coordinates)?;
+    let coordinates = coords::read_all(&data.coordinates)?.as_labels(data.min_score)?;
     coordinates.notes().iter().for_each(|note| tell(&with_flags(note)));
-    if let Some(candidates) = Candidates::among(&coordinates) {
-        return Err(candidates.refused(&args.coordinates).into());
-    }
-    let inputs = (&*args.micrographs, &*args.coordinates);
+    let inputs = (&*data.micrographs, &*data.coordinates, data.min_score);
     let (fitness, report) = check(&sources, coordinates, radius_px, inputs)?;
     if args.json {
         writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&report)?)?;
@@ -82,7 +94,11 @@ fn print_report(out: &mut impl Write, report: &Report) -> io::Result<()> {
         writeln!(
             out,
             "{}: {}",
-            if finding.severity >= Severity::Outdone { "error" } else { "warning" },
+            match finding.severity {
+                Severity::Note => "note",
+                Severity::Doubtful | Severity::Unseen => "warning",
+                Severity::Outdone | Severity::Impossible => "error",
+            },
             with_flags(&finding.what)
         )?;
         writeln!(out, "hint: {}", with_flags(&finding.hint))?;

@@ -12,11 +12,11 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use super::reading::ReadingArgs;
 use super::words::{tell, with_flags};
-use super::{Exit, Global, extensions, show};
+use super::{Exit, Global, extensions, known, show};
 use crate::coords::duplicates::{merged, thin};
 use crate::coords::{self, Candidates, Coordinates, Format};
 use crate::error::Error;
-use crate::run::Failure;
+use crate::run::{Failure, RunDir};
 
 /// Files that are written at the same time.
 const WRITERS: usize = 8;
@@ -27,9 +27,12 @@ const WRITERS: usize = 8;
 /// file of a format that has such tables (STAR: with base names, as cryoSPARC imports particles).
 #[derive(Debug, Args)]
 pub(super) struct ConvertArgs {
-    /// Coordinates: files or folders of any format
-    #[arg(required = true, value_name = "PATH")]
+    /// Coordinates: files or folders of any format [default: the picks of the run]
+    #[arg(value_name = "PATH")]
     input: Vec<PathBuf>,
+    /// Run directory whose picks are converted where no coordinates are named
+    #[arg(long, value_name = "DIR", default_value = "picker_run")]
+    run: PathBuf,
     /// Format to write
     #[arg(long, value_name = "FORMAT", value_parser = formats())]
     to: Format,
@@ -68,7 +71,9 @@ fn formats() -> impl TypedValueParser<Value = Format> {
 
 pub(super) fn run(args: &ConvertArgs, _global: &Global) -> Result<Exit> {
     args.check()?;
-    let read = coords::read_all(&args.input)?;
+    let picks = || known::picks(&RunDir::look_into(&args.run));
+    let input = known::or_known(&args.input, picks, "the coordinates")?;
+    let mut read = coords::read_all(&input)?;
     let failures: Vec<Failure> = read.unread().iter().map(Failure::from).collect();
     if !args.ignore_shifts {
         read.notes().iter().for_each(|note| tell(&with_flags(note)));
@@ -79,14 +84,12 @@ pub(super) fn run(args: &ConvertArgs, _global: &Global) -> Result<Exit> {
             candidates.what()
         )));
     }
+    if let Some(least) = args.min_score {
+        read.keep_from(least);
+    }
     let mut all = read.sets;
     if args.ignore_shifts {
         all.iter_mut().for_each(Coordinates::without_shifts);
-    }
-    if let Some(least) = args.min_score {
-        for own in &mut all {
-            own.points.retain(|point| point.score.is_none_or(|score| score >= least));
-        }
     }
     args.reading.apply(&mut all)?;
     let removed = match args.remove_duplicates {
@@ -98,7 +101,7 @@ pub(super) fn run(args: &ConvertArgs, _global: &Global) -> Result<Exit> {
     };
     if args.to.holds_many() {
         let sources = args.reading.sources()?;
-        if !extensions::complete(&mut all, &sources, &args.input)?
+        if !extensions::complete(&mut all, &sources, &input)?
             && Format::of_name(&args.out).is_some()
         {
             tracing::warn!(

@@ -44,8 +44,9 @@ pub(super) struct EvaluateArgs {
     /// Judge the picks from this score up
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     threshold: Option<f32>,
-    /// Leave out picks and known particles nearer than this to the edge; needs --micrographs
-    #[arg(long, value_name = "PX", requires = "micrographs")]
+    /// Leave out picks and known particles nearer than this to the edge, of the micrographs
+    /// named or those of the run
+    #[arg(long, value_name = "PX")]
     margin: Option<f64>,
     /// Also write the summary, a table a micrograph and the precision-recall curve into this folder
     #[arg(long, value_name = "DIR")]
@@ -88,9 +89,7 @@ pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
         .into());
     }
     if let Some(least) = least {
-        for own in &mut picks.sets {
-            own.points.retain(|pick| pick.score.is_none_or(|score| score >= least));
-        }
+        picks.keep_from(least);
     }
     let unread = [&truth, &picks].map(|read| match &named {
         Some(sources) => read.unread_of(sources),
@@ -143,11 +142,22 @@ impl EvaluateArgs {
     fn with_what_the_run_knows(&self) -> Result<EvaluateArgs, Error> {
         let run = self.radius.run();
         let truth = || known::paths(&run, &["data.truth", "data.coordinates"]);
-        let first = match self.micrographs.as_slice() {
+        let micrographs = match (self.micrographs.is_empty(), self.margin) {
+            (true, Some(_)) => known::paths(&run, &["data.micrographs"])?,
+            _ => self.micrographs.clone(),
+        };
+        if self.margin.is_some() && micrographs.is_empty() {
+            return Err(Error::missing(
+                "--margin needs the size of the micrographs",
+                "add --micrographs",
+            ));
+        }
+        let first = match micrographs.as_slice() {
             [] => None,
             paths => micrograph::named(paths)?.into_iter().next(),
         };
         Ok(EvaluateArgs {
+            micrographs,
             picks: or_known(&self.picks, || known::picks(&run), "--picks")?,
             truth: or_known(&self.truth, truth, "--truth")?,
             particle_radius: self.radius.in_px(first.as_ref())?,

@@ -6,21 +6,24 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
+use super::args::give_paths;
 use super::session::Session;
 use super::words::tell;
-use super::{Exit, Global, show};
+use super::{Exit, Global, recall, show};
 use crate::coords;
 use crate::error::Error;
 use crate::micrograph::{self, Filter};
-use crate::model::{Machine, Origin, Precision};
+use crate::model::{Card, Machine, Origin, Precision};
+use crate::run::RunDir;
+use crate::settings::{Data, Given};
 use crate::stages::begin;
 use crate::studies::extract::{Job, Summary};
 
 /// Answers as `topaz extract`, so that `picker` can be entered as the Topaz executable
 ///
 /// -t SCORE -r RADIUS -d DEVICE [-x UP] [-s DOWN] [-m MODEL] -o OUT MICROGRAPHS: -m is a
-/// model of picker (without it, the default model), the radius is in px of the images given,
-/// coordinates are multiplied by UP/DOWN. Scores are log-odds against the model's own threshold: 0 is where `picker pick` cuts.
+/// model of picker (without it, the default model), the radius is in px of the images given
+/// (without it, and without images, those of `picker_run` in the current folder), coordinates are multiplied by UP/DOWN. Scores are log-odds against the model's own threshold: 0 is where `picker pick` cuts.
 #[derive(Debug, Args)]
 pub(super) struct ExtractArgs {
     /// As Topaz takes them
@@ -68,18 +71,22 @@ pub(super) fn run(args: &ExtractArgs, global: &Global) -> Result<Exit> {
     let call = Call::of(&args.arguments)?;
     let missing = |what: &str, hint: &str| Error::missing(what.to_string(), hint);
     let out = call.out.as_deref().ok_or_else(|| missing("no output is named", "add -o FILE"))?;
-    let radius =
-        call.radius_px.ok_or_else(|| missing("no particle radius is given", "add -r PX"))?;
     let session = Session::start(&call.global(global))?;
     let origin = call.model.as_deref().map_or(Ok(Origin::Default), begin::locate)?;
     super::name_default(&origin)?;
     let model = origin.load(&session.machine, Precision::default())?;
+    let data = call.data(&model.card)?;
     // RELION has chosen: all of its micrographs are meant.
     let all = [String::from("*")];
-    let filter = Filter { include: &all, exclude: &[] };
-    let sources = micrograph::list(&call.micrographs, filter)?.whole()?;
-    let job =
-        Job { model: &model, radius_px: radius, scale: call.scale, least_score: call.threshold };
+    let filter = match call.micrographs.as_slice() {
+        [] => data.filter(),
+        _ => Filter { include: &all, exclude: &[] },
+    };
+    let listed = micrograph::list(&data.micrographs, filter)?;
+    listed.check_scale(data.radius(), data.pixel_size())?;
+    let sources = listed.whole()?;
+    let scale = data.scale().with_model(&model.card);
+    let job = Job { model: &model, scale, factor: call.scale, least_score: call.threshold };
     let mut warn = |warning: &str| tell(&format!("warning: {warning}"));
     let Summary { micrographs, picks, failures } =
         job.run(&sources, out, &mut warn, &session.cancel)?;
@@ -133,6 +140,24 @@ impl Call {
             }
         }
         Ok(call)
+    }
+
+    /// The images and the size of particles: what is not given is that of the model or of the run in
+    /// the current folder.
+    fn data(&self, card: &Card) -> Result<Data> {
+        let run = RunDir::look_into("picker_run".as_ref());
+        let mut given = Given::default();
+        give_paths(&mut given, "data.micrographs", &self.micrographs)?;
+        recall::micrographs(&run, &mut given)?;
+        given.set("data.particle_radius_px", self.radius_px)?;
+        if card.is_scale_free() {
+            recall::radius(&run, &mut given)?;
+        }
+        let data = given.resolve()?.settings.data;
+        if card.is_scale_free() && data.radius().is_none() {
+            return Err(Error::missing("no particle radius is given", "add -r PX").into());
+        }
+        Ok(data)
     }
 
     /// As Topaz, a GPU is used if there is one; that there is none is said.

@@ -9,7 +9,7 @@ use crate::micrograph::{self, HeaderPixelSize, Source};
 use crate::run::{Entry, Item, Record, RunDir, StageName};
 use crate::scale::Scale;
 use crate::settings::{Data, Given};
-use crate::units::{PixelSize, Radius};
+use crate::units::Radius;
 
 /// Picked micrographs whose records are looked at.
 const LOOKED_AT: usize = 64;
@@ -81,7 +81,7 @@ impl RadiusArgs {
 }
 
 /// What stages of a run were given that came to their end, the latest in the pipeline first.
-fn data_of(run: &RunDir) -> Result<Vec<Data>> {
+pub(super) fn data_of(run: &RunDir) -> Result<Vec<Data>> {
     let here = std::env::current_dir().unwrap_or_default();
     let mut all = Vec::new();
     for stage in [StageName::Pick, StageName::Run, StageName::SelfTrain, StageName::Train] {
@@ -108,7 +108,7 @@ fn first_items(run: &RunDir) -> Result<Vec<Item>> {
 }
 
 /// The particle radius of a run: of a micrograph that was picked there, else of all.
-fn radius_of(run: &RunDir, source: Option<&Source>) -> Result<Option<Radius>> {
+pub(super) fn radius_of(run: &RunDir, source: Option<&Source>) -> Result<Option<Radius>> {
     let of_one = |source: &Source| Some(run.item(source)?.scored()?.particle_radius_px);
     if let Some(px) = source.and_then(of_one) {
         return Ok(Some(Radius::Px(px)));
@@ -120,28 +120,6 @@ fn radius_of(run: &RunDir, source: Option<&Source>) -> Result<Option<Radius>> {
     let mut radii = items.iter().filter_map(|item| Some(item.scored()?.particle_radius_px));
     let Some(first) = radii.next() else { return Ok(None) };
     Ok(radii.all(|other| (other / first - 1.0).abs() < 1e-3).then_some(Radius::Px(first)))
-}
-
-/// Puts the radius of the run into settings that have none; in Å also the pixel size that went with
-/// it, if the micrographs are the same.
-pub(super) fn recall_radius(run: &RunDir, given: &mut Given) -> Result<()> {
-    if given.resolve()?.settings.data.radius().is_some() {
-        return Ok(());
-    }
-    let Some(radius) = radius_of(run, None)? else { return Ok(()) };
-    let (key, value, unit) = match radius {
-        Radius::Px(px) => ("data.particle_radius_px", px, "px"),
-        Radius::Angstrom(a) => ("data.particle_radius_a", a, "Å"),
-    };
-    given.set(key, Some(value))?;
-    tracing::info!("particle radius {value:.1} {unit}, as before in {}", run.root().display());
-    let data = given.resolve()?.settings.data;
-    if data.pixel_size().is_none() {
-        let same = |other: &Data| other.micrographs == data.micrographs;
-        let size = data_of(run)?.iter().filter(|other| same(other)).find_map(Data::pixel_size);
-        given.set("data.pixel_size_a", size.map(|PixelSize(size)| size))?;
-    }
-    Ok(())
 }
 
 /// Paths that the run was given under the first of these keys that it has.

@@ -10,8 +10,8 @@ use super::args::ScaleArgs;
 use super::micrographs::{self, MicrographArgs};
 use super::progress::Progress;
 use super::session::Session;
-use super::{Exit, Global, show};
-use crate::coords::{self, Coordinate};
+use super::{Exit, Global, recall, show};
+use crate::coords::{self, Candidates, Coordinate};
 use crate::error::Error;
 use crate::micrograph::Source;
 use crate::run::RunDir;
@@ -31,7 +31,7 @@ pub(super) struct MapsArgs {
     #[command(flatten)]
     micrographs: MicrographArgs,
     /// A model file, the folder of a run, or `default` for the model inside picker [default: the
-    /// trained model in `picker_run`, else that inside picker]
+    /// model of the run, else that inside picker]
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
     /// Known particles, in any format; micrographs without any take no part in the measurement
@@ -45,19 +45,26 @@ pub(super) struct MapsArgs {
     json: bool,
     #[command(flatten)]
     scale: ScaleArgs,
+    /// Run directory that knows what is not given here: model, radius, micrographs
+    #[arg(long, value_name = "DIR", default_value = "picker_run")]
+    run: PathBuf,
 }
 
 pub(super) fn run(args: &MapsArgs, global: &Global) -> Result<Exit> {
     let mut given = Given::default();
     args.scale.give(&mut given)?;
-    args.micrographs.give(&mut given, &RunDir::look_into("picker_run".as_ref()))?;
+    let run = RunDir::look_into(&args.run);
+    args.micrographs.give(&mut given, &run)?;
+    let origin = match &args.model {
+        Some(model) => begin::locate(model)?,
+        None => model_of(&run)?,
+    };
+    if origin.card()?.is_scale_free() {
+        recall::radius(&run, &mut given)?;
+    }
     let settings = given.resolve()?.settings;
     let (sources, mut failures) = micrographs::find(&settings.data)?;
     let session = Session::start(global)?;
-    let origin = match &args.model {
-        Some(model) => begin::locate(model)?,
-        None => model_of(&RunDir::look_into("picker_run".as_ref()))?,
-    };
     super::name_default(&origin)?;
     let radius = settings.data.radius();
     begin::check_scale(&origin.card()?, radius)?;
@@ -95,7 +102,11 @@ fn with_truth(
     if truth.is_empty() {
         return Ok(sources.into_iter().map(|source| (source, None)).collect());
     }
-    let truth = coords::read_all(truth)?;
+    let read = coords::read_all(truth)?;
+    if let Some(candidates) = Candidates::among(&read) {
+        return Err(candidates.refused(truth).into());
+    }
+    let truth = read;
     truth.unread_of(&sources).iter().for_each(|unread| tracing::warn!("{}", unread.reason));
     let mut pairs = coords::match_to(&sources, truth.sets)?.pairs;
     if pairs.is_empty() {

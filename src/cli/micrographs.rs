@@ -1,11 +1,11 @@
 //! Which micrographs a command is about: flags → settings → files, with a word on what is not taken.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
-use super::args::give_or_folder;
-use super::known;
+use super::args::give_paths;
+use super::recall;
 use super::words::with_flags;
 use crate::error::{Error, Result};
 use crate::micrograph::{Listed, Source};
@@ -27,15 +27,8 @@ impl MicrographArgs {
     /// none, those of the run.
     pub(super) fn give(&self, given: &mut Given, run: &RunDir) -> Result<()> {
         self.filter.give(given)?;
-        let (key, folder) = ("data.micrographs", "micrographs");
-        if self.micrographs.is_empty() && !given.has(key) && !Path::new(folder).is_dir() {
-            let known = known::paths(run, &[key])?;
-            if !known.is_empty() {
-                tracing::info!("micrographs as before in {}", run.root().display());
-                return given.set(key, Some(known));
-            }
-        }
-        give_or_folder(given, key, &self.micrographs, folder)
+        give_paths(given, "data.micrographs", &self.micrographs)?;
+        recall::micrographs(run, given)
     }
 }
 

@@ -36,6 +36,7 @@ mod preprocess;
 mod progress;
 mod radius;
 mod reading;
+mod recall;
 mod relion;
 mod report;
 mod run;

@@ -9,7 +9,7 @@ use clap::Args;
 use super::args::{RunArgs, ScaleArgs, check_threshold};
 use super::micrographs::{self, MicrographArgs};
 use super::session::Session;
-use super::{Exit, Global, known, radius};
+use super::{Exit, Global, radius, recall};
 use crate::error::Error;
 use crate::model::Card;
 use crate::run::{RunDir, State};
@@ -86,6 +86,9 @@ pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
     let auto = args.scale.give_but_auto(&mut given)?;
     let known_run = RunDir::look_into(&args.run.out.out);
     args.micrographs.give(&mut given, &known_run)?;
+    if args.model.is_none() && args.run.config.is_none() {
+        recall::precision(&known_run, &mut given)?;
+    }
     let threshold = check_threshold(args.threshold)?;
     let watch = args.watch.interval()?;
     let session = Session::start(global)?;
@@ -96,7 +99,7 @@ pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
     super::name_default(&base)?;
     let card = base.card()?;
     if !auto && card.is_scale_free() {
-        known::recall_radius(&known_run, &mut given)?;
+        recall::radius(&known_run, &mut given)?;
     }
     if auto {
         let run = args.run.out.open()?;

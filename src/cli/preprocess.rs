@@ -9,7 +9,7 @@ use clap::Args;
 use super::args::{RunArgs, ScaleArgs};
 use super::micrographs::{self, MicrographArgs};
 use super::session::Session;
-use super::{Exit, Global, known};
+use super::{Exit, Global, recall};
 use crate::error::Error;
 use crate::model::Origin;
 use crate::run::RunDir;
@@ -45,7 +45,7 @@ pub(super) fn run(args: &PreprocessArgs, global: &Global) -> Result<Exit> {
     let base = args.model.as_deref().map(begin::locate).transpose()?;
     let own_radius = base.as_ref().map(Origin::card).transpose()?;
     if own_radius.is_none_or(|card| card.is_scale_free()) {
-        known::recall_radius(&RunDir::look_into(&args.run.out.out), &mut given)?;
+        recall::radius(&RunDir::look_into(&args.run.out.out), &mut given)?;
     }
     let resolved = match &base {
         Some(base) => given.resolve_with(&base.card()?)?,

@@ -46,6 +46,12 @@ pub(super) struct ReadingArgs {
     /// Multiply coordinates by this
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     scale: f64,
+    /// Multiply x alone by this
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    scale_x: f64,
+    /// Multiply y alone by this
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    scale_y: f64,
     /// Where (0, 0) is
     #[arg(long, value_enum, default_value = "corner")]
     origin: OriginGiven,
@@ -79,12 +85,13 @@ fn pair(text: &str) -> std::result::Result<(f64, f64), String> {
 
 impl ReadingArgs {
     pub(super) fn check(&self) -> Result<()> {
-        if !(self.scale > 0.0 && self.scale.is_finite()) {
-            return Err(Error::setting(
-                "--scale",
-                format!("{} is not a positive number", self.scale),
-                "2 doubles coordinates",
-            ));
+        for (flag, factor) in
+            [("--scale", self.scale), ("--scale-x", self.scale_x), ("--scale-y", self.scale_y)]
+        {
+            if !(factor > 0.0 && factor.is_finite()) {
+                let what = format!("{factor} is not a positive number");
+                return Err(Error::setting(flag, what, "2 doubles coordinates"));
+            }
         }
         if self.pixel_size.is_some_and(|size| !(size > 0.0 && size.is_finite())) {
             return Err(Error::setting("--pixel-size", "not a positive number", "give Å/px"));
@@ -150,6 +157,7 @@ impl ReadingArgs {
                 UnitGiven::Fraction => Unit::Fraction,
             },
             scale: self.scale,
+            stretch: (self.scale_x, self.scale_y),
             centred: self.origin == OriginGiven::Centre,
             flip_x: self.flip_x,
             flip_y: self.flip_y,

@@ -11,7 +11,7 @@ use super::args::{
 use super::micrographs::{self, MicrographArgs};
 use super::session::Session;
 use super::show::Show;
-use super::{Exit, Global, known, pick, radius, self_train, status};
+use super::{Exit, Global, pick, radius, recall, self_train, status};
 use crate::micrograph::Source;
 use crate::model::{Machine, Model, Origin};
 use crate::run::{RunDir, StageName};
@@ -113,9 +113,9 @@ pub(super) fn run(args: &PipelineArgs, global: &Global) -> Result<Exit> {
 impl InputArgs {
     /// Settings from the file, or those of the last run, with flags over them; whether the radius is
     /// to be looked for.
-    pub(super) fn given(&self, run: &RunDir, recall: bool) -> Result<(Given, bool)> {
+    pub(super) fn given(&self, run: &RunDir, of_last: bool) -> Result<(Given, bool)> {
         let here = std::env::current_dir()?;
-        let last = match (recall, &self.run.config) {
+        let last = match (of_last, &self.run.config) {
             (true, None) => match run.given_to(StageName::Run, &here)? {
                 None => run.given_to(StageName::Train, &here)?,
                 last => last,
@@ -134,10 +134,11 @@ impl InputArgs {
         if unnamed && !recalled && Path::new("coordinates").is_dir() {
             give_or_folder(&mut given, "data.coordinates", &[], "coordinates")?;
         }
+        recall::min_score(run, &mut given)?;
         let needed = given.has("data.coordinates")
             || begin::base_model(run, self.model.as_deref())?.card()?.is_scale_free();
         if !auto && needed {
-            known::recall_radius(run, &mut given)?;
+            recall::radius(run, &mut given)?;
         }
         Ok((given, auto))
     }

@@ -10,7 +10,7 @@ use super::args::{LabelArgs, RunArgs, ScaleArgs, give_or_folder};
 use super::micrographs::{self, FilterArgs};
 use super::session::Session;
 use super::words::named;
-use super::{Exit, Global, show};
+use super::{Exit, Global, recall, show};
 use crate::error::Error;
 use crate::micrograph;
 use crate::model::Origin;
@@ -115,9 +115,11 @@ pub(super) fn run(args: &SelfTrainArgs, global: &Global) -> Result<Exit> {
     begin::check_scale(&card, radius)?;
     let seed = session.seed_or(self_train_seed(&run, &base)?.unwrap_or(card.seed));
     let mut unlisted = Vec::new();
-    let unlabelled = match args.micrographs.as_slice() {
-        [] => Vec::new(),
-        paths => {
+    let unlabelled = match (args.micrographs.as_slice(), settings.data.micrographs.as_slice()) {
+        ([], []) => Vec::new(),
+        ([], _) if !settings.data.coordinates.is_empty() => Vec::new(),
+        (typed, known) => {
+            let paths = if typed.is_empty() { known } else { typed };
             let listed = micrograph::list(paths, settings.data.filter())?;
             listed.check_scale(radius, settings.data.pixel_size())?;
             let (mut sources, failures) = micrographs::announce(listed);
@@ -175,6 +177,15 @@ impl SelfTrainArgs {
         if !given.has(coordinates) && self.model.is_none() && Path::new("coordinates").is_dir() {
             give_or_folder(&mut given, coordinates, &[], "coordinates")?;
             give_or_folder(&mut given, micrographs, &[], "micrographs")?;
+        }
+        recall::min_score(run, &mut given)?;
+        if !given.has(coordinates) {
+            if self.micrographs.is_empty() {
+                recall::micrographs(run, &mut given)?;
+            }
+            if begin::base_model(run, self.model.as_deref())?.card()?.is_scale_free() {
+                recall::radius(run, &mut given)?;
+            }
         }
         Ok(given)
     }

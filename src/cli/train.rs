@@ -3,10 +3,10 @@
 use anyhow::Result;
 use clap::Args;
 
-use super::args::{LabelArgs, RunArgs, ScaleArgs, TrainingArgs, give_or_folder};
+use super::args::{LabelArgs, RunArgs, ScaleArgs, TrainingArgs};
 use super::micrographs::{self, MicrographArgs};
 use super::session::Session;
-use super::{Exit, Global, known};
+use super::{Exit, Global, recall};
 use crate::error::Error;
 use crate::model::{Model, Origin};
 use crate::run::RunDir;
@@ -59,11 +59,12 @@ impl TrainArgs {
         self.labels.give(&mut given)?;
         self.training.give(&mut given)?;
         let run = RunDir::look_into(&self.run.out.out);
-        known::recall_radius(&run, &mut given)?;
+        let micrographs = self.micrographs.give(&mut given, &run);
+        recall::radius(&run, &mut given)?;
         // Asked for first: it has to be looked up, a folder is only to be named.
         given.resolve()?.settings.data.radius().ok_or_else(Error::no_radius)?;
-        self.micrographs.give(&mut given, &run)?;
-        give_or_folder(&mut given, "data.coordinates", &[], "coordinates")?;
+        micrographs?;
+        recall::labels(&run, &mut given)?;
         Ok(given)
     }
 }

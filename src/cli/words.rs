@@ -7,7 +7,7 @@ use std::io::Write;
 use serde::de::DeserializeOwned;
 
 /// Keys with a flag of their own, the longer ones first.
-const FLAGS: [(&str, &str); 24] = [
+const FLAGS: [(&str, &str); 25] = [
     ("name micrographs without labels", "name micrographs without labels in --micrographs"),
     ("set labels.completeness to partial", "say --labels partial"),
     ("pseudo_labels.positive_threshold", "--positive-threshold"),
@@ -18,6 +18,7 @@ const FLAGS: [(&str, &str); 24] = [
     ("data.validation_share", "--validation"),
     ("data.pixel_size_a", "--pixel-size"),
     ("data.micrographs", "the micrographs"),
+    ("data.min_score", "--min-score"),
     ("data.include", "--include"),
     ("data.exclude", "--exclude"),
     ("data.coordinates", "--coordinates"),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::reading::quoted;
 use super::{Collected, Coordinates, Format};
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 /// Scores of this and less are found in lists that Topaz writes unless it is given a threshold,
 /// whatever their format is.
@@ -55,9 +55,17 @@ impl Candidates {
         )
     }
 
-    /// The error where picks or labels are needed.
+    /// The error where picks or labels are needed and no threshold can be given.
     pub fn refused(&self, inputs: &[PathBuf]) -> Error {
         let inputs: Vec<String> = inputs.iter().map(|path| quoted(path)).collect();
+        self.refused_with(&format!(
+            "`picker convert {} convert.to star convert.out picks convert.min_score {}`",
+            inputs.join(" "),
+            self.threshold
+        ))
+    }
+
+    fn refused_with(&self, how: &str) -> Error {
         Error::unusable(
             &self.file,
             format!(
@@ -65,13 +73,31 @@ impl Candidates {
                  threshold of the program that writes them",
                 self.below, self.of, self.threshold
             ),
-            format!(
-                "choose a threshold: `picker convert {} convert.to star convert.out picks \
-                 convert.min_score {}`",
-                inputs.join(" "),
-                self.threshold
-            ),
+            format!("choose a threshold: {how}"),
         )
+    }
+}
+
+impl Collected {
+    /// Leaves out coordinates that score less; those without a score stay.
+    pub fn keep_from(&mut self, least: f32) {
+        for own in &mut self.sets {
+            own.points.retain(|point| point.score.is_none_or(|score| score >= least));
+        }
+    }
+
+    /// As labels: those from `data.min_score` up, if it is given.
+    ///
+    /// # Errors
+    /// `Unusable` where they are candidates and nothing is given.
+    pub fn as_labels(mut self, min_score: Option<f32>) -> Result<Collected> {
+        if let Some(least) = min_score {
+            self.keep_from(least);
+        } else if let Some(candidates) = Candidates::among(&self) {
+            let how = format!("data.min_score {}", candidates.threshold);
+            return Err(candidates.refused_with(&how));
+        }
+        Ok(self)
     }
 }
 

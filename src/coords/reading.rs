@@ -32,6 +32,8 @@ pub struct Reading {
     pub unit: Unit,
     /// Multiplies them.
     pub scale: f64,
+    /// Multiplies x alone and y alone.
+    pub stretch: (f64, f64),
     /// Whether the middle of the micrograph is (0, 0).
     pub centred: bool,
     /// Counts x from the other side.
@@ -48,6 +50,7 @@ impl Reading {
         transpose: false,
         unit: Unit::Pixel,
         scale: 1.0,
+        stretch: (1.0, 1.0),
         centred: false,
         flip_x: false,
         flip_y: false,
@@ -72,7 +75,7 @@ impl Reading {
             Unit::Nanometre(size) => (10.0 * x / size, 10.0 * y / size),
             Unit::Fraction => (x * width, y * height),
         };
-        (x, y) = (x * self.scale, y * self.scale);
+        (x, y) = (x * self.scale * self.stretch.0, y * self.scale * self.stretch.1);
         if self.centred {
             (x, y) = (x + (width / 2.0).floor(), y + (height / 2.0).floor());
         }
@@ -97,7 +100,16 @@ impl Reading {
             }
         }
         if self.scale != 1.0 {
-            words.push(format!("off by the factor of a binning or of a unit, {}", self.factor()));
+            words.push(format!(
+                "off by the factor of a binning or of a unit, {}",
+                rounded(self.scale)
+            ));
+        }
+        for (factor, axis) in [(self.stretch.0, "x"), (self.stretch.1, "y")] {
+            if factor != 1.0 {
+                let how = if factor > 1.0 { "squeezed" } else { "stretched" };
+                words.push(format!("{how} along {axis} by the factor {:.3}", 1.0 / factor));
+            }
         }
         if self.centred {
             words.push("counted from the middle of the micrograph".into());
@@ -124,11 +136,6 @@ impl Reading {
         words.join(" and ")
     }
 
-    /// The factor as it is written, with six digits at most.
-    fn factor(&self) -> f64 {
-        (self.scale * 1e6).round() / 1e6
-    }
-
     /// The keys of `picker convert` that read coordinates so. The command line spells them as flags.
     pub fn keys(&self, micrographs: &str) -> String {
         let mut keys = String::new();
@@ -146,7 +153,12 @@ impl Reading {
             Unit::Fraction => add("convert.unit fraction".into()),
         }
         if self.scale != 1.0 {
-            add(format!("convert.scale {}", self.factor()));
+            add(format!("convert.scale {}", rounded(self.scale)));
+        }
+        for (factor, axis) in [(self.stretch.0, "x"), (self.stretch.1, "y")] {
+            if factor != 1.0 {
+                add(format!("convert.scale_{axis} {}", rounded(factor)));
+            }
         }
         if self.centred {
             add("convert.origin centre".into());
@@ -165,6 +177,11 @@ impl Reading {
         }
         keys.trim_start().to_string()
     }
+}
+
+/// A factor as it is written, with six digits at most.
+fn rounded(factor: f64) -> f64 {
+    (factor * 1e6).round() / 1e6
 }
 
 /// A path as a shell takes it.
@@ -223,6 +240,11 @@ mod tests {
                 (21.0, 259.0),
                 "off by the factor of a binning or of a unit, 2 and upside down and shifted by (-1, 0) px",
             ),
+            (
+                Reading { stretch: (1.25, 0.5), ..given },
+                (12.5, 10.0),
+                "squeezed along x by the factor 0.800 and stretched along y by the factor 2.000",
+            ),
         ] {
             assert_eq!(at(reading, 10.0, 20.0), expected, "{words}");
             assert_eq!(reading.meaning(), words);
@@ -237,6 +259,7 @@ mod tests {
             transpose: true,
             unit: Unit::Angstrom(1.6),
             scale: 1.0 / 3.0,
+            stretch: (1.0, 1.25),
             centred: true,
             flip_x: true,
             flip_y: true,
@@ -245,7 +268,7 @@ mod tests {
         assert_eq!(
             all.keys("'my mics'"),
             "convert.transpose convert.unit a data.pixel_size_a 1.6 convert.scale 0.333333 \
-             convert.origin centre convert.flip_x convert.flip_y convert.offset=3,-4 \
+             convert.scale_y 1.25 convert.origin centre convert.flip_x convert.flip_y convert.offset=3,-4 \
              convert.micrographs 'my mics'"
         );
         assert_eq!(Reading { scale: 2.0, ..Reading::AS_GIVEN }.keys("m"), "convert.scale 2");

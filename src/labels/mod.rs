@@ -15,6 +15,7 @@ mod distance;
 mod elastic;
 mod evidence;
 pub mod fit;
+mod lean;
 pub mod patches;
 pub mod pseudo;
 pub mod rejected;

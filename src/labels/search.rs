@@ -3,6 +3,8 @@
 //! Units, binnings, flips, exchanged axes and the origin are tried one by one, shifts all at once
 //! ([`super::correlation`]). So many are tried that one must lie far from chance to be believed.
 
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
 use super::correlation::Contrast;
 use super::evidence::{Chance, Labelled, distance, is_uneven, outside};
 use crate::coords::reading::{Reading, Unit};
@@ -26,6 +28,11 @@ const ADDED_SHARE: f64 = 1.2;
 /// Candidates are compared on the micrographs with the most coordinates, up to so many in all.
 const SAMPLE: usize = 1_500;
 const MOST_MICROGRAPHS: usize = 6;
+/// A scale that is no binning, or of one axis, may fit near one edge as given: it must fit better by
+/// this factor.
+const STRETCHED: f64 = 1.3;
+/// It must fit better by this factor than a shift alone.
+const BEYOND_SHIFT: f64 = 1.05;
 /// A scale that is no binning must fit better than the next binning by this factor.
 const RESCALED: f64 = 1.2;
 /// So many candidates with a shift are looked at closely.
@@ -68,18 +75,33 @@ pub(super) fn best_other(
     open.truncate(3);
     let plain = open.first().map_or(0.0, |(_, fit)| *fit);
     let fits = |reading: &Reading| !is_uneven(&few, &few_chances, reading);
+    let stretched = best_stretch(&few, &fit);
+    let is_stretched = stretched.is_some_and(|(_, fit)| outdoes(fit, in_sample.abs()));
     let is_settled = in_sample.abs() >= BELIEVED
         && in_sample.abs() >= OUTDONE * plain
+        && !is_stretched
         && fits(&Reading::AS_GIVEN);
     let is_plain =
         plain >= 2.0 * BELIEVED && open.first().is_some_and(|(reading, _)| fits(reading));
     if !is_settled && !is_plain {
         let pairs: Vec<_> = few.iter().zip(&few_chances).collect();
+        let is_found = |open: &[(Reading, f64)]| {
+            open.iter().any(|(reading, fit)| *fit >= 2.0 * BELIEVED && fits(reading))
+        };
+        open.extend(stretched);
         open.extend(shifted(&pairs, &candidates, &fit));
-        if !open.iter().any(|(reading, fit)| *fit >= 2.0 * BELIEVED && fits(reading)) {
-            open.extend(shifted(&pairs, &other_scales(&few), &fit));
+        for along in [Along::Both, Along::X, Along::Y] {
+            if !is_found(&open) {
+                open.extend(shifted(&pairs, &other_scales(&few, along), &fit));
+            }
         }
     }
+    // A scale close to 1 does what a shift does as well.
+    let is_shift =
+        |reading: &Reading| Reading { offset: (0.0, 0.0), ..*reading } == Reading::AS_GIVEN;
+    let shift = open.iter().filter(|(reading, _)| is_shift(reading)).map(|(_, fit)| *fit);
+    let shift = shift.fold(0.0, f64::max);
+    open.retain(|(reading, fit)| !is_between(reading) || *fit > BEYOND_SHIFT * shift);
     let verified = open.into_iter().map(|(reading, _)| {
         let signed = distance(labelled, chances, &reading);
         Found { reading, fit: signed.abs(), given: given * signed.signum() }
@@ -91,7 +113,11 @@ pub(super) fn best_other(
                 && found.reading.offset == (0.0, 0.0)
                 && given.abs() < 3.0;
             found.fit > if expected { BELIEVED_BINNED } else { BELIEVED }
-                && found.given < OUTDONE * found.fit
+                && if is_between(&found.reading) {
+                    outdoes(found.fit, found.given)
+                } else {
+                    found.given < OUTDONE * found.fit
+                }
                 && is_one_way(labelled, chances, found)
                 && !is_uneven(labelled, chances, &found.reading)
         })
@@ -114,6 +140,11 @@ pub(super) fn small_shift(labelled: &[Labelled], chances: &[Chance], given: f64)
         && found.fit > ADDED_SHARE * found.given
         && reading != Reading::AS_GIVEN;
     (is_clear && is_one_way(labelled, chances, &found)).then_some(found)
+}
+
+/// Whether a scale near 1 fits clearly better than the coordinates as given.
+fn outdoes(fit: f64, given: f64) -> bool {
+    fit > STRETCHED * given && fit > given + ADDED
 }
 
 /// Whether a shift does not fit as well the other way.
@@ -169,18 +200,81 @@ fn candidates(labelled: &[Labelled], pixel_size_a: Option<f64>) -> Vec<Reading> 
     readings
 }
 
-/// Scales near 1, as between micrographs that were sampled again at another pixel size, so close to
-/// each other that with a shift one of them keeps all coordinates on their particles.
-fn other_scales(labelled: &[Labelled]) -> Vec<Reading> {
-    const FARTHEST: f64 = 1.45;
+/// What a scale multiplies.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Along {
+    Both,
+    X,
+    Y,
+}
+
+impl Along {
+    fn of(reading: &Reading) -> Along {
+        match reading.stretch {
+            (1.0, 1.0) => Along::Both,
+            (_, 1.0) => Along::X,
+            _ => Along::Y,
+        }
+    }
+
+    /// The reading with this scale more.
+    fn scaled(self, reading: &Reading, factor: f64) -> Reading {
+        let round = |scale: f64| (scale * 1e4).round() / 1e4;
+        let (scale, (x, y)) = (reading.scale, reading.stretch);
+        match self {
+            Along::Both => Reading { scale: round(scale * factor), ..*reading },
+            Along::X => Reading { stretch: (round(x * factor), y), ..*reading },
+            Along::Y => Reading { stretch: (x, round(y * factor)), ..*reading },
+        }
+    }
+}
+
+/// Scales near 1, so close to each other that the next one moves no coordinate farther than this
+/// share of a radius.
+fn near_scales(labelled: &[Labelled], share: f64) -> Vec<f64> {
+    const FARTHEST: f64 = 1.5;
     let Some(first) = labelled.first() else { return Vec::new() };
     let work = first.prepared.frame.work;
-    let step = 1.0 + 1.2 * first.prepared.radius_work_px / work.width.max(work.height) as f64;
+    let step = 1.0 + share * first.prepared.radius_work_px / work.width.max(work.height) as f64;
     let ups = std::iter::successors(Some(step), |scale| Some(scale * step));
     let ups: Vec<f64> = ups.take_while(|scale| *scale <= FARTHEST).collect();
-    let scales = ups.iter().flat_map(|up| [*up, 1.0 / up]);
-    let turned = |scale: f64| (0..8).map(move |turn| Reading { scale, ..turned(turn) });
-    scales.flat_map(turned).collect()
+    ups.iter().flat_map(|up| [*up, 1.0 / up]).collect()
+}
+
+/// Scales as between micrographs that were sampled again at another pixel size, such that with a
+/// shift one of them keeps all coordinates on their particles.
+fn other_scales(labelled: &[Labelled], along: Along) -> Vec<Reading> {
+    let turned = |scale: f64| (0..8).map(move |turn| along.scaled(&turned(turn), scale));
+    near_scales(labelled, 1.2).into_iter().flat_map(turned).collect()
+}
+
+/// The scale near 1, of both axes or of one, that fits best without a shift.
+fn best_stretch(
+    labelled: &[Labelled],
+    fit: &(impl Fn(&Reading) -> f64 + Sync),
+) -> Option<(Reading, f64)> {
+    let first = labelled.first()?.prepared;
+    let work = first.frame.work;
+    let unit = first.radius_work_px / work.width.max(work.height) as f64;
+    let all: Vec<Reading> = [Along::Both, Along::X, Along::Y]
+        .into_iter()
+        .flat_map(|along| {
+            let scales = near_scales(labelled, 0.5).into_iter();
+            // What moves no coordinate off its particle is no scale.
+            let seen = scales.filter(|scale| (scale - 1.0).abs() >= unit);
+            seen.map(move |scale| along.scaled(&Reading::AS_GIVEN, scale))
+        })
+        .collect();
+    let value = |reading: Reading| (reading, fit(&reading).abs());
+    let mut best = all.into_par_iter().map(value).max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let along = Along::of(&best.0);
+    for step in [0.25, 0.12, 0.06] {
+        for way in [-1.0, 1.0] {
+            let near = value(along.scaled(&best.0, 1.0 + way * step * unit));
+            best = if near.1 > best.1 { near } else { best };
+        }
+    }
+    Some(best)
 }
 
 /// One of the eight ways to lay a micrograph on itself, if it were square.
@@ -231,7 +325,7 @@ fn shifted(
                 }
             }
         }
-        if scaled.1 > if is_between(reading.scale) { 1.0 } else { RESCALED } * best.1 {
+        if scaled.1 > if is_between(&reading) { 1.0 } else { RESCALED } * best.1 {
             best = scaled;
         }
         let (dx, dy) = best.0.offset;
@@ -252,9 +346,12 @@ fn shifted(
 }
 
 /// Whether a scale is one of those that were only tried because no binning fits.
-fn is_between(scale: f64) -> bool {
-    let is_near = |other: f64| (scale / other - 1.0).abs() < 1e-9;
-    !is_near(1.0) && !BINNINGS.iter().any(|binning| is_near(*binning) || is_near(1.0 / binning))
+fn is_between(reading: &Reading) -> bool {
+    let is_near = |other: f64| (reading.scale / other - 1.0).abs() < 1e-9;
+    let is_scaled = !is_near(1.0) || reading.stretch != (1.0, 1.0);
+    reading.unit == Unit::Pixel
+        && is_scaled
+        && !BINNINGS.iter().any(|binning| is_near(*binning) || is_near(1.0 / binning))
 }
 
 /// The scale and shift near a reading that fit best, the scale in steps that move no coordinate far.
@@ -266,29 +363,30 @@ fn scaled_closely(
     let mic = first.prepared.frame.mic;
     let (width, height) = (mic.width as f64, mic.height as f64);
     let radius = first.prepared.frame.mic_from_work(first.prepared.radius_work_px, 0.0).0;
-    let mut best = (reading, value);
+    let (mut best, along) = ((reading, value), Along::of(&reading));
     for step in [0.5, 0.25, 0.12] {
         let (from, factor) = (best.0, step * radius / width.max(height));
         for times in -3_i32..=3 {
-            let scale = from.scale * (1.0 + f64::from(times) * factor);
-            let scale = (scale * 1e4).round() / 1e4;
+            let scaled = along.scaled(&from, 1.0 + f64::from(times) * factor);
+            let growth = (
+                scaled.scale * scaled.stretch.0 / (from.scale * from.stretch.0),
+                scaled.scale * scaled.stretch.1 / (from.scale * from.stretch.1),
+            );
             // What is in the middle stays there.
-            let [away_x, away_y] =
-                [(from.flip_x, from.offset.0, width), (from.flip_y, from.offset.1, height)].map(
-                    |(is_flipped, offset, size)| {
-                        let middle = if is_flipped {
-                            size / 2.0 - 1.0 + offset
-                        } else {
-                            size / 2.0 - offset
-                        };
-                        let moved = middle * (scale / from.scale - 1.0);
-                        offset + if is_flipped { moved } else { -moved }
-                    },
-                );
+            let [away_x, away_y] = [
+                (from.flip_x, from.offset.0, width, growth.0),
+                (from.flip_y, from.offset.1, height, growth.1),
+            ]
+            .map(|(is_flipped, offset, size, growth)| {
+                let middle =
+                    if is_flipped { size / 2.0 - 1.0 + offset } else { size / 2.0 - offset };
+                let moved = middle * (growth - 1.0);
+                offset + if is_flipped { moved } else { -moved }
+            });
             for (dx, dy) in (-1..=1).flat_map(|dy| (-1..=1).map(move |dx| (dx, dy))) {
                 let shift = |way: i32| f64::from(way) * step * radius;
                 let offset = ((away_x + shift(dx)).round(), (away_y + shift(dy)).round());
-                let near = Reading { scale, offset, ..from };
+                let near = Reading { offset, ..scaled };
                 let near = (near, fit(&near).abs());
                 if near.1 > best.1 {
                     best = near;

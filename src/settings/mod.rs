@@ -60,6 +60,9 @@ pub struct Data {
     pub exclude: Vec<String>,
     /// Coordinates of the particles on some of them.
     pub coordinates: Vec<PathBuf>,
+    /// Coordinates that score less are no labels; a list of candidates needs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_score: Option<f32>,
     /// The micrographs to validate on, if not a share of the labelled ones.
     pub validation: Vec<PathBuf>,
     /// Coordinates that picks are judged by.
@@ -86,6 +89,7 @@ impl Default for Data {
             include: Vec::new(),
             exclude: Vec::new(),
             coordinates: Vec::new(),
+            min_score: None,
             validation: Vec::new(),
             truth: Vec::new(),
             trust_coordinates: false,
@@ -103,7 +107,8 @@ impl Settings {
     /// micrographs, their scale and the weights that it starts from are inputs of their own.
     #[must_use]
     pub fn for_training(&self) -> Settings {
-        let data = Data { validation_share: self.data.validation_share, ..Data::default() };
+        let Data { min_score, validation_share, .. } = self.data;
+        let data = Data { min_score, validation_share, ..Data::default() };
         let train = train::Settings { start: Start::default(), ..self.train.clone() };
         let (pseudo_labels, self_train) = Default::default();
         Settings { data, train, pseudo_labels, self_train, ..self.clone() }
@@ -157,6 +162,9 @@ impl Data {
 
     fn check(&self) -> Result<()> {
         self.filter().check()?;
+        if self.min_score.is_some_and(|score| !score.is_finite()) {
+            return Err(Error::setting("data.min_score", "not a finite number", "give a score"));
+        }
         let named = [
             ("data.particle_radius_px", self.particle_radius_px),
             ("data.particle_radius_a", self.particle_radius_a),

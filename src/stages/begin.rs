@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::model_of;
 use super::train::{Choice, Request};
-use crate::coords::{self, Candidates};
+use crate::coords;
 use crate::error::{Error, Result};
 use crate::labels::beside;
 use crate::micrograph::{self, Source};
@@ -37,10 +37,8 @@ fn labelled_at<'a>(
     // Found missing now, not once for each micrograph.
     scale.radius.ok_or_else(Error::no_radius)?;
     let sources = settings.data.list()?.sources;
-    let mut coordinates = coords::read_all(&settings.data.coordinates)?;
-    if let Some(candidates) = Candidates::among(&coordinates) {
-        return Err(candidates.refused(&settings.data.coordinates));
-    }
+    let mut coordinates =
+        coords::read_all(&settings.data.coordinates)?.as_labels(settings.data.min_score)?;
     let (mut beside, damaged) = beside::look(&mut coordinates.sets);
     let mut notes = coordinates.notes();
     let said = beside.iter_mut().flatten();

@@ -4,6 +4,8 @@
 //! Usable without a terminal: fill in a [`Context`], call [`plan`] or [`run`], and observe the
 //! [`Event`]s.
 
+use std::collections::HashSet;
+
 use super::{Context, Event, Step, describe, perform, stages_of};
 use crate::error::Result;
 use crate::run::{Cancel, Failure, Progress, Record, StageName, State};
@@ -30,7 +32,7 @@ pub fn run(
     };
     let begun = describe(context, StageName::Run, model, Progress::default())?;
     let mut steps: Vec<Step> = Vec::new();
-    let mut failures: Vec<Failure> = Vec::new();
+    let (mut failures, mut named) = (Vec::<Failure>::new(), HashSet::new());
     for stage in stages_of(context) {
         if !stage.each_micrograph() {
             let step = stage.state(context, &steps)?;
@@ -40,7 +42,7 @@ pub fn run(
             }
         }
         for failure in perform(stage, context, observe, cancel)? {
-            if !failures.iter().any(|known| known.micrograph == failure.micrograph) {
+            if named.insert(failure.micrograph.clone()) {
                 failures.push(failure);
             }
         }

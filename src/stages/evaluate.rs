@@ -10,7 +10,7 @@ use super::pick::read_peaks;
 use super::{Context, Ended, Event as StageEvent, Finished, Stage, Step};
 use crate::coords::matching::{some_of, stem_of};
 use crate::coords::nearest::Tree;
-use crate::coords::{self, Coordinate, Coordinates, Unread};
+use crate::coords::{self, Candidates, Coordinate, Coordinates, Unread};
 use crate::error::{Error, Result};
 use crate::eval::{self, Counts, Evaluation, Overall, Pair, Scores};
 use crate::micrograph::{Source, Stamp};
@@ -410,7 +410,11 @@ impl Stage for Evaluate {
                  {threshold:.3}"
             );
         }
-        let truth = coords::read_all(&context.settings().data.truth)?;
+        let named = &context.settings().data.truth;
+        let truth = coords::read_all(named)?;
+        if let Some(candidates) = Candidates::among(&truth) {
+            return Err(candidates.refused(named));
+        }
         let failures: Vec<Failure> = truth.unread().iter().map(Failure::from).collect();
         let Some((joined, radius)) = Joined::of_run(run, &card, truth.sets)? else {
             observe(StageEvent::Finished(Finished::NothingToJudge));

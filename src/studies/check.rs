@@ -65,7 +65,7 @@ pub struct Report {
 }
 
 /// Compares coordinates with the images of their micrographs, in which particles have this radius;
-/// `inputs` are the paths of both as typed, for the command that mends them.
+/// `inputs` are the paths of both and the least score as typed, for the command that mends them.
 ///
 /// # Errors
 /// `Missing` if no coordinates belong to any micrograph; `Setting` for an impossible radius.
@@ -73,7 +73,7 @@ pub fn check(
     sources: &[Source],
     coordinates: Collected,
     radius_px: f64,
-    inputs: (&[PathBuf], &[PathBuf]),
+    inputs: (&[PathBuf], &[PathBuf], Option<f32>),
 ) -> Result<(Fitness, Report)> {
     let unread = coordinates.unread_of(sources);
     let matched = coords::match_to(sources, coordinates.sets)?;
@@ -88,6 +88,7 @@ pub fn check(
         pixel_size_a,
         micrographs: quoted_all(inputs.0),
         coordinates: quoted_all(inputs.1),
+        min_score: inputs.2,
         example,
         radius_px,
     };
@@ -158,7 +159,8 @@ fn findings(
         prepared.iter().map(|(_, prepared, points)| Labelled { prepared, points }).collect();
     let mut findings = fit::check(&together, origin);
     let mut misfits = 0;
-    if findings.is_empty() && together.len() > 1 {
+    let fits = findings.iter().all(|finding| finding.severity == Severity::Note);
+    if fits && together.len() > 1 {
         // One bad file among many good ones does not show in their sum.
         let all = fit::as_given(&together);
         let count: usize = together.iter().map(|one| one.points.len()).sum();
@@ -172,6 +174,9 @@ fn findings(
                 ..finding
             }));
         }
+    }
+    if fits {
+        findings.extend(fit::lean(&together, origin));
     }
     (findings, misfits)
 }

@@ -7,18 +7,18 @@ use crate::error::{Error, Result};
 use crate::micrograph::Source;
 use crate::model::Model;
 use crate::run::{Cancel, Failure};
+use crate::scale::Scale;
 use crate::stages::pick;
-use crate::units::Radius;
 
 /// All that one extraction needs.
 #[derive(Debug)]
 pub struct Job<'a> {
     /// The model.
     pub model: &'a Model,
-    /// Particle radius in px of the images.
-    pub radius_px: f64,
+    /// The size of particles in the images.
+    pub scale: Scale<'a>,
     /// Coordinates of the output from those in the images.
-    pub scale: f64,
+    pub factor: f64,
     /// Log-odds that a score has to exceed.
     pub least_score: f32,
 }
@@ -49,7 +49,7 @@ impl Job<'_> {
             if cancel.requested() {
                 return Err(Error::Interrupted);
             }
-            match pick::peaks_of(self.model, source, Radius::Px(self.radius_px)) {
+            match pick::peaks_of(self.model, source, &self.scale) {
                 Ok((peaks, warnings)) => {
                     warnings.iter().for_each(|warning| warn(warning));
                     let threshold = self.model.card.threshold;
@@ -74,8 +74,8 @@ impl Job<'_> {
         };
         let score = odds(peak.score?) - odds(threshold);
         (score > self.least_score).then_some(Coordinate {
-            x_mic_px: peak.x_mic_px * self.scale,
-            y_mic_px: peak.y_mic_px * self.scale,
+            x_mic_px: peak.x_mic_px * self.factor,
+            y_mic_px: peak.y_mic_px * self.factor,
             score: Some(score),
         })
     }
@@ -90,7 +90,8 @@ mod tests {
     fn scores_are_log_odds_against_the_models_threshold() {
         let at = |score| Coordinate { x_mic_px: 10.0, y_mic_px: 20.0, score: Some(score) };
         let model = Origin::Default.load(&Machine::cpu(1), Precision::F32).unwrap();
-        let job = Job { model: &model, radius_px: 10.0, scale: 4.0, least_score: 0.0 };
+        let scale = Scale { radius: None, pixel_size: None, card: Some(&model.card) };
+        let job = Job { model: &model, scale, factor: 4.0, least_score: 0.0 };
         assert_eq!(job.scored(&at(0.3), 0.4), None);
         let found = job.scored(&at(0.5), 0.4).unwrap();
         assert_eq!((found.x_mic_px, found.y_mic_px), (40.0, 80.0));

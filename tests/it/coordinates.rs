@@ -335,3 +335,75 @@ fn shifts_beside_coordinates_are_applied_unless_a_flag_says_no() {
     assert!(rows.contains("a.mrc,96,202,"), "{rows}");
     assert!(convert(&["--ignore-shifts"]).1.contains("a.mrc,100,200,"));
 }
+
+/// Candidates of a micrograph: its particles with good scores, and as many other places with bad ones.
+fn candidates(folder: &Path, to: &str, count: usize) {
+    fs::create_dir_all(folder.join(to)).unwrap();
+    for number in 1..=count {
+        let mut text = String::new();
+        for (x, y) in places(folder, number) {
+            let (x, y) = (x - 14.0, y - 14.0);
+            writeln!(text, "{x} {y} 28 28 0.9 28 28").unwrap();
+            writeln!(text, "{} {} 28 28 0.1 28 28", y + 20.0, x / 2.0).unwrap();
+        }
+        fs::write(folder.join(format!("{to}/sim_{number:04}.cbox")), text).unwrap();
+    }
+}
+
+#[test]
+fn a_list_of_candidates_is_read_as_labels_with_a_threshold_by_every_command_that_reads_labels() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 3);
+    candidates(folder, "cbox", 3);
+    let hint = || contains("choose a threshold: --min-score 0.3");
+    check(folder, "cbox").code(1).stderr(hint());
+    let command = |words: &[&str]| {
+        let mut command = picker(folder);
+        command.args(words).args(["--coordinates", "cbox"]);
+        command
+    };
+    let cbox = || {
+        let mut command = train(folder);
+        command.args(["--coordinates", "cbox", "--epochs", "1"]);
+        command
+    };
+    cbox().assert().code(1).stderr(hint());
+    command(&["run", "--particle-radius", RADIUS]).assert().code(1).stderr(hint());
+    fs::write(folder.join("variants.toml"), "[[variant]]\nname = \"plain\"\n").unwrap();
+    let ablate = ["ablate", "--variants", "variants.toml", "--test", "micrographs/sim_0003.mrc"];
+    command(&ablate).args(["--particle-radius", RADIUS]).assert().code(1).stderr(hint());
+    picker(folder)
+        .args(["maps", "--particle-radius", RADIUS, "--truth", "cbox"])
+        .assert()
+        .code(1)
+        .stderr(contains("choose a threshold"));
+
+    let mut fit = picker(folder);
+    fit.args(["check", "--particle-radius", RADIUS, "--coordinates", "cbox"]);
+    fit.args(["--min-score", "0.3"]).assert().success().stdout(contains("\nfit for import\n"));
+    // The labels are those of the converted table, and so is the model.
+    cbox().args(["--min-score", "0.3"]).assert().success();
+    let hash = |run: &str| super::support::shown(folder, run)["hash"].clone();
+    let first = hash("picker_run");
+    picker(folder)
+        .args(["convert", "cbox", "--to", "star", "--out", "cut", "--min-score", "0.3"])
+        .assert()
+        .success();
+    train(folder)
+        .args(["--coordinates", "cut", "--epochs", "1", "--out", "cut_run"])
+        .assert()
+        .success();
+    assert_eq!(hash("cut_run"), first);
+    // Typed again without it, the threshold is that of before; another one outdates the model.
+    let again = cbox().assert().success();
+    again.stderr(contains("labels from score 0.3 up, as before"));
+    assert_eq!(hash("picker_run"), first);
+    let state = |more: &[&str]| {
+        let output = picker(folder).args(["status", "--json"]).args(more).output().unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        told["stages"][0]["state"].clone()
+    };
+    assert_eq!(state(&[]), "done");
+    assert_eq!(state(&["--min-score", "0.05"]), "outdated");
+}

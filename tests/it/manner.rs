@@ -57,6 +57,64 @@ fn what_a_run_knows_need_not_be_typed_again() {
 }
 
 #[test]
+fn commands_that_are_no_stages_know_what_the_run_knows() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 3);
+    fs::write(folder.join("variants.toml"), "[[variant]]\nname = \"plain\"\n").unwrap();
+    let ablate = "ablate --variants variants.toml --test data/sim_0002.mrc --seeds 1 --epochs 1";
+    for words in ["maps", ablate, "extract -o topaz.txt"] {
+        run(folder, words).assert().code(2).stderr(contains("radius is"));
+    }
+    run(folder, "convert --to box --box-size 28 --out boxes").assert().code(2);
+    for name in ["micrographs", "coordinates"] {
+        fs::rename(folder.join(name), folder.join(&name[..4].replace("micr", "data"))).unwrap();
+    }
+    quick_config(folder);
+    let scale = "--particle-radius-a 42 --pixel-size 3";
+    run(
+        folder,
+        &format!("train data --coordinates coor --exclude *3.mrc {scale} --config quick.toml"),
+    )
+    .assert()
+    .success();
+    // The size of particles of the training, and its micrographs.
+    let as_before = || contains("micrographs as before in picker_run");
+    run(folder, "train --config quick.toml").assert().success().stderr(as_before());
+    run(folder, "check").assert().stdout(contains("sim_0002").and(contains("sim_0003").not()));
+    run(folder, "maps --model default").assert().success().stderr(as_before());
+    run(folder, "maps --model default --out typed --particle-radius 14 data").assert().success();
+    let map = |folder: &Path| fs::read(folder.join("sim_0001_probability.mrc")).unwrap();
+    assert!(map(&folder.join("maps")) == map(&folder.join("typed")));
+    let topaz = |words: &str| {
+        run(folder, words).assert().success();
+        fs::read_to_string(folder.join("topaz.txt")).unwrap()
+    };
+    let known = topaz("extract -d -1 -o topaz.txt");
+    assert_eq!(known, topaz("extract -d -1 -r 14 -o topaz.txt"));
+    assert!(known.contains("sim_0002") && !known.contains("sim_0003"), "{known}");
+    run(folder, &format!("{ablate} --config quick.toml"))
+        .assert()
+        .success()
+        .stderr(contains("coordinates as before in picker_run"));
+    run(folder, "pick --out picked --model default").assert().code(2);
+    run(folder, "pick data --out picked --model default --particle-radius 14").assert().success();
+    run(folder, "convert --run picked --to box --box-size 28 --out boxes").assert().success();
+    assert!(folder.join("boxes/sim_0002.box").is_file());
+    run(folder, "evaluate --run picked --truth coor --margin 20").assert().success();
+    // Without labels, rounds begin with the micrographs and the radius of the picks.
+    run(folder, "self-train --out picked --iterations 1 --retrain-epochs 1")
+        .assert()
+        .success()
+        .stderr(as_before_in("picked"));
+}
+
+fn as_before_in(run: &str) -> impl PredicateBooleanExt<str> {
+    contains(format!("micrographs as before in {run}"))
+        .and(contains(format!("particle radius 14.0 px, as before in {run}")))
+}
+
+#[test]
 fn a_run_that_is_typed_again_without_its_radius_does_nothing_again() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();

@@ -173,3 +173,23 @@ fn a_table_made_from_a_folder_of_picks_has_the_micrographs_extensions() {
     run(folder, "convert picker_run/picks --to topaz --out each").assert().success();
     assert!(folder.join("each/sim_0001.txt").is_file());
 }
+
+#[test]
+fn picks_of_a_training_with_a_settings_file_are_not_outdated_by_its_number_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 3);
+    let config = super::support::quick_config(folder);
+    let text = fs::read_to_string(&config).unwrap().replace("\"f32\"", "\"bf16\"");
+    let text = text.replace("[self_train]\n", "[self_train]\niterations = 0\n");
+    fs::write(&config, text).unwrap();
+    let scale = ["--particle-radius", RADIUS, "--seed", "1", "--epochs", "1"];
+    picker(folder).args(["train", "--config", "quick.toml"]).args(scale).assert().success();
+    picker(folder).args(["pick", "--threshold", "0.01"]).assert().success();
+    let output = picker(folder).args(["status", "--json"]).output().unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let stages = told["stages"].as_array().unwrap();
+    let pick = stages.iter().find(|stage| stage["stage"] == "pick").unwrap();
+    assert!(!pick["why"].as_str().unwrap().contains("another model"), "{pick}");
+    assert!(pick["why"].as_str().unwrap().contains("3 done"), "{pick}");
+}

@@ -97,6 +97,9 @@ pub(in crate::cli) struct LabelArgs {
     /// complete, or as the records of labels by hand say]
     #[arg(long, value_name = "complete|partial", value_parser = named::<Completeness>)]
     labels: Option<Completeness>,
+    /// Leave out coordinates that score less; a list of candidates needs it
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
+    min_score: Option<f32>,
     /// Train on the coordinates even if they do not seem to fit their micrographs
     #[arg(long)]
     trust_coordinates: bool,
@@ -107,6 +110,7 @@ impl LabelArgs {
     pub(in crate::cli) fn give(&self, given: &mut Given) -> Result<()> {
         given.set("labels.completeness", self.labels)?;
         given.set("data.trust_coordinates", self.trust_coordinates.then_some(true))?;
+        given.set("data.min_score", self.min_score)?;
         give_paths(given, "data.coordinates", &self.coordinates)?;
         match self.validation.as_slice() {
             [only] if let Some(Ok(share)) = only.to_str().map(str::parse::<f64>) => {

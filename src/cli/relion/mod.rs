@@ -101,13 +101,15 @@ fn work(commands: Vec<(&str, Command)>, job: &JobFolder, signals: &AtomicUsize) 
     let mut ended = Exit::Done;
     for (stage, mut command) in commands {
         let (status, stopped) = watch(command.spawn()?, job, signals)?;
-        ended = match (status.code(), stopped) {
-            (Some(0), _) => Exit::Done,
-            (Some(code), _) if code == Exit::Partial as i32 => Exit::Partial,
+        match (status.code(), stopped) {
+            (Some(0), _) => {}
+            // What failed in one stage is not mended by the next.
+            (Some(code), _) if code == Exit::Partial as i32 => ended = Exit::Partial,
             (_, true) => return Ok(Exit::Interrupted),
             (Some(code), _) if code == Exit::Interrupted as i32 => {
                 return Ok(Exit::Interrupted);
             }
+            (Some(code), _) if code == Exit::Usage as i32 => return Ok(Exit::Usage),
             (Some(_), _) => return Ok(Exit::Failed),
             (None, _) => {
                 return Err(Error::missing(
@@ -116,7 +118,7 @@ fn work(commands: Vec<(&str, Command)>, job: &JobFolder, signals: &AtomicUsize) 
                 )
                 .into());
             }
-        };
+        }
     }
     Ok(if job.has_picks() { ended } else { Exit::Failed })
 }

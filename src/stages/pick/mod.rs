@@ -7,10 +7,12 @@
 //! others, and files that are out of date, are removed before anything is scored.
 
 mod desk;
+mod failures;
 mod lists;
 mod trial;
 mod watch;
 
+use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -28,8 +30,8 @@ use crate::pick;
 use crate::preprocess::Particles;
 use crate::run::{Cancel, Failure, Picked, RunDir, StageName, State, fingerprint};
 use crate::scale::Scale;
-use crate::units::Radius;
 use desk::{Desk, Done, unbroken};
+pub use failures::Failures;
 use lists::Listing;
 pub use lists::{Returning, check_floor, leave_out, read_peaks, recut, set_threshold, take_back};
 
@@ -134,7 +136,7 @@ pub struct Summary {
     /// has room for, where that is known.
     pub room: Option<(f64, f64)>,
     /// Micrographs that could not be picked.
-    pub failures: Vec<Failure>,
+    pub failures: Failures,
 }
 
 /// The stage that picks micrographs.
@@ -224,7 +226,7 @@ impl Stage for Pick {
             Some(every) => watch::pick(&job, every, &settings.data, &mut watch, cancel)?,
         };
         observe(StageEvent::Finished(Finished::Pick(&summary)));
-        Ok(Ended { failures: summary.failures, outputs: Vec::new() })
+        Ok(Ended { failures: summary.failures.into_vec(), outputs: Vec::new() })
     }
 }
 
@@ -258,7 +260,7 @@ pub fn run(
     }
     if summary.micrographs == 0 && !summary.failures.is_empty() {
         listing.store()?;
-        return Err(trial::all_failed(job, &summary.failures, ""));
+        return Err(trial::all_failed(job, &summary.failures.into_vec(), ""));
     }
     summary.up_to_date = !listing.is_changed();
     summary.own_thresholds = listing.own_thresholds();
@@ -273,8 +275,9 @@ pub fn run(
         "stored peaks of {} micrographs are damaged; they are scored again",
         damaged.len()
     )));
+    let stems: HashSet<&Path> = damaged.iter().map(|own| own.stem.as_path()).collect();
     let again: Vec<Source> =
-        sources.iter().filter(|own| damaged.iter().any(|d| d.stem == own.stem)).cloned().collect();
+        sources.iter().filter(|own| stems.contains(own.stem.as_path())).cloned().collect();
     pick_into(job, &again, (&mut job.summary(), &mut listing), observe, cancel)?;
     let still = listing.finish()?;
     if let Some(source) = still.first() {
@@ -341,10 +344,9 @@ struct Ready {
 pub fn peaks_of(
     model: &Model,
     source: &Source,
-    radius: Radius,
+    scale: &Scale,
 ) -> Result<(Vec<Coordinate>, Vec<String>)> {
-    let scale = Scale { radius: Some(radius), pixel_size: None, card: Some(&model.card) };
-    let loaded = load_anew(source, &scale, &model.card.preprocess)?;
+    let loaded = load_anew(source, scale, &model.card.preprocess)?;
     let peaks = Detector::of(model).peaks(&loaded.prepared)?;
     Ok((peaks, loaded.warnings()))
 }
@@ -369,13 +371,12 @@ impl Summary {
         self.high_contrast += usize::from(HIGH_CONTRAST.contains(&picked.signal_to_noise));
         self.best_score = self.best_score.into_iter().chain(picked.best_score).reduce(f32::max);
         // A file that was not whole yet when it was first looked at.
-        self.failures.retain(|failure| failure.micrograph != source.name);
+        self.failures.forget(&source.name);
     }
 
     fn fail(&mut self, failure: Failure, observe: &mut dyn FnMut(Event)) {
         observe(Event::Failed(&failure));
-        self.failures.retain(|other| other.micrograph != failure.micrograph);
-        self.failures.push(failure);
+        self.failures.add(failure);
     }
 }
 

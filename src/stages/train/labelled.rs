@@ -343,7 +343,7 @@ fn check_fit(items: &[Item], settings: &Settings, observe: &mut dyn FnMut(Event)
         |f: &fit::Finding| f.severity == Severity::Impossible && !settings.data.trust_coordinates;
     let (impossible, doubtful): (Vec<_>, Vec<_>) =
         fit::check(&labelled, &origin(items, settings)).into_iter().partition(refused);
-    for finding in doubtful {
+    for finding in doubtful.iter().filter(|finding| finding.severity > Severity::Note) {
         observe(Event::Warning(format!("{} ({})", finding.what, finding.hint)));
     }
     let what = impossible.iter().map(|f| f.what.as_str()).collect::<Vec<_>>().join("; ");
@@ -363,6 +363,7 @@ fn origin(items: &[Item], settings: &Settings) -> fit::Origin {
     fit::Origin {
         pixel_size_a: first.and_then(|item| item.loaded.pixel_size).map(|size| size.0),
         coordinates: all(&settings.data.coordinates),
+        min_score: settings.data.min_score,
         micrographs: all(&settings.data.micrographs),
         example: first.map_or(String::new(), |item| quoted(&item.source.path)),
         radius_px: first.map_or(0.0, |item| item.loaded.prepared.radius_mic_px),
