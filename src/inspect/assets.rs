@@ -11,7 +11,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// Every file: its path, its type, its content.
-const FILES: [(&str, &str, &str); 18] = [
+const FILES: [(&str, &str, &str); 20] = [
     ("/", HTML, include_str!("page/index.html")),
     ("/style.css", CSS, include_str!("page/style.css")),
     ("/icon.svg", SVG, include_str!("page/icon.svg")),
@@ -24,6 +24,8 @@ const FILES: [(&str, &str, &str); 18] = [
     ("/labels.js", SCRIPT, include_str!("page/labels.js")),
     ("/brush.js", SCRIPT, include_str!("page/brush.js")),
     ("/cut.js", SCRIPT, include_str!("page/cut.js")),
+    ("/display.js", SCRIPT, include_str!("page/display.js")),
+    ("/exclude.js", SCRIPT, include_str!("page/exclude.js")),
     ("/gallery.js", SCRIPT, include_str!("page/gallery.js")),
     ("/mean.js", SCRIPT, include_str!("page/mean.js")),
     ("/particles.js", SCRIPT, include_str!("page/particles.js")),

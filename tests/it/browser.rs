@@ -130,6 +130,25 @@ impl Browser {
         );
     }
 
+    /// Presses at the first place and lets go at the last.
+    fn drag(&self, places: &[(f64, f64)]) {
+        let at = |(x, y): &(f64, f64), duration: u32| {
+            let (x, y) = (x.round() as i64, y.round() as i64);
+            json!({"type": "pointerMove", "duration": duration, "x": x, "y": y, "origin": "viewport"})
+        };
+        let mut actions = vec![at(&places[0], 0), json!({"type": "pointerDown", "button": 0})];
+        actions.extend(places[1..].iter().map(|place| at(place, 30)));
+        actions.push(json!({"type": "pointerUp", "button": 0}));
+        self.ask(
+            "POST",
+            "/actions",
+            &json!({"actions": [{
+                "type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"},
+                "actions": actions,
+            }]}),
+        );
+    }
+
     fn wheel(&self, (x, y): (f64, f64), by: i64) {
         let (x, y) = (x.round() as i64, y.round() as i64);
         self.ask(
@@ -307,6 +326,135 @@ fn a_person_looks_moves_the_threshold_and_labels_in_a_real_browser() {
     let console = browser.console();
     let is_odd = |line: &&str| !expected.iter().any(|part| line.contains(part));
     let odd: Vec<&str> = console.lines().filter(is_odd).collect();
+    assert!(odd.is_empty(), "{odd:?}");
+}
+
+#[test]
+fn a_person_goes_through_particles_brushes_an_area_and_cuts_one_micrograph() {
+    let Some(browser) = Browser::start() else { return };
+    let dir = picked(3);
+    let server = Server::start(dir.path(), &[]);
+    let count = |selector: &str| format!("document.querySelectorAll('{selector}').length");
+    browser.open(&server.url);
+    browser.wait(&count(".cell img"), &json!(3));
+
+    browser.press("nav [data-to=gallery]");
+    browser.wait("document.body.dataset.view", &json!("gallery"));
+    let drawn = "[...document.querySelectorAll('.cut-out')].slice(0, 5).length === 5 && \
+        [...document.querySelectorAll('.cut-out')].slice(0, 5).every((own) => own.style.backgroundImage)";
+    browser.wait(drawn, &json!(true));
+    let labels = || {
+        let rows = server.get("/api/micrographs").json();
+        let rows = rows["micrographs"].as_array().unwrap().clone();
+        let sum = |key: &str| rows.iter().map(|row| row["labels"][key].as_u64().unwrap()).sum();
+        let (yes, no): (u64, u64) = (sum("positives"), sum("negatives"));
+        (yes, no)
+    };
+    let until = |wanted: (u64, u64)| {
+        let begun = Instant::now();
+        while labels() != wanted {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", labels());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    browser.press(".cut-out[data-at=\"0\"]");
+    browser.wait(&count(".cut-out.no"), &json!(1));
+    until((0, 1));
+    browser.key(&["\u{e009}", "z"]);
+    browser.wait(&count(".cut-out.no"), &json!(0));
+    until((0, 0));
+    // Chosen by a drag, looked at as a mean, confirmed by a key.
+    browser.drag(&[
+        browser.middle(".cut-out[data-at=\"1\"]"),
+        browser.middle(".cut-out[data-at=\"2\"]"),
+        browser.middle(".cut-out[data-at=\"3\"]"),
+    ]);
+    browser.wait(&count(".cut-out.chosen"), &json!(3));
+    browser.press("#chosen-mean");
+    browser.wait("document.getElementById('chosen-shown').className", &json!("means"));
+    browser.run("document.getElementById('gallery-scroller').focus()");
+    browser.key(&["\u{e007}"]);
+    browser.wait(&count(".cut-out.yes"), &json!(3));
+    until((3, 0));
+    browser
+        .wait("document.getElementById('mean-of').textContent.includes('all micro')", &json!(true));
+    browser.wait("document.getElementById('mean-centre').textContent.length > 0", &json!(true));
+    browser.picture("gallery_dark");
+    browser.press("#theme");
+    browser.picture("gallery_light");
+    browser.press("#theme");
+    browser.resize(390, 800);
+    browser.wait("document.documentElement.scrollWidth <= 390", &json!(true));
+    browser.picture("gallery_phone");
+    browser.resize(1280, 800);
+
+    // The particle that is looked at, in its micrograph.
+    browser.run("document.getElementById('gallery-scroller').focus()");
+    browser.key(&["o"]);
+    browser.wait("document.body.dataset.view", &json!("one"));
+    browser.wait(DRAWN, &json!(true));
+    browser.press("#fit");
+    let id = browser.run("return location.hash.slice(1).split('/')[0]");
+    let id = id.as_str().unwrap();
+    browser.key(&["m"]);
+    browser.wait("document.getElementById('map').checked", &json!(true));
+    let kept = || {
+        let all = contents(&dir.path().join("picker_run/pictures"));
+        all.iter().any(|(path, _)| path.to_string_lossy().contains("map-"))
+    };
+    let begun = Instant::now();
+    while !kept() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "no map");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    browser
+        .wait("document.getElementById('stage-note').classList.contains('hidden')", &json!(true));
+    let areas = || {
+        let set = server.get(&format!("/api/micrographs/{id}/labels")).json();
+        set["areas"].as_array().unwrap().len()
+    };
+    browser.key(&["w"]);
+    let (x, y) = browser.middle("#stage");
+    browser.drag(&[(x - 120.0, y - 60.0), (x - 40.0, y - 80.0), (x + 60.0, y - 60.0)]);
+    browser.wait("document.getElementById('saved').textContent", &json!("saved"));
+    assert_eq!(areas(), 1);
+    browser.picture("micrograph_map_and_area");
+    browser.key(&["\u{e009}", "z"]);
+    let begun = Instant::now();
+    while areas() > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+
+    // A threshold of this micrograph alone.
+    browser.press("[data-scope=one]");
+    browser.run(
+        "const slider = document.getElementById('slider'); slider.value = 0.9;
+         slider.dispatchEvent(new Event('input'))",
+    );
+    browser.press("#apply");
+    browser.wait("document.getElementById('common-row').className", &json!("row one-only"));
+    let row = |key: &str| {
+        let rows = server.get("/api/micrographs").json();
+        let rows = rows["micrographs"].as_array().unwrap().clone();
+        rows.into_iter().find(|row| row["id"] == id).unwrap()[key].clone()
+    };
+    assert_eq!(row("threshold"), json!(0.9));
+    browser.press("#common");
+    browser.wait("document.querySelector('[data-scope=all]').ariaPressed", &json!("true"));
+    assert_eq!(row("threshold"), Value::Null);
+    browser.press("#exclude");
+    browser.wait("document.getElementById('exclude').textContent", &json!("Excluded"));
+    let begun = Instant::now();
+    while row("excluded") != json!(true) {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    browser.key(&["g"]);
+    browser.wait(&count(".cell.excluded"), &json!(1));
+    let console = browser.console();
+    let odd: Vec<&str> =
+        console.lines().filter(|line| !line.contains("willReadFrequently")).collect();
     assert!(odd.is_empty(), "{odd:?}");
 }
 

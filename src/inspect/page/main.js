@@ -2,8 +2,10 @@
 
 import { ask, picture } from "./api.js";
 import { Begin } from "./begin.js";
-import { drawScale, mapOf } from "./colours.js";
+import { drawScale } from "./colours.js";
 import { Cut } from "./cut.js";
+import { Display } from "./display.js";
+import { Exclude } from "./exclude.js";
 import { Grid } from "./grid.js";
 import { Labels } from "./labels.js";
 import { Learn } from "./learn.js";
@@ -31,7 +33,7 @@ const viewer = new Viewer({
   onHover: (what) => hovered(what),
   onZoom: (zoom) => {
     $("zoom").textContent = `${Math.round(zoom * 100)} %`;
-    filterPicture();
+    display?.filter();
   },
   onMeasure: (radius) => begin.use(radius),
   onAreas: (areas) => page.labels && labels.set(page.labels, page.labels.set.positives, page.labels.set.negatives, areas),
@@ -48,7 +50,7 @@ const cut = new Cut({
 cut.onCounted = () => grid.refresh();
 const grid = new Grid({
   onOpen: (id) => open(id),
-  onExclude: (rows) => exclude(rows),
+  onExclude: (rows) => excluding.toggle(rows),
   picksOf: (row) => (page.counts && !row.excluded ? page.counts[row.place] : row.picks),
 });
 const labels = new Labels({ onChange: (own) => labelled(own), onTrouble: told });
@@ -61,6 +63,24 @@ const begin = new Begin({
   onPicked: async () => {
     await loadRun();
     route();
+  },
+});
+
+const note = (text) => {
+  $("stage-note").textContent = text ?? "";
+  $("stage-note").classList.toggle("hidden", !text);
+};
+const display = new Display({ viewer, note });
+const excluding = new Exclude({
+  onChange: () => {
+    grid.refresh();
+    showExcluded();
+  },
+  onWritten: async () => {
+    await loadRun().catch(told);
+    cut.asked = null;
+    cut.moved();
+    showExcluded();
   },
 });
 
@@ -87,11 +107,6 @@ const learn = new Learn({
 theme(localStorage.getItem("picker-theme") ?? "dark");
 drawScale($("scale"));
 
-const note = (text) => {
-  $("stage-note").textContent = text ?? "";
-  $("stage-note").classList.toggle("hidden", !text);
-};
-
 // ---- one micrograph
 
 async function open(id, at) {
@@ -114,7 +129,7 @@ async function open(id, at) {
   $("place").textContent = `${row.place + 1} of ${page.rows.length}`;
   note(row.failed);
   showExcluded();
-  mapping?.abort();
+  display.leave();
   viewer.begin(id);
   try {
     const [{ data }] = await Promise.all([ask(`/api/micrographs/${id}`), labels.open(id)]);
@@ -127,7 +142,7 @@ async function open(id, at) {
     cut.look(data.peaks.map((peak) => peak[2]));
     labelled(labels.all.get(id));
     if (at) lookAt(...at);
-    showMap();
+    display.showMap();
     learn.opened(id).catch(told);
     // The next one is there before it is asked for.
     const next = neighbour(1);
@@ -172,7 +187,7 @@ function leave() {
   page.current = null;
   page.info = null;
   page.labels = null;
-  mapping?.abort();
+  display.leave();
   cut.look(null);
 }
 
@@ -197,54 +212,12 @@ function route() {
   else open(id, at?.split(",").map(Number));
 }
 
-// ---- excluding
-
-const excluding = { wanted: new Map(), working: false };
-
-// At once on screen; what is asked for while the lists are written goes together.
-async function exclude(rows) {
-  if (page.run.read_only || !rows.length) return;
-  const out = !rows.every((row) => row.excluded);
-  for (const row of rows) {
-    row.excluded = out;
-    excluding.wanted.set(row.id, out);
-  }
-  grid.refresh();
-  showExcluded();
-  if (excluding.working) return;
-  excluding.working = true;
-  try {
-    while (excluding.wanted.size) {
-      const wanted = [...excluding.wanted];
-      excluding.wanted.clear();
-      const toPick = [];
-      for (const excluded of [true, false]) {
-        const ids = wanted.filter(([, own]) => own === excluded).map(([id]) => id);
-        if (!ids.length) continue;
-        const { data } = await ask("/api/excluded", { method: "PUT", body: { ids, excluded } });
-        toPick.push(...data.to_pick);
-      }
-      const all = page.rows.filter((row) => row.excluded).length;
-      const again = toPick.length ? `; ${words(toPick.length, "micrograph has", "micrographs have")} to be picked again` : "";
-      toast(`${words(all, "micrograph is", "micrographs are")} excluded: the lists are written${again}`);
-    }
-  } catch (error) {
-    excluding.wanted.clear();
-    told(error);
-  }
-  excluding.working = false;
-  await loadRun().catch(told);
-  cut.asked = null;
-  cut.moved();
-  showExcluded();
-}
-
 function showExcluded() {
   $("exclude").setAttribute("aria-pressed", page.current?.excluded ?? false);
   $("exclude").textContent = page.current?.excluded ? "Excluded" : "Exclude";
 }
 
-$("exclude").addEventListener("click", () => exclude([page.current]));
+$("exclude").addEventListener("click", () => excluding.toggle([page.current]));
 
 function hovered(what) {
   const at = what && `${Math.round(what.x)}, ${Math.round(what.y)}`;
@@ -320,6 +293,15 @@ $("brush-size").addEventListener("input", () => {
   useBrush(viewer.brushOf);
 });
 
+// With a key: a particle, or with the brush an area without particles.
+function inTheMiddle() {
+  if (!page.labels || page.run.read_only) return;
+  const [x, y] = viewer.middle().map(Math.round);
+  const { positives, negatives, areas } = page.labels.set;
+  if (page.tool !== "brush") labels.click(page.labels, x, y, [], 1, false);
+  else labels.set(page.labels, positives, negatives, [...areas, { radius: viewer.brush, points: [[x, y]] }]);
+}
+
 const chosenPick = (no) => {
   if (viewer.chosen && page.labels && !page.run.read_only) {
     labels.click(page.labels, viewer.chosen[0], viewer.chosen[1], [viewer.chosen], 1.5, no);
@@ -338,62 +320,8 @@ $("take").addEventListener("click", () => {
 $("theirs").addEventListener("click", () => labels.theirs(page.labels).catch(told));
 $("mine").addEventListener("click", () => labels.mine(page.labels).catch(told));
 
-// ---- display
+// ---- buttons
 
-// A low-pass in px of the micrograph, whatever it is zoomed to.
-function filterPicture() {
-  const smooth = Number($("smooth").value);
-  $("smooth-value").textContent = smooth ? `${smooth} px` : "off";
-  const blur = smooth * viewer.zoom * 0.5;
-  viewer.base.style.filter =
-    `brightness(${$("brightness").value}%) contrast(${$("contrast").value}%)${blur > 0.2 ? ` blur(${blur.toFixed(2)}px)` : ""}`;
-}
-for (const id of ["contrast", "brightness", "smooth"]) $(id).addEventListener("input", filterPicture);
-
-let mapping = null;
-
-// The probability map is computed when it is first asked for, and no longer waited for when it is not.
-async function showMap() {
-  mapping?.abort();
-  viewer.map = null;
-  viewer.draw();
-  const { current } = page;
-  if (!$("map").checked || !current || !hasPicks()) return note(current?.failed);
-  mapping = new AbortController();
-  const { signal } = mapping;
-  const slow = setTimeout(() => signal.aborted || note("Computing the probability map…"), 250);
-  try {
-    const answer = await fetch(`/api/micrographs/${current.id}/map`, { signal });
-    if (!answer.ok) {
-      const { error, hint } = await answer.json();
-      throw Object.assign(new Error(error), { hint });
-    }
-    const map = await mapOf(await answer.blob());
-    if (signal.aborted) return;
-    viewer.map = map;
-    viewer.draw();
-    note(current.failed);
-  } catch (error) {
-    if (error.name !== "AbortError") note([error.message, error.hint].filter(Boolean).join(". "));
-  } finally {
-    clearTimeout(slow);
-  }
-}
-
-$("map").addEventListener("change", () => showMap());
-$("map-share").addEventListener("input", () => {
-  viewer.mapShare = Number($("map-share").value) / 100;
-  viewer.draw();
-});
-
-const toggle = (id, key) => {
-  $(id).addEventListener("change", () => {
-    viewer[key] = $(id).checked;
-    viewer.draw();
-  });
-};
-toggle("circles", "circles");
-toggle("below", "below");
 $("fit").addEventListener("click", () => viewer.fit());
 $("prev").addEventListener("click", () => go(-1));
 $("next").addEventListener("click", () => go(1));
@@ -438,8 +366,8 @@ const KEYS = {
   ArrowDown: () => viewer.pan(0, -60),
   Enter: () => chosenPick(false),
   x: () => chosenPick(true),
-  e: () => exclude([page.current]),
-  a: () => page.labels && !page.run.read_only && labels.click(page.labels, ...viewer.middle(), [], 1, false),
+  e: () => excluding.toggle([page.current]),
+  a: () => inTheMiddle(),
   1: () => labels.look(page.labels, "unseen"),
   2: () => labels.look(page.labels, "partial"),
   3: () => labels.look(page.labels, "complete"),
@@ -497,6 +425,8 @@ async function loadRun() {
   $("picks-folder").textContent = data.picks_folder;
   $("relion").textContent = `${data.picks_folder}/autopick.star`;
   $("cryosparc").textContent = `${data.picks_folder}/picked_particles.star`;
+  const someOut = page.rows.some((row) => row.excluded);
+  for (const own of document.querySelectorAll(".if-excluded")) own.classList.toggle("hidden", !someOut);
   $("good").textContent = `${data.run}/good_micrographs.star`;
   $("cut-line").textContent = `picker threshold --threshold ${data.threshold} --out ${data.run}`;
   $("train-line").textContent = `picker train --coordinates ${data.labels_folder}`;
@@ -535,7 +465,7 @@ async function start() {
     await loadRun();
     $("radius").value = localStorage.getItem("picker-radius") ?? "";
     useTool("look");
-    filterPicture();
+    display.filter();
     addEventListener("hashchange", route);
     route();
     learn.begin().catch(told);
