@@ -7,6 +7,7 @@ use super::labelled::Item;
 use crate::coords::Coordinate;
 use crate::detect::Detector;
 use crate::error::{Error, Result};
+use crate::labels::rejected::Rejected;
 use crate::model::{Machine, Origin, Precision};
 use crate::preprocess;
 use crate::run::Cancel;
@@ -30,18 +31,40 @@ pub(super) fn by(
             return Err(Error::Interrupted);
         }
         let picks = Detector::of(&model).picks(&item.loaded.prepared)?;
-        item.believed = unlabelled(picks, item);
+        let radius_mic_px = item.loaded.prepared.radius_mic_px;
+        item.believed = unlabelled(picks, &item.points, &item.beside.rejected, radius_mic_px);
     }
     Ok(())
 }
 
-fn unlabelled(mut picks: Vec<Coordinate>, item: &Item) -> Vec<Coordinate> {
-    let radius = item.loaded.prepared.radius_mic_px;
+fn unlabelled(
+    mut picks: Vec<Coordinate>,
+    particles: &[Coordinate],
+    rejected: &Rejected,
+    radius_mic_px: f64,
+) -> Vec<Coordinate> {
     picks.retain(|pick| {
         let near = |particle: &Coordinate| {
-            (particle.x_mic_px - pick.x_mic_px).hypot(particle.y_mic_px - pick.y_mic_px) <= radius
+            let (dx, dy) = (particle.x_mic_px - pick.x_mic_px, particle.y_mic_px - pick.y_mic_px);
+            dx.hypot(dy) <= radius_mic_px
         };
-        !item.points.iter().any(near) && !item.beside.rejected.holds(pick, radius)
+        !particles.iter().any(near) && !rejected.holds(pick, radius_mic_px)
     });
     picks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::labels::by_hand::Stroke;
+
+    #[test]
+    fn picks_beside_a_label_or_on_what_was_rejected_are_not_believed() {
+        let at = |x_mic_px| Coordinate { x_mic_px, y_mic_px: 0.0, score: Some(0.9) };
+        let area = Stroke { radius: 5.0, points: vec![[300.0, 0.0]] };
+        let rejected = Rejected { places: vec![[200.0, 0.0]], areas: vec![area] };
+        let picks = vec![at(95.0), at(111.0), at(209.0), at(304.0), at(306.0)];
+        let left = unlabelled(picks, &[at(100.0)], &rejected, 10.0);
+        assert_eq!(left, [at(111.0), at(306.0)]);
+    }
 }
