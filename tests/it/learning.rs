@@ -105,6 +105,12 @@ fn a_few_labels_by_hand_are_enough_to_train_on_in_any_mixture() {
         (String::from_utf8(output.stderr).unwrap(), shown(folder, out)["card"].clone())
     };
     let loss = |card: &Value| card["labels"]["completeness"].as_str().unwrap().to_string();
+    of(&names[0], Looked::Partial, 0);
+    let mut command = train(folder);
+    command.args(["--coordinates", "labels", "--epochs", "1", "--out", "none"]);
+    let output = command.assert().failure().get_output().clone();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("no particle is labelled"), "{told}");
     of(&names[0], Looked::Partial, 4);
     let (told, card) = tried("one", &[]);
     assert_eq!(loss(&card), "partial", "{told}");

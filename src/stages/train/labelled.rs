@@ -271,6 +271,12 @@ impl Request<'_> {
             }
             Choice::Named(_) => false,
         };
+        if !self.beside.is_empty() && training.iter().all(|item| item.points.is_empty()) {
+            return Err(Error::missing(
+                "no particle is labelled on the micrographs to train on",
+                "label some particles; places that are none do not suffice",
+            ));
+        }
         let how = division::describe(&training, &validation, drawn, observe)?;
         let shown: Vec<(&Prepared, &[Coordinate])> =
             training.iter().map(|item| (&item.loaded.prepared, item.points.as_slice())).collect();
