@@ -37,11 +37,11 @@ pub(super) async fn answer(listener: TcpListener, app: Router) -> io::Result<()>
         };
         let service = TowerToHyperService::new(app.clone());
         tokio::spawn(async move {
-            let _place = place;
             let mut builder = http1::Builder::new();
             builder.timer(TokioTimer::new()).header_read_timeout(IDLE);
             // How a client leaves is its own affair.
             let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+            drop(place);
         });
     }
 }
