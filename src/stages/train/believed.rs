@@ -1,7 +1,8 @@
 //! Picks of the model that a training starts from, on micrographs that are partly labelled by hand.
 //!
 //! Who labels what a model got wrong leaves what it got right without a label. That must not be taught as
-//! background: what the model picks there, and nobody has rejected, is taken for a particle.
+//! background, nor be judged as false: what the model picks there, and nobody has rejected, is taken for
+//! a particle. Labels that correct a model are the hard cases, and no threshold can be read from them alone.
 
 use super::labelled::Item;
 use crate::coords::Coordinate;
@@ -16,17 +17,21 @@ use crate::run::Cancel;
 /// look at these images.
 pub(super) fn by(
     base: &Origin,
-    items: &mut [Item],
+    items: Vec<&mut Item>,
     settings: &preprocess::Settings,
     machine: &Machine,
     cancel: &Cancel,
 ) -> Result<()> {
+    let mut items: Vec<&mut Item> = items.into_iter().filter(|item| !item.is_complete()).collect();
+    if items.is_empty() {
+        return Ok(());
+    }
     let mut model = base.load(machine, Precision::Auto)?;
     model.card.take_particles_as(settings.particles);
     if model.card.preprocess != *settings {
         return Ok(());
     }
-    for item in items.iter_mut().filter(|item| !item.is_complete()) {
+    for item in &mut items {
         if cancel.requested() {
             return Err(Error::Interrupted);
         }
