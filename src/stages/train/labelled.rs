@@ -120,6 +120,15 @@ impl Item {
         Seen { name: self.source.name.clone(), content: Some(self.content.clone()) }
     }
 
+    /// The particles that picks are judged by, and what was said to be none, where picks elsewhere are
+    /// not to count.
+    fn judged_by(&self) -> (Vec<Coordinate>, Rejected) {
+        let truth = [&self.points[..], &self.believed[..]].concat();
+        let everywhere = !self.believed.is_empty();
+        let rejected = if everywhere { Rejected::default() } else { self.beside.rejected.clone() };
+        (truth, rejected)
+    }
+
     pub(crate) fn is_complete(&self) -> bool {
         self.beside.completeness == Completeness::Complete
     }
@@ -271,6 +280,12 @@ impl Request<'_> {
             }
             Choice::Named(_) => false,
         };
+        if !self.beside.is_empty() && training.iter().all(|item| item.points.is_empty()) {
+            return Err(Error::missing(
+                "no particle is labelled on the micrographs to train on",
+                "label some particles; places that are none do not suffice",
+            ));
+        }
         let how = division::describe(&training, &validation, drawn, observe)?;
         let shown: Vec<(&Prepared, &[Coordinate])> =
             training.iter().map(|item| (&item.loaded.prepared, item.points.as_slice())).collect();
@@ -374,12 +389,11 @@ impl Gathered {
     /// The validation micrographs; of a lone one, the lower quarter, which is then no longer valid
     /// for training.
     pub(crate) fn take_validation(&mut self) -> Vec<Validation> {
-        let whole = |item: Item| Validation {
-            prepared: item.loaded.prepared,
-            truth: item.points,
-            part: None,
-            completeness: item.beside.completeness,
-            rejected: item.beside.rejected,
+        let whole = |item: Item| {
+            let (truth, rejected) = item.judged_by();
+            let completeness = item.beside.completeness;
+            let prepared = item.loaded.prepared;
+            Validation { prepared, truth, part: None, completeness, rejected }
         };
         let mut validation: Vec<Validation> = self.validation.drain(..).map(whole).collect();
         if validation.is_empty()
@@ -387,13 +401,14 @@ impl Gathered {
         {
             let valid = only.loaded.prepared.valid;
             let border = valid.y1 - (valid.y1 - valid.y0) / 4;
+            let (truth, rejected) = only.judged_by();
             // Its picks are made on all of it: the cut is no edge of the image.
             validation.push(Validation {
                 prepared: only.loaded.prepared.clone(),
-                truth: only.points.clone(),
+                truth,
                 part: Some(Area { y0: border, ..valid }),
                 completeness: only.beside.completeness,
-                rejected: only.beside.rejected.clone(),
+                rejected,
             });
             only.loaded.prepared.valid.y1 = border;
         }

@@ -209,11 +209,12 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
             .into_iter()
             .for_each(|doubt| gathering(labelled::Event::Warning(doubt)));
     }
-    if let Some(base) = base.as_ref().filter(|_| !request.beside.is_empty())
-        && gathered.completeness == Completeness::Partial
-    {
-        let (settings, machine) = (&settings.preprocess, &job.machine);
-        believed::by(base, &mut gathered.training, settings, machine, cancel)?;
+    if let Some(base) = base.as_ref().filter(|_| !request.beside.is_empty()) {
+        let mut items: Vec<&mut labelled::Item> = gathered.validation.iter_mut().collect();
+        if gathered.completeness == Completeness::Partial {
+            items.extend(&mut gathered.training);
+        }
+        believed::by(base, items, &settings.preprocess, &job.machine, cancel)?;
     }
     let seen = |items: &[labelled::Item]| items.iter().map(labelled::Item::seen).collect();
     let parent = base.as_ref().map(Origin::card).transpose()?;
