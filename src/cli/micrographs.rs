@@ -74,8 +74,9 @@ pub(super) fn leave_out_excluded(run: &RunDir, sources: &mut Vec<Source>) -> Res
         ));
     }
     if excluded > 0 {
+        let s = if excluded == 1 { "" } else { "s" };
         tracing::info!(
-            "left out: {excluded} excluded micrographs ({}); `picker inspect` takes them back",
+            "left out: {excluded} excluded micrograph{s} ({}); `picker inspect` takes them back",
             record.display()
         );
     }
