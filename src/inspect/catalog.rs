@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 
-use super::scores::{BINS, Peaks, Scores, histogram, read};
+use super::scores::{BINS, Peak, Peaks, Scores, histogram};
 use crate::coords::Coordinate;
 use crate::error::Result;
 use crate::micrograph::Source;
@@ -190,6 +190,16 @@ impl Known {
     pub(super) fn peaks(&self, run: &RunDir) -> Result<Vec<Coordinate>> {
         self.scored.as_ref().map_or(Ok(Vec::new()), |scored| read_peaks(run, scored))
     }
+}
+
+/// Reads the peaks of a micrograph.
+fn read(run: &RunDir, known: &Known) -> Peaks {
+    let peaks = known.peaks(run).map_err(|error| error.to_string())?;
+    let peak = |own: &Coordinate| {
+        let (x, y) = (own.x_mic_px as f32, own.y_mic_px as f32);
+        own.score.map(|score| Peak { score, x, y })
+    };
+    Ok(peaks.iter().filter_map(peak).collect())
 }
 
 fn id_of(name: &str) -> String {

@@ -3,9 +3,6 @@
 
 use std::sync::Arc;
 
-use super::catalog::Known;
-use crate::run::RunDir;
-
 /// Bars of the histogram of scores.
 pub(super) const BINS: usize = 100;
 
@@ -19,16 +16,6 @@ pub(super) struct Peak {
 
 /// The peaks of one micrograph, best first as they are stored; or why they cannot be read.
 pub(super) type Peaks = Result<Arc<[Peak]>, String>;
-
-/// Reads the peaks of a micrograph.
-pub(super) fn read(run: &RunDir, known: &Known) -> Peaks {
-    let peaks = known.peaks(run).map_err(|error| error.to_string())?;
-    let peak = |own: &crate::coords::Coordinate| {
-        let (x, y) = (own.x_mic_px as f32, own.y_mic_px as f32);
-        own.score.map(|score| Peak { score, x, y })
-    };
-    Ok(peaks.iter().filter_map(peak).collect())
-}
 
 /// The peaks of all micrographs, in order.
 #[derive(Debug)]

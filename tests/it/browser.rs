@@ -465,7 +465,7 @@ fn a_person_lets_the_page_learn_and_sees_new_picks_in_a_real_browser() {
     simulate(dir.path(), 3);
     // A small network, so that learning is quick.
     train(dir.path()).assert().success();
-    let words = ["pick", "--out", "picker_run", "micrographs", "--threshold", "0.97"];
+    let words = ["pick", "--out", "picker_run", "micrographs"];
     picker(dir.path()).args(words).assert().success();
     let server = Server::start(dir.path(), &[]);
     for id in server.ids().iter().take(2) {

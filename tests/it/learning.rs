@@ -105,6 +105,12 @@ fn a_few_labels_by_hand_are_enough_to_train_on_in_any_mixture() {
         (String::from_utf8(output.stderr).unwrap(), shown(folder, out)["card"].clone())
     };
     let loss = |card: &Value| card["labels"]["completeness"].as_str().unwrap().to_string();
+    of(&names[0], Looked::Partial, 0);
+    let mut command = train(folder);
+    command.args(["--coordinates", "labels", "--epochs", "1", "--out", "none"]);
+    let output = command.assert().failure().get_output().clone();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("no particle is labelled"), "{told}");
     of(&names[0], Looked::Partial, 4);
     let (told, card) = tried("one", &[]);
     assert_eq!(loss(&card), "partial", "{told}");
@@ -229,6 +235,13 @@ fn labels_are_learnt_from_the_picks_follow_and_the_former_model_comes_back() {
     assert_eq!(server.get("/api/learning").json()["models"][0]["current"], true);
     assert_eq!(server.change("POST", "/api/learning/back", None, &json!({"to": 99})).status, 409);
     drop(server);
+    // Killed while a model was being taken into the run, it is taken when the run is opened again.
+    let history = run.join("learning/history.json");
+    let mut told: Value = serde_json::from_slice(&std::fs::read(&history).unwrap()).unwrap();
+    told["taking"] = json!(number);
+    std::fs::write(&history, told.to_string()).unwrap();
+    drop(Server::start(folder, &["micrographs"]));
+    assert_ne!(model("best.safetensors"), before);
     // Other commands take the run for what it is.
     picker(folder).args(["status", "--out", "picker_run"]).assert().success();
     picker(folder).args(["pick", "--out", "picker_run", "micrographs"]).assert().success();

@@ -38,7 +38,7 @@ export class Learn {
       node("h2", { textContent: "Next to label" }),
       this.next,
     );
-    $("panel").insertBefore(card, $("hand-over"));
+    $("panel").insertBefore(card, $("display"));
     const radius = () => (hasPicks() ? null : Number($("radius").value) || null);
     this.go.addEventListener("click", () => this.start("/api/learning", { radius_px: radius() }));
     this.stop.addEventListener("click", () => ask("/api/learning", { method: "DELETE" }).catch(told));

@@ -107,6 +107,8 @@ pub(crate) struct Item {
     pub(crate) source: Source,
     pub(crate) points: Vec<Coordinate>,
     pub(crate) beside: Beside,
+    /// Picks without a label that are taken for particles.
+    pub(crate) believed: Vec<Coordinate>,
     pub(crate) loaded: Loaded,
     /// The hash of its file.
     pub(crate) content: String,
@@ -116,6 +118,15 @@ impl Item {
     /// As a model's card has it.
     pub(crate) fn seen(&self) -> Seen {
         Seen { name: self.source.name.clone(), content: Some(self.content.clone()) }
+    }
+
+    /// The particles that picks are judged by, and what was said to be none, where picks elsewhere are
+    /// not to count.
+    fn judged_by(&self) -> (Vec<Coordinate>, Rejected) {
+        let truth = [&self.points[..], &self.believed[..]].concat();
+        let everywhere = !self.believed.is_empty();
+        let rejected = if everywhere { Rejected::default() } else { self.beside.rejected.clone() };
+        (truth, rejected)
     }
 
     pub(crate) fn is_complete(&self) -> bool {
@@ -234,7 +245,8 @@ impl Request<'_> {
             Ok((loaded, content)) => {
                 loaded.warnings().into_iter().for_each(|w| observe(Event::Warning(w)));
                 let LabelledSource { source, points, beside } = own.clone();
-                items.push(Item { source, points, beside, loaded, content });
+                let believed = Vec::new();
+                items.push(Item { source, points, beside, believed, loaded, content });
             }
             Err(error) => {
                 let failure = Failure::new(&own.source.name, &error);
@@ -268,6 +280,12 @@ impl Request<'_> {
             }
             Choice::Named(_) => false,
         };
+        if !self.beside.is_empty() && training.iter().all(|item| item.points.is_empty()) {
+            return Err(Error::missing(
+                "no particle is labelled on the micrographs to train on",
+                "label some particles; places that are none do not suffice",
+            ));
+        }
         let how = division::describe(&training, &validation, drawn, observe)?;
         let shown: Vec<(&Prepared, &[Coordinate])> =
             training.iter().map(|item| (&item.loaded.prepared, item.points.as_slice())).collect();
@@ -370,12 +388,11 @@ impl Gathered {
     /// The validation micrographs; of a lone one, the lower quarter, which is then no longer valid
     /// for training.
     pub(crate) fn take_validation(&mut self) -> Vec<Validation> {
-        let whole = |item: Item| Validation {
-            prepared: item.loaded.prepared,
-            truth: item.points,
-            part: None,
-            completeness: item.beside.completeness,
-            rejected: item.beside.rejected,
+        let whole = |item: Item| {
+            let (truth, rejected) = item.judged_by();
+            let completeness = item.beside.completeness;
+            let prepared = item.loaded.prepared;
+            Validation { prepared, truth, part: None, completeness, rejected }
         };
         let mut validation: Vec<Validation> = self.validation.drain(..).map(whole).collect();
         if validation.is_empty()
@@ -383,13 +400,14 @@ impl Gathered {
         {
             let valid = only.loaded.prepared.valid;
             let border = valid.y1 - (valid.y1 - valid.y0) / 4;
+            let (truth, rejected) = only.judged_by();
             // Its picks are made on all of it: the cut is no edge of the image.
             validation.push(Validation {
                 prepared: only.loaded.prepared.clone(),
-                truth: only.points.clone(),
+                truth,
                 part: Some(Area { y0: border, ..valid }),
                 completeness: only.beside.completeness,
-                rejected: only.beside.rejected.clone(),
+                rejected,
             });
             only.loaded.prepared.valid.y1 = border;
         }
@@ -399,13 +417,15 @@ impl Gathered {
     /// Paints the training masks.
     ///
     /// Where a micrograph is complete, background is learnt there, and of partly labelled ones only
-    /// what is known counts. Without one, pixels without a label count as what they are, unlabelled.
+    /// what is known counts. Without one, pixels without a label count as what they are, unlabelled,
+    /// but for picks of the model that training starts from ([`super::believed`]).
     pub(crate) fn paint(self, settings: &labels::Settings) -> Vec<Labelled> {
         let paint = |item: Item| {
-            let Item { points, beside, loaded, .. } = item;
+            let Item { points, beside, believed, loaded, .. } = item;
             let ground = rejected::Ground::of(&loaded.prepared);
+            let all = [&points[..], &believed[..]].concat();
             let mut labelled =
-                labels::paint(loaded.prepared, &points, self.unlabelled_margin, settings);
+                labels::paint(loaded.prepared, &all, self.unlabelled_margin, settings);
             let unknown = beside.completeness == Completeness::Partial;
             if unknown && self.completeness == Completeness::Complete {
                 rejected::only_known(&mut labelled, ground);

@@ -2,6 +2,7 @@
 //!
 //! The micrographs come from [`labelled`] and are given to [`crate::train`].
 
+mod believed;
 mod division;
 pub mod labelled;
 mod second_opinion;
@@ -207,6 +208,13 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
         second_opinion::of_default_model(labelled, &settings.preprocess, &job.machine, cancel)?
             .into_iter()
             .for_each(|doubt| gathering(labelled::Event::Warning(doubt)));
+    }
+    if let Some(base) = base.as_ref().filter(|_| !request.beside.is_empty()) {
+        let mut items: Vec<&mut labelled::Item> = gathered.validation.iter_mut().collect();
+        if gathered.completeness == Completeness::Partial {
+            items.extend(&mut gathered.training);
+        }
+        believed::by(base, items, &settings.preprocess, &job.machine, cancel)?;
     }
     let seen = |items: &[labelled::Item]| items.iter().map(labelled::Item::seen).collect();
     let parent = base.as_ref().map(Origin::card).transpose()?;
