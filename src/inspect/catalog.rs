@@ -150,15 +150,9 @@ impl Catalog {
         let _ = self.scores.set(Arc::new(Scores(self.all.par_iter().map(taken).collect())));
     }
 
-    /// Score from which on peaks of a micrograph are picks, if those without one of their own are
-    /// cut at this one; none for an excluded micrograph.
-    pub(super) fn cut_of(&self, known: &Known, threshold: f32) -> Option<f32> {
-        (!known.excluded).then(|| known.threshold.unwrap_or(threshold))
-    }
-
     /// Picks of each micrograph at a threshold; of excluded ones none.
     pub(super) fn counts(&self, scores: &Scores, threshold: f32, everywhere: bool) -> Vec<usize> {
-        let count = |(place, known): (usize, &Known)| match self.cut_of(known, threshold) {
+        let count = |(place, known): (usize, &Known)| match known.cut_at(threshold) {
             None => 0,
             Some(own) => scores.picks(place, if everywhere { threshold } else { own }).len(),
         };
@@ -186,6 +180,12 @@ fn with_excluded(list: Option<&List>, excluded: &Excluded) -> Vec<Source> {
 }
 
 impl Known {
+    /// Score from which on its peaks are picks, if micrographs without one of their own are cut at
+    /// this one; none for an excluded micrograph.
+    pub(super) fn cut_at(&self, threshold: f32) -> Option<f32> {
+        (!self.excluded).then(|| self.threshold.unwrap_or(threshold))
+    }
+
     /// All stored peaks, best first; none where it was not picked.
     pub(super) fn peaks(&self, run: &RunDir) -> Result<Vec<Coordinate>> {
         self.scored.as_ref().map_or(Ok(Vec::new()), |scored| read_peaks(run, scored))

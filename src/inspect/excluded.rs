@@ -56,13 +56,13 @@ impl Excluded {
             .map(|entry| (entry.micrograph.as_str(), entry))
             .collect();
         let mut changed = known.clone();
-        let (mut leaving, mut back) = (HashSet::new(), Vec::new());
+        let (mut leaving, mut back) = (Vec::new(), Vec::new());
         for (place, own) in catalog.all.iter().enumerate() {
             if !places.contains(&place) || known.has(&own.name) == out {
                 continue;
             }
             if out {
-                leaving.insert(own.name.clone());
+                leaving.push(own.name.clone());
                 let unlisted = || Entry {
                     micrograph: own.name.clone(),
                     stem: own.stem.clone(),
@@ -94,7 +94,7 @@ impl Excluded {
         publish_text(&list_path(run), &good)?;
         let mut unpicked = Vec::new();
         if !leaving.is_empty() {
-            pick::leave_out(run, &leaving)?;
+            pick::leave_out(run, leaving)?;
         } else if list.is_some() {
             let out_before = |place| changed.micrographs.iter().filter(|o| o.place < place).count();
             // One that was never picked is asked for by name.

@@ -65,7 +65,7 @@ impl Gallery {
 fn in_order(catalog: &Catalog, scores: &Scores, sort: Sort, threshold: f32) -> Vec<Particle> {
     let mut keyed: Vec<(f32, Particle)> = Vec::new();
     for (place, known) in catalog.all.iter().enumerate() {
-        let Some(cut) = catalog.cut_of(known, threshold) else { continue };
+        let Some(cut) = known.cut_at(threshold) else { continue };
         let peaks = match sort {
             Sort::Unsure => scores.of(place),
             _ => scores.picks(place, cut),

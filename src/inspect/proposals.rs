@@ -62,7 +62,7 @@ fn ranked(
     let mut all: Vec<Proposal> = open
         .into_iter()
         .map(|(place, known, left)| {
-            let cut = catalog.cut_of(known, threshold).unwrap_or(threshold);
+            let cut = known.cut_at(threshold).unwrap_or(threshold);
             let weights = scores.of(place).iter().map(|peak| f64::from(weight(peak.score, cut)));
             let (sum, unsure) = weights.fold((0.0, 0), |(sum, unsure), weight| {
                 (sum + weight, unsure + usize::from(weight > 0.5))
@@ -86,7 +86,7 @@ pub(super) fn peaks(site: &Site, known: &Known, place: usize) -> Result<Vec<Peak
         return Ok(Vec::new());
     };
     let (set, _) = site.labels.get(known)?;
-    let cut = catalog.cut_of(known, threshold).unwrap_or(threshold);
+    let cut = known.cut_at(threshold).unwrap_or(threshold);
     Ok(unsure(catalog.scores(&site.run).of(place), cut, &set, radius))
 }
 

@@ -64,7 +64,7 @@ impl Sprites {
         let content = scored.peaks.content();
         let kind =
             format!("{:.2}-{}", scored.particle_radius_px, &content[..content.len().min(12)]);
-        let version = Pictures::version(known, &format!("cut-{kind}"))?;
+        let version = Pictures::version(known, format!("cut-{kind}"))?;
         let mut sheets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = sheets.iter().position(|(own, _)| *own == version)
             && let Some(known) = sheets.remove(at)

@@ -77,8 +77,7 @@ async fn micrographs(State(site): State<Arc<Site>>) -> Answer {
             id: &own.id,
             name: &own.name,
             picks: own.picks,
-            mean_score: scores
-                .and_then(|scores| scores.mean(place, catalog.cut_of(own, threshold)?)),
+            mean_score: scores.and_then(|scores| scores.mean(place, own.cut_at(threshold)?)),
             threshold: own.threshold.map(short),
             failed: own.failure.as_deref().or_else(|| scores?.damage(place)),
             excluded: own.excluded,

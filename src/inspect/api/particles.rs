@@ -271,9 +271,8 @@ async fn go_on(site: Arc<Site>, catalog: Arc<Catalog>) {
         let part = tokio::task::spawn_blocking(move || {
             let known = &all.all[place];
             let cut = all.cut.map_or(1.0, |(cut, _)| cut);
-            let count = all
-                .cut_of(known, cut)
-                .map_or(0, |own| all.scores(&here.run).picks(place, own).len());
+            let count =
+                known.cut_at(cut).map_or(0, |own| all.scores(&here.run).picks(place, own).len());
             match count {
                 0 => Some(Sum::default()),
                 _ => sum_of(&here, &all, place, &(0..count).collect::<Vec<_>>()),

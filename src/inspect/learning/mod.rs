@@ -303,7 +303,7 @@ fn differences(
 ) -> Option<[Vec<[f64; 3]>; 2]> {
     let picks = |catalog: &Catalog| -> Option<(Vec<Coordinate>, f64)> {
         let (place, known) = catalog.find(id)?;
-        let cut = catalog.cut_of(known, catalog.cut?.0)?;
+        let cut = known.cut_at(catalog.cut?.0)?;
         let peaks = catalog.scores(&site.run).picks(place, cut);
         let point = |peak: &super::scores::Peak| Coordinate {
             x_mic_px: f64::from(peak.x),

@@ -65,11 +65,11 @@ pub fn set_threshold(run: &RunDir, micrograph: &str, threshold: Option<f32>) -> 
 }
 
 /// Takes micrographs of these names out of the lists, with their picks. Their stored peaks stay.
-pub fn leave_out(run: &RunDir, names: &HashSet<String>) -> Result<()> {
+pub fn leave_out(run: &RunDir, names: impl IntoIterator<Item = String>) -> Result<()> {
     let Some(list) = run.list()? else { return Ok(()) };
     let mut listing = Listing { run, list, places: HashMap::new(), changed: false };
     listing.find_places();
-    listing.retire(names)?;
+    listing.retire(&names.into_iter().collect())?;
     listing.end()
 }
 
