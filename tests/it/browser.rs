@@ -330,7 +330,7 @@ fn a_person_looks_moves_the_threshold_and_labels_in_a_real_browser() {
 }
 
 #[test]
-fn a_person_goes_through_particles_brushes_an_area_and_cuts_one_micrograph() {
+fn a_person_goes_through_all_particles_and_marks_them() {
     let Some(browser) = Browser::start() else { return };
     let dir = picked(3);
     let server = Server::start(dir.path(), &[]);
@@ -391,6 +391,23 @@ fn a_person_goes_through_particles_brushes_an_area_and_cuts_one_micrograph() {
     // The particle that is looked at, in its micrograph.
     browser.run("document.getElementById('gallery-scroller').focus()");
     browser.key(&["o"]);
+    browser.wait("document.body.dataset.view", &json!("one"));
+    browser.wait(DRAWN, &json!(true));
+    let console = browser.console();
+    let odd: Vec<&str> =
+        console.lines().filter(|line| !line.contains("willReadFrequently")).collect();
+    assert!(odd.is_empty(), "{odd:?}");
+}
+
+#[test]
+fn a_person_sees_the_map_brushes_an_area_and_cuts_and_excludes_one_micrograph() {
+    let Some(browser) = Browser::start() else { return };
+    let dir = picked(3);
+    let server = Server::start(dir.path(), &[]);
+    let count = |selector: &str| format!("document.querySelectorAll('{selector}').length");
+    browser.open(&server.url);
+    browser.wait(&count(".cell img"), &json!(3));
+    browser.press(".cell");
     browser.wait("document.body.dataset.view", &json!("one"));
     browser.wait(DRAWN, &json!(true));
     browser.press("#fit");
