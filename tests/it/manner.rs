@@ -81,7 +81,9 @@ fn commands_that_are_no_stages_know_what_the_run_knows() {
     // The size of particles of the training, and its micrographs.
     let as_before = || contains("micrographs as before in picker_run");
     run(folder, "train --config quick.toml").assert().success().stderr(as_before());
-    run(folder, "check").assert().stdout(contains("sim_0002").and(contains("sim_0003").not()));
+    run(folder, "check")
+        .assert()
+        .stdout(contains("sim_0002.mrc").and(contains("sim_0003.mrc").not()));
     run(folder, "maps --model default").assert().success().stderr(as_before());
     run(folder, "maps --model default --out typed --particle-radius 14 data").assert().success();
     let map = |folder: &Path| fs::read(folder.join("sim_0001_probability.mrc")).unwrap();

@@ -185,7 +185,7 @@ fn picks_of_a_training_with_a_settings_file_are_not_outdated_by_its_number_forma
     fs::write(&config, text).unwrap();
     let scale = ["--particle-radius", RADIUS, "--seed", "1", "--epochs", "1"];
     picker(folder).args(["train", "--config", "quick.toml"]).args(scale).assert().success();
-    picker(folder).args(["pick", "--threshold", "0.01"]).assert().success();
+    picker(folder).args(["pick", "--threshold", "0.05"]).assert().success();
     let output = picker(folder).args(["status", "--json"]).output().unwrap();
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let stages = told["stages"].as_array().unwrap();

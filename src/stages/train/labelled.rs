@@ -263,6 +263,7 @@ impl Request<'_> {
                 "see the messages above; `picker check` looks into micrographs and coordinates",
             ));
         }
+        self.check_labelled(&items)?;
         check_fit(&items, settings, observe)?;
         let radius_mic_px = items[0].loaded.prepared.radius_mic_px;
         let is_named = |item: &Item| is_among(&item.source, &paired.named);
@@ -280,12 +281,7 @@ impl Request<'_> {
             }
             Choice::Named(_) => false,
         };
-        if !self.beside.is_empty() && training.iter().all(|item| item.points.is_empty()) {
-            return Err(Error::missing(
-                "no particle is labelled on the micrographs to train on",
-                "label some particles; places that are none do not suffice",
-            ));
-        }
+        self.check_labelled(&training)?;
         let how = division::describe(&training, &validation, drawn, observe)?;
         let shown: Vec<(&Prepared, &[Coordinate])> =
             training.iter().map(|item| (&item.loaded.prepared, item.points.as_slice())).collect();
@@ -301,6 +297,17 @@ impl Request<'_> {
             unlabelled_margin,
             failures,
         })
+    }
+
+    /// Refuses labels by hand without a particle.
+    fn check_labelled(&self, items: &[Item]) -> Result<()> {
+        if self.beside.is_empty() || items.iter().any(|item| !item.points.is_empty()) {
+            return Ok(());
+        }
+        Err(Error::missing(
+            "no particle is labelled on the micrographs to train on",
+            "label some particles; places that are none do not suffice",
+        ))
     }
 }
 
