@@ -12,6 +12,7 @@ use super::words::{tell, with_flags};
 use super::{Exit, Global};
 use crate::coords::{self, Candidates};
 use crate::error::Error;
+use crate::labels::beside;
 use crate::micrograph;
 use crate::stages::evaluate::Joined;
 
@@ -70,11 +71,8 @@ pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
         [] => None,
         paths => Some(micrograph::named(paths)?),
     };
-    let (truth, mut picks) = (coords::read_all(&args.truth)?, coords::read_all(&args.picks)?);
+    let (truth, mut picks) = (beside::read_truth(&args.truth)?, coords::read_all(&args.picks)?);
     truth.notes().iter().chain(&picks.notes()).for_each(|note| tell(&with_flags(note)));
-    if let Some(candidates) = Candidates::among(&truth) {
-        return Err(candidates.refused(&args.truth).into());
-    }
     let (least, candidates) = (args.min_score, Candidates::among(&picks));
     if let Some(candidates) = candidates.filter(|_| least.or(args.threshold).is_none()) {
         return Err(Error::setting(

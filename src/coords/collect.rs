@@ -67,6 +67,12 @@ impl Collected {
         notes
     }
 
+    /// Adds what was found about all of them together.
+    pub(crate) fn remark(&mut self, note: Option<String>, unread: Vec<Unread>) {
+        self.noted.splice(0..0, note);
+        self.failed.extend(unread);
+    }
+
     /// Files of coordinates that could not be read, whatever the micrographs are.
     pub fn unread(&self) -> &[Unread] {
         &self.failed

@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::Completeness;
 use super::by_hand::{ByHand, Looked, has_record};
 use super::rejected::Rejected;
-use crate::coords::{Coordinates, Unread};
-use crate::error::Error;
+use crate::coords::{self, Candidates, Collected, Coordinates, Unread};
+use crate::error::{Error, Result};
 
 /// What a person has said of a micrograph beside its particles.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -62,6 +62,34 @@ pub fn look(sets: &mut Vec<Coordinates>) -> (Vec<Option<Beside>>, Vec<Unread>) {
     }
     *sets = wanted;
     (beside, unread)
+}
+
+/// Reads particles to judge picks by. Of labels by hand only micrographs count of which every particle
+/// has a label: elsewhere a right pick could be one that nobody has labelled.
+///
+/// # Errors
+/// `Unusable` for a list of candidates; `Missing` where no micrograph is labelled completely.
+pub fn read_truth(paths: &[PathBuf]) -> Result<Collected> {
+    let mut truth = coords::read_all(paths)?;
+    if let Some(candidates) = Candidates::among(&truth) {
+        return Err(candidates.refused(paths));
+    }
+    let (beside, damaged) = look(&mut truth.sets);
+    let is_partial = |own: &Option<Beside>| matches!(own, Some(own) if own.completeness == Completeness::Partial);
+    let partial = beside.iter().filter(|own| is_partial(own)).count();
+    let mut beside = beside.iter();
+    truth.sets.retain(|_| !beside.next().is_some_and(is_partial));
+    if partial > 0 && truth.sets.is_empty() {
+        return Err(Error::missing(
+            format!("none of {partial} micrographs labelled by hand is complete"),
+            "picks are judged where every particle has a label; mark such micrographs as complete",
+        ));
+    }
+    let note = (partial > 0).then(|| {
+        format!("{partial} micrographs are labelled in part by hand: picks there are not judged")
+    });
+    truth.remark(note, damaged);
+    Ok(truth)
 }
 
 fn unread_because(file: &Path, error: &Error) -> Unread {
@@ -116,6 +144,23 @@ mod tests {
         assert!(of(1).rejected.is_empty());
         assert_eq!((of(2).completeness, sets[2].points.len()), (Completeness::Partial, 0));
         assert!(unread.len() == 1 && unread[0].reason.contains("e.labels.json"), "{unread:?}");
+    }
+
+    #[test]
+    fn picks_are_judged_where_every_particle_has_a_label() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = ByHand { positives: vec![[1.0, 2.0]], ..ByHand::default() };
+        write(dir.path(), "a", Looked::Partial, own.clone());
+        let paths = [dir.path().to_path_buf()];
+        assert!(read_truth(&paths).unwrap_err().to_string().contains("none of 1 micrographs"));
+        write(dir.path(), "b", Looked::Complete, own.clone());
+        let truth = read_truth(&paths).unwrap();
+        assert!(truth.sets.len() == 1 && truth.sets[0].micrograph == "b");
+        assert!(truth.notes()[0].contains("1 micrographs are labelled in part"));
+        // A table of another program says nothing of this kind.
+        std::fs::remove_file(dir.path().join("a.labels.json")).unwrap();
+        std::fs::remove_file(dir.path().join("b.labels.json")).unwrap();
+        assert_eq!(read_truth(&paths).unwrap().sets.len(), 2);
     }
 
     #[test]

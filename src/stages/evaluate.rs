@@ -10,9 +10,10 @@ use super::pick::read_peaks;
 use super::{Context, Ended, Event as StageEvent, Finished, Stage, Step};
 use crate::coords::matching::{some_of, stem_of};
 use crate::coords::nearest::Tree;
-use crate::coords::{self, Candidates, Coordinate, Coordinates, Unread};
+use crate::coords::{self, Coordinate, Coordinates, Unread};
 use crate::error::{Error, Result};
 use crate::eval::{self, Counts, Evaluation, Overall, Pair, Scores};
+use crate::labels::beside;
 use crate::micrograph::{Source, Stamp};
 use crate::model::Card;
 use crate::publish::publish_text;
@@ -410,11 +411,8 @@ impl Stage for Evaluate {
                  {threshold:.3}"
             );
         }
-        let named = &context.settings().data.truth;
-        let truth = coords::read_all(named)?;
-        if let Some(candidates) = Candidates::among(&truth) {
-            return Err(candidates.refused(named));
-        }
+        let truth = beside::read_truth(&context.settings().data.truth)?;
+        truth.notes().iter().for_each(|note| tracing::warn!("{note}"));
         let failures: Vec<Failure> = truth.unread().iter().map(Failure::from).collect();
         let Some((joined, radius)) = Joined::of_run(run, &card, truth.sets)? else {
             observe(StageEvent::Finished(Finished::NothingToJudge));

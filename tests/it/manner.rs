@@ -68,7 +68,7 @@ fn commands_that_are_no_stages_know_what_the_run_knows() {
     }
     run(folder, "convert --to box --box-size 28 --out boxes").assert().code(2);
     for name in ["micrographs", "coordinates"] {
-        fs::rename(folder.join(name), folder.join(&name[..4].replace("micr", "data"))).unwrap();
+        fs::rename(folder.join(name), folder.join(name[..4].replace("micr", "data"))).unwrap();
     }
     quick_config(folder);
     let scale = "--particle-radius-a 42 --pixel-size 3";
