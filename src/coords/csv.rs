@@ -48,7 +48,7 @@ fn read(path: &Path) -> Result<Content> {
     parse(path, &std::fs::read(path).map_err(Error::io("read", path))?)
 }
 
-/// The points of a table of one micrograph that [`write`] wrote, from its bytes.
+/// The points of a table of one micrograph that [`write()`] wrote, from its bytes.
 ///
 /// Such tables are read by ten thousands, and setting up the general reader takes longer than their
 /// few lines.
