@@ -180,6 +180,16 @@ fn with_excluded(list: Option<&List>, excluded: &Excluded) -> Vec<Source> {
 }
 
 impl Known {
+    /// The file, as far as reading it goes.
+    pub(super) fn source(&self) -> Source {
+        Source {
+            path: self.path.clone(),
+            name: self.name.clone(),
+            stem: self.stem.clone(),
+            pixel_size: None,
+        }
+    }
+
     /// Score from which on its peaks are picks, if micrographs without one of their own are cut at
     /// this one; none for an excluded micrograph.
     pub(super) fn cut_at(&self, threshold: f32) -> Option<f32> {

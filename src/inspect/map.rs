@@ -8,7 +8,6 @@ use super::catalog::Known;
 use super::picture::{Pictures, jpeg};
 use crate::detect::Detector;
 use crate::error::{Error, Result};
-use crate::micrograph::Source;
 use crate::model::{Machine, Origin};
 use crate::run::{RunDir, StageName};
 use crate::scale::Scale;
@@ -53,15 +52,9 @@ impl Maps {
         let origin = picked_with(&site.run)?;
         let resolved = given.resolve_with(&origin.card()?)?;
         let model = load_model(&origin, &resolved.settings, &self.machine)?;
-        let source = Source {
-            path: known.path.clone(),
-            name: known.name.clone(),
-            stem: known.stem.clone(),
-            pixel_size: None,
-        };
         let radius = Some(Radius::Px(radius_of(known)?));
         let scale = Scale { radius, pixel_size: None, card: Some(&model.card) };
-        let prepared = load_anew(&source, &scale, &model.card.preprocess)?.prepared;
+        let prepared = load_anew(&known.source(), &scale, &model.card.preprocess)?.prepared;
         let scores = Detector::of(&model).scores(&prepared.image)?;
         let pixels: Vec<u8> =
             scores.iter().map(|score| (score.clamp(0.0, 1.0) * 255.0).round() as u8).collect();

@@ -1,12 +1,13 @@
 //! The particle radius, looked for by the default model: one look at a time, which can be stopped.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
 use super::Site;
-use crate::error::{Error, Result, one_line};
+use super::catalog::Known;
+use super::work::{Broken, Work, attempt, held};
+use crate::error::Result;
 use crate::micrograph::Source;
 use crate::model::Origin;
 use crate::radius::Confidence;
@@ -43,65 +44,46 @@ pub(super) struct Progress {
 
 /// The look, and how to stop it.
 #[derive(Debug, Default)]
-pub(super) struct Measuring(Mutex<(Progress, Cancel)>);
+pub(super) struct Measuring {
+    progress: Mutex<Progress>,
+    pub(super) work: Work,
+}
 
 impl Measuring {
     pub(super) fn progress(&self) -> Progress {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
-    }
-
-    /// Asks for the end of the look.
-    pub(super) fn stop(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.request();
+        held(&self.progress).clone()
     }
 
     fn tell(&self, change: impl FnOnce(&mut Progress)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).0);
+        change(&mut held(&self.progress));
     }
 
     /// Begins to look at the micrographs that are not excluded.
     pub(super) fn begin(site: &Arc<Site>) -> Result<()> {
-        let catalog = site.catalog()?;
-        let sources: Vec<Source> = catalog
-            .all
-            .iter()
-            .filter(|own| !own.excluded)
-            .map(|own| Source {
-                path: own.path.clone(),
-                name: own.name.clone(),
-                stem: own.stem.clone(),
-                pixel_size: None,
+        let own = &site.measuring;
+        own.work.begin("the radius is being looked for already", |cancel| {
+            let catalog = site.catalog()?;
+            let wanted = catalog.all.iter().filter(|own| !own.excluded);
+            let sources: Vec<Source> = wanted.map(Known::source).collect();
+            own.tell(|told| *told = Progress { phase: Phase::Looking, ..Progress::default() });
+            let site = site.clone();
+            Ok(move || {
+                let found = attempt(|| look(&site, &sources, &cancel));
+                site.measuring.tell(|told| match found {
+                    Ok(measured) => {
+                        let proposal = measured.proposal;
+                        let proposal = proposal.filter(|own| own.confidence != Confidence::Unsure);
+                        told.phase = Phase::Done;
+                        told.radius_px = proposal.map(|own| own.radius_px);
+                        told.sure = proposal.is_some_and(|own| own.confidence == Confidence::Sure);
+                    }
+                    Err(Broken::Stopped) => told.phase = Phase::Stopped,
+                    Err(Broken::Failed(error)) => {
+                        (told.phase, told.error) = (Phase::Failed, Some(error));
+                    }
+                });
             })
-            .collect();
-        let cancel = Cancel::default();
-        {
-            let mut own = site.measuring.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if own.0.phase == Phase::Looking {
-                return Err(Error::missing("the radius is being looked for already", ""));
-            }
-            *own = (Progress { phase: Phase::Looking, ..Progress::default() }, cancel.clone());
-        }
-        let site = site.clone();
-        std::thread::spawn(move || {
-            let found = catch_unwind(AssertUnwindSafe(|| look(&site, &sources, &cancel)));
-            let found =
-                found.unwrap_or_else(|_| Err(Error::internal("the look broke off".to_string())));
-            site.measuring.tell(|told| match found {
-                Ok(measured) => {
-                    let proposal = measured.proposal;
-                    let proposal = proposal.filter(|own| own.confidence != Confidence::Unsure);
-                    told.phase = Phase::Done;
-                    told.radius_px = proposal.map(|own| own.radius_px);
-                    told.sure = proposal.is_some_and(|own| own.confidence == Confidence::Sure);
-                }
-                Err(Error::Interrupted) => told.phase = Phase::Stopped,
-                Err(error) => {
-                    told.phase = Phase::Failed;
-                    told.error = Some(one_line(&error.to_string()));
-                }
-            });
-        });
-        Ok(())
+        })
     }
 }
 

@@ -27,6 +27,7 @@ mod proposals;
 mod scores;
 mod serve;
 mod sprites;
+mod work;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -286,9 +287,9 @@ impl Server {
         while !cancel.requested() && !answering.is_finished() {
             std::thread::sleep(Duration::from_millis(50));
         }
-        own.picking.end();
-        own.learning.end();
-        own.measuring.stop();
+        let all = [&own.picking.work, &own.learning.work, &own.measuring.work];
+        all.iter().for_each(|work| work.stop());
+        all.iter().for_each(|work| work.end());
         let ended = if answering.is_finished() { runtime.block_on(answering).ok() } else { None };
         // Files that are being written are finished.
         runtime.shutdown_timeout(Duration::from_secs(5));

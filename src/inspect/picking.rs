@@ -2,15 +2,14 @@
 //! time; it can be stopped, and goes on from there when it is asked for again.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
 use super::Site;
 use super::catalog::{Catalog, Known};
-use crate::error::{Error, Result, one_line};
+use super::work::{Broken, Work, attempt, held};
+use crate::error::{Error, Result};
 use crate::micrograph::Source;
 use crate::model::Machine;
 use crate::run::{Cancel, StageName, State};
@@ -47,43 +46,20 @@ pub(super) struct Progress {
 pub(super) struct Picking {
     machine: Machine,
     progress: Mutex<Progress>,
-    work: Mutex<Option<(Cancel, JoinHandle<()>)>>,
+    pub(super) work: Work,
 }
 
 impl Picking {
     pub(super) fn new(machine: Machine) -> Picking {
-        Picking { machine, progress: Mutex::default(), work: Mutex::default() }
+        Picking { machine, progress: Mutex::default(), work: Work::default() }
     }
 
     pub(super) fn progress(&self) -> Progress {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        held(&self.progress).clone()
     }
 
     fn tell(&self, change: impl FnOnce(&mut Progress)) {
-        change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    /// Whether it is at work.
-    pub(super) fn is_busy(&self) -> bool {
-        let work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        work.as_ref().is_some_and(|(_, thread)| !thread.is_finished())
-    }
-
-    /// Asks for the end of the work.
-    pub(super) fn stop(&self) {
-        if let Some((cancel, _)) = &*self.work.lock().unwrap_or_else(PoisonError::into_inner) {
-            cancel.request();
-        }
-    }
-
-    /// The same, and waits for it: micrographs in hand are finished.
-    pub(super) fn end(&self) {
-        self.stop();
-        let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((_, thread)) = work {
-            // How it ended is told by its progress.
-            let _ = thread.join();
-        }
+        change(&mut held(&self.progress));
     }
 
     /// Begins to pick the micrographs that were named and are not excluded.
@@ -95,41 +71,31 @@ impl Picking {
                 "`picker inspect MICROGRAPHS` picks in the page",
             ));
         };
-        if site.learning.is_busy() {
+        if site.learning.work.is_busy() {
             return Err(Error::missing("a model is being trained", "wait for it, or stop that"));
         }
-        let mut work = own.work.lock().unwrap_or_else(PoisonError::into_inner);
-        if work.as_ref().is_some_and(|(_, thread)| !thread.is_finished()) {
-            return Err(Error::missing("micrographs are being picked already", ""));
-        }
-        let catalog = site.catalog()?;
-        // Those that were named are the catalog, in the same order.
-        let sources = named.sources.iter().zip(&catalog.all).filter(|(_, own)| !own.excluded);
-        let sources: Vec<Source> = sources.map(|(source, _)| source.clone()).collect();
-        let (cancel, site) = (Cancel::default(), site.clone());
-        own.tell(|told| {
+        own.work.begin("micrographs are being picked already", |cancel| {
+            let catalog = site.catalog()?;
+            // Those that were named are the catalog, in the same order.
+            let sources = named.sources.iter().zip(&catalog.all).filter(|(_, own)| !own.excluded);
+            let sources: Vec<Source> = sources.map(|(source, _)| source.clone()).collect();
             let total = sources.len();
-            *told = Progress { phase: Phase::Picking, total, ..Progress::default() };
-        });
-        let asked = cancel.clone();
-        let thread = std::thread::spawn(move || {
-            let _one = site.cutting.lock().unwrap_or_else(PoisonError::into_inner);
-            let picked = catch_unwind(AssertUnwindSafe(|| all(&site, &sources, radius_px, &asked)));
-            let picked =
-                picked.unwrap_or_else(|_| Err(Error::internal("picking broke off".to_string())));
-            let shown = site.look_again();
-            let (phase, error) = match picked.and(shown) {
-                Ok(()) => (Phase::Done, None),
-                Err(Error::Interrupted) => (Phase::Stopped, None),
-                Err(error) => {
-                    let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
-                    (Phase::Failed, Some(one_line(&error.to_string()) + &hint))
-                }
-            };
-            site.picking.tell(|told| (told.phase, told.error) = (phase, error));
-        });
-        *work = Some((cancel, thread));
-        Ok(())
+            own.tell(|told| {
+                *told = Progress { phase: Phase::Picking, total, ..Progress::default() };
+            });
+            let site = site.clone();
+            Ok(move || {
+                let _one = held(&site.cutting);
+                let picked = attempt(|| all(&site, &sources, radius_px, &cancel));
+                let shown = attempt(|| site.look_again());
+                let (phase, error) = match picked.and(shown) {
+                    Ok(()) => (Phase::Done, None),
+                    Err(Broken::Stopped) => (Phase::Stopped, None),
+                    Err(Broken::Failed(error)) => (Phase::Failed, Some(error)),
+                };
+                site.picking.tell(|told| (told.phase, told.error) = (phase, error));
+            })
+        })
     }
 }
 
@@ -159,14 +125,8 @@ pub(super) fn wanted(site: &Site, catalog: &Catalog) -> Result<Vec<Source>> {
             let listed = listed.map(|listed| listed.sources).unwrap_or_default();
             let by_name: HashMap<&str, &Source> =
                 listed.iter().map(|own| (own.name.as_str(), own)).collect();
-            let source = |own: &Known| match by_name.get(own.name.as_str()) {
-                Some(source) => (*source).clone(),
-                None => Source {
-                    path: own.path.clone(),
-                    name: own.name.clone(),
-                    stem: own.stem.clone(),
-                    pixel_size: None,
-                },
+            let source = |own: &Known| {
+                by_name.get(own.name.as_str()).map_or_else(|| own.source(), |s| (*s).clone())
             };
             catalog.all.iter().map(source).collect()
         }

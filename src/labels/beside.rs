@@ -64,8 +64,8 @@ pub fn look(sets: &mut Vec<Coordinates>) -> (Vec<Option<Beside>>, Vec<Unread>) {
     (beside, unread)
 }
 
-/// Reads particles to judge picks by. Of labels by hand only micrographs count of which every particle
-/// has a label: elsewhere a right pick could be one that nobody has labelled.
+/// Reads particles to judge picks by. Of labels by hand, those of completely labelled micrographs
+/// are taken: elsewhere a pick without a label may be a particle all the same.
 ///
 /// # Errors
 /// `Unusable` for a list of candidates; `Missing` where no micrograph is labelled completely.
@@ -81,12 +81,13 @@ pub fn read_truth(paths: &[PathBuf]) -> Result<Collected> {
     truth.sets.retain(|_| !beside.next().is_some_and(is_partial));
     if partial > 0 && truth.sets.is_empty() {
         return Err(Error::missing(
-            format!("none of {partial} micrographs labelled by hand is complete"),
+            "no micrograph is labelled completely by hand",
             "picks are judged where every particle has a label; mark such micrographs as complete",
         ));
     }
+    let of = partial + truth.sets.len();
     let note = (partial > 0).then(|| {
-        format!("{partial} micrographs are labelled in part by hand: picks there are not judged")
+        format!("not judged, since labelled by hand only in part: {partial} of {of} micrographs")
     });
     truth.remark(note, damaged);
     Ok(truth)
@@ -152,11 +153,16 @@ mod tests {
         let own = ByHand { positives: vec![[1.0, 2.0]], ..ByHand::default() };
         write(dir.path(), "a", Looked::Partial, own.clone());
         let paths = [dir.path().to_path_buf()];
-        assert!(read_truth(&paths).unwrap_err().to_string().contains("none of 1 micrographs"));
+        assert!(
+            read_truth(&paths)
+                .unwrap_err()
+                .to_string()
+                .contains("no micrograph is labelled completely")
+        );
         write(dir.path(), "b", Looked::Complete, own.clone());
         let truth = read_truth(&paths).unwrap();
         assert!(truth.sets.len() == 1 && truth.sets[0].micrograph == "b");
-        assert!(truth.notes()[0].contains("1 micrographs are labelled in part"));
+        assert!(truth.notes()[0].contains("only in part: 1 of 2 micrographs"));
         // A table of another program says nothing of this kind.
         std::fs::remove_file(dir.path().join("a.labels.json")).unwrap();
         std::fs::remove_file(dir.path().join("b.labels.json")).unwrap();

@@ -205,6 +205,16 @@ impl Browser {
             .join("\n")
     }
 
+    /// Nothing is in the console but lines with these words, and what it says of tests that look at
+    /// the canvas.
+    fn console_is_empty_but_for(&self, expected: &[&str]) {
+        let console = self.console();
+        let expected = [expected, &["willReadFrequently"]].concat();
+        let is_odd = |line: &&str| !expected.iter().any(|part| line.contains(part));
+        let odd: Vec<&str> = console.lines().filter(is_odd).collect();
+        assert!(odd.is_empty(), "{odd:?}");
+    }
+
     fn text(&self, id: &str) -> String {
         let text = self.run(&format!("return document.getElementById('{id}').textContent"));
         text.as_str().unwrap().to_string()
@@ -320,13 +330,8 @@ fn a_person_looks_moves_the_threshold_and_labels_in_a_real_browser() {
     browser.wait(DRAWN, &json!(true));
     browser.wait("document.documentElement.scrollWidth <= 390", &json!(true));
     browser.picture("micrograph_phone");
-    // The conflict above is logged by the browser as a failed request, and looks at the canvas by
-    // this test as slow.
-    let expected = ["status of 412", "willReadFrequently"];
-    let console = browser.console();
-    let is_odd = |line: &&str| !expected.iter().any(|part| line.contains(part));
-    let odd: Vec<&str> = console.lines().filter(is_odd).collect();
-    assert!(odd.is_empty(), "{odd:?}");
+    // The browser logs the conflict above as a failed request.
+    browser.console_is_empty_but_for(&["status of 412"]);
 }
 
 #[test]
@@ -393,10 +398,7 @@ fn a_person_goes_through_all_particles_and_marks_them() {
     browser.key(&["o"]);
     browser.wait("document.body.dataset.view", &json!("one"));
     browser.wait(DRAWN, &json!(true));
-    let console = browser.console();
-    let odd: Vec<&str> =
-        console.lines().filter(|line| !line.contains("willReadFrequently")).collect();
-    assert!(odd.is_empty(), "{odd:?}");
+    browser.console_is_empty_but_for(&[]);
 }
 
 #[test]
@@ -469,10 +471,7 @@ fn a_person_sees_the_map_brushes_an_area_and_cuts_and_excludes_one_micrograph() 
     }
     browser.key(&["g"]);
     browser.wait(&count(".cell.excluded"), &json!(1));
-    let console = browser.console();
-    let odd: Vec<&str> =
-        console.lines().filter(|line| !line.contains("willReadFrequently")).collect();
-    assert!(odd.is_empty(), "{odd:?}");
+    browser.console_is_empty_but_for(&[]);
 }
 
 #[test]
@@ -517,8 +516,5 @@ fn a_person_lets_the_page_learn_and_sees_new_picks_in_a_real_browser() {
     browser.picture("learnt_dark");
     browser.key(&["u"]);
     browser.wait("document.getElementById('readout').textContent.slice(0, 5)", &json!("score"));
-    let console = browser.console();
-    let odd: Vec<&str> =
-        console.lines().filter(|line| !line.contains("willReadFrequently")).collect();
-    assert!(odd.is_empty(), "{odd:?}");
+    browser.console_is_empty_but_for(&[]);
 }

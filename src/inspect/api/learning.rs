@@ -87,7 +87,7 @@ async fn begin(State(site): State<Arc<Site>>, body: Result<Json<Lesson>, JsonRej
 
 async fn stop(State(site): State<Arc<Site>>) -> Answer {
     changeable(&site)?;
-    site.learning.stop();
+    site.learning.work.stop();
     Ok(told(&site))
 }
 

@@ -52,7 +52,7 @@ async fn begin(State(site): State<Arc<Site>>, body: Result<Json<Radius>, JsonRej
 
 async fn stop(State(site): State<Arc<Site>>) -> Answer {
     changeable(&site)?;
-    site.picking.stop();
+    site.picking.work.stop();
     Ok(told(&site))
 }
 
@@ -75,6 +75,6 @@ async fn look(State(site): State<Arc<Site>>) -> Answer {
 
 async fn stop_looking(State(site): State<Arc<Site>>) -> Answer {
     changeable(&site)?;
-    site.measuring.stop();
+    site.measuring.work.stop();
     Ok(seen(&site))
 }

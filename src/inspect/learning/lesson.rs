@@ -11,7 +11,6 @@ use serde::Serialize;
 use super::history::{Counts, History};
 use crate::error::{Error, Result, one_line};
 use crate::inspect::Site;
-use crate::inspect::catalog::Known;
 use crate::labels::by_hand::{ByHand, Looked};
 use crate::model::{Model, Origin};
 use crate::publish::publish_text;
@@ -248,14 +247,4 @@ fn absolute(path: &Path) -> Result<PathBuf> {
         return Err(Error::unusable(&path, "its name is not UTF-8", "rename it"));
     }
     Ok(path)
-}
-
-/// The source of a micrograph that is shown.
-pub(super) fn source_of(known: &Known) -> crate::micrograph::Source {
-    crate::micrograph::Source {
-        path: known.path.clone(),
-        name: known.name.clone(),
-        stem: known.stem.clone(),
-        pixel_size: None,
-    }
 }

@@ -7,18 +7,17 @@
 mod history;
 mod lesson;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
 use super::Site;
 use super::catalog::{Catalog, Known};
 use super::picking;
+use super::work::{Broken, Work, attempt, held};
 use crate::coords::Coordinate;
 use crate::detect::Detector;
-use crate::error::{Error, Result, one_line};
+use crate::error::{Error, Result};
 use crate::eval::match_one_to_one;
 use crate::run::{Cancel, RunDir, StageName};
 use crate::scale::Scale;
@@ -26,9 +25,9 @@ use crate::stages::load::load_anew;
 use crate::stages::{load_model, model_of};
 use crate::units::Radius;
 pub(super) use history::{Counts, Entry, History};
+use lesson::Lesson;
 pub(super) use lesson::Now;
 pub use lesson::Trainer;
-use lesson::{Lesson, source_of};
 
 /// Where the work stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -80,7 +79,7 @@ pub(super) struct Learning {
     first: Mutex<Option<First>>,
     /// The micrographs as they were picked by the model before.
     before: Mutex<Option<Arc<Catalog>>>,
-    work: Mutex<Option<(Cancel, JoinHandle<()>)>>,
+    pub(super) work: Work,
 }
 
 /// What is to be done.
@@ -90,10 +89,6 @@ enum Task {
     Learn(Option<f64>),
     /// Go to a model of the history.
     Back(usize),
-}
-
-fn held<T>(lock: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Learning {
@@ -108,7 +103,7 @@ impl Learning {
             history: Mutex::new(History::open(run, !read_only)?),
             first: Mutex::default(),
             before: Mutex::default(),
-            work: Mutex::default(),
+            work: Work::default(),
         })
     }
 
@@ -129,28 +124,6 @@ impl Learning {
 
     fn tell(&self, change: impl FnOnce(&mut Progress)) {
         change(&mut held(&self.progress));
-    }
-
-    /// Whether it is at work.
-    pub(super) fn is_busy(&self) -> bool {
-        held(&self.work).as_ref().is_some_and(|(_, thread)| !thread.is_finished())
-    }
-
-    /// Asks for the end of the work.
-    pub(super) fn stop(&self) {
-        if let Some((cancel, _)) = &*held(&self.work) {
-            cancel.request();
-        }
-    }
-
-    /// The same, and waits for it.
-    pub(super) fn end(&self) {
-        self.stop();
-        let work = held(&self.work).take();
-        if let Some((_, thread)) = work {
-            // How it ended is told by its progress.
-            let _ = thread.join();
-        }
     }
 
     /// Trains on the labels that are there, and picks with the model; `first` is on screen.
@@ -190,51 +163,43 @@ impl Learning {
 /// Begins the work in a thread, unless something is at work.
 fn begin(site: &Arc<Site>, task: Task, first: Option<String>) -> Result<()> {
     let own = &site.learning;
-    let mut work = held(&own.work);
-    if work.as_ref().is_some_and(|(_, thread)| !thread.is_finished()) {
-        return Err(Error::missing("a model is being trained already", ""));
-    }
-    if site.picking.is_busy() {
-        return Err(Error::missing("micrographs are being picked", "wait for them, or stop that"));
-    }
-    let lesson = match task {
-        Task::Back(_) => None,
-        Task::Learn(radius_px) => {
-            let mut history = held(&own.history);
-            history.begin(&site.run)?;
-            Some(Lesson::prepare(site, &history, radius_px)?)
+    own.work.begin("a model is being trained already", |cancel| {
+        if site.picking.work.is_busy() {
+            let hint = "wait for them, or stop that";
+            return Err(Error::missing("micrographs are being picked", hint));
         }
-    };
-    let labels = lesson.as_ref().map(|lesson| lesson.counts).unwrap_or_default();
-    let phase = if lesson.is_some() { Phase::Training } else { Phase::Picking };
-    own.tell(|told| *told = Progress { phase, labels, ..Progress::default() });
-    *held(&own.first) = None;
-    let (cancel, site) = (Cancel::default(), site.clone());
-    let asked = cancel.clone();
-    let thread = std::thread::spawn(move || {
-        let worked = catch_unwind(AssertUnwindSafe(|| {
-            match (&lesson, task) {
-                (Some(lesson), _) => train(&site, lesson, &asked)?,
-                (None, Task::Back(number)) => {
-                    held(&site.learning.history).take(&site.run, number)?;
-                }
-                (None, Task::Learn(_)) => {}
-            }
-            pick(&site, first.as_deref(), &asked)
-        }));
-        let worked = worked.unwrap_or_else(|_| Err(Error::internal("learning broke off")));
-        let (phase, error) = match worked {
-            Ok(()) => (Phase::Done, None),
-            Err(Error::Interrupted) => (Phase::Stopped, None),
-            Err(error) => {
-                let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
-                (Phase::Failed, Some(one_line(&error.to_string()) + &hint))
+        let lesson = match task {
+            Task::Back(_) => None,
+            Task::Learn(radius_px) => {
+                let mut history = held(&own.history);
+                history.begin(&site.run)?;
+                Some(Lesson::prepare(site, &history, radius_px)?)
             }
         };
-        site.learning.tell(|told| (told.phase, told.error) = (phase, error));
-    });
-    *work = Some((cancel, thread));
-    Ok(())
+        let labels = lesson.as_ref().map(|lesson| lesson.counts).unwrap_or_default();
+        let phase = if lesson.is_some() { Phase::Training } else { Phase::Picking };
+        own.tell(|told| *told = Progress { phase, labels, ..Progress::default() });
+        *held(&own.first) = None;
+        let site = site.clone();
+        Ok(move || {
+            let ended = attempt(|| {
+                match (&lesson, task) {
+                    (Some(lesson), _) => train(&site, lesson, &cancel)?,
+                    (None, Task::Back(number)) => {
+                        held(&site.learning.history).take(&site.run, number)?;
+                    }
+                    (None, Task::Learn(_)) => {}
+                }
+                pick(&site, first.as_deref(), &cancel)
+            });
+            let (phase, error) = match ended {
+                Ok(()) => (Phase::Done, None),
+                Err(Broken::Stopped) => (Phase::Stopped, None),
+                Err(Broken::Failed(error)) => (Phase::Failed, Some(error)),
+            };
+            site.learning.tell(|told| (told.phase, told.error) = (phase, error));
+        })
+    })
 }
 
 /// Trains, and takes the model into the run.
@@ -288,7 +253,7 @@ fn at_once(site: &Site, known: &Known) -> Result<First> {
     let of_picks = known.scored.as_ref().map(|own| own.particle_radius_px);
     let radius = of_picks.or(card.particle_radius_px).map(Radius::Px);
     let scale = Scale { radius, pixel_size: None, card: Some(&model.card) };
-    let prepared = load_anew(&source_of(known), &scale, &model.card.preprocess)?.prepared;
+    let prepared = load_anew(&known.source(), &scale, &model.card.preprocess)?.prepared;
     let detector = Detector::of(&model).picking_as(&resolved.settings.pick);
     let (id, threshold) = (known.id.clone(), model.card.threshold);
     Ok(First { id, threshold, peaks: detector.peaks(&prepared)? })

@@ -2,6 +2,7 @@
 // are asked for, however many there are.
 
 import { ask } from "./api.js";
+import { reveal } from "./shared.js";
 
 const SHEET = 60;
 const COLUMNS = 10;
@@ -362,10 +363,7 @@ export class Gallery {
 
   reveal() {
     const { columns, side } = this.layout();
-    const y = Math.floor(this.at / columns) * (side + GAP);
-    const { scrollTop, clientHeight } = this.scroller;
-    if (y < scrollTop) this.scroller.scrollTop = y;
-    if (y + side > scrollTop + clientHeight) this.scroller.scrollTop = y + side - clientHeight;
+    reveal(this.scroller, Math.floor(this.at / columns) * (side + GAP), side);
     this.paint();
   }
 }

@@ -1,6 +1,7 @@
 // Thumbnails of all micrographs. Only those on screen are in the page, however many there are.
 
 import { picture } from "./api.js";
+import { reveal } from "./shared.js";
 
 const CAPTION = 50;
 const GAP = 10;
@@ -239,10 +240,7 @@ export class Grid {
 
   reveal() {
     const { columns, height } = this.layout();
-    const y = Math.floor(this.chosen / columns) * (height + GAP);
-    const { scrollTop, clientHeight } = this.scroller;
-    if (y < scrollTop) this.scroller.scrollTop = y;
-    if (y + height > scrollTop + clientHeight) this.scroller.scrollTop = y + height - clientHeight;
+    reveal(this.scroller, Math.floor(this.chosen / columns) * (height + GAP), height);
     this.paint();
   }
 }

@@ -125,13 +125,13 @@ export class Learn {
     const share = phase === "picking" ? done / Math.max(1, total) : training ? training.epoch / training.epochs : 0;
     this.bar.firstElementChild.style.width = `${100 * share}%`;
     if (!started) return;
-    const figures = training && `F1 ${training.f1.toFixed(3)} on labels held back`;
+    // Of the epochs the best one is kept; its F1 stands with the model.
     const said = {
       training: training
-        ? `Epoch ${training.epoch} of ${training.epochs} · loss ${training.loss.toFixed(3)} · ${figures} · ${Math.ceil(training.seconds_left)} s left`
+        ? `Epoch ${training.epoch} of ${training.epochs} · loss ${training.loss.toFixed(3)} · F1 ${training.f1.toFixed(3)} on labels held back · ${Math.ceil(training.seconds_left)} s left`
         : `Training on ${words(own.labels.positives, "particle")}, ${words(own.labels.negatives, "place")} that are none…`,
-      picking: [figures, `picked ${done} of ${words(total, "micrograph")}`].filter(Boolean).join(" · "),
-      done: [figures, `${words(own.gained, "pick")} gained, ${own.lost.toLocaleString("en")} lost`].filter(Boolean).join(" · "),
+      picking: `Picked ${done} of ${words(total, "micrograph")}`,
+      done: `${words(own.gained, "pick")} gained, ${own.lost.toLocaleString("en")} lost`,
       stopped: "Stopped.",
       failed: own.error,
     };

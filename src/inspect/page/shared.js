@@ -35,3 +35,10 @@ export function segments(id, key, onChange) {
   });
   return press;
 }
+
+// Scrolls so that what lies from `top` on is seen.
+export function reveal(scroller, top, height) {
+  const { scrollTop, clientHeight } = scroller;
+  if (top < scrollTop) scroller.scrollTop = top;
+  if (top + height > scrollTop + clientHeight) scroller.scrollTop = top + height - clientHeight;
+}
