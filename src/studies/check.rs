@@ -24,6 +24,8 @@ pub enum Fitness {
     Fit,
     /// They fit, but some are lost or there twice.
     Partly,
+    /// They are too few to tell.
+    Untold,
     /// They do not fit, or the images do not tell.
     Unfit,
 }
@@ -241,6 +243,10 @@ fn judge(
     }
     if misfits > 0 {
         lost.push(format!("the coordinates of {misfits} micrographs do not fit"));
+    }
+    if let Some(few) = findings.iter().find(|finding| finding.severity == Severity::Untold) {
+        let verdict = [vec![format!("not told: {}", few.what)], lost].concat().join("; ");
+        return (Fitness::Untold, verdict);
     }
     if lost.is_empty() {
         return (Fitness::Fit, "fit for import".into());
