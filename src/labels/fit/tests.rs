@@ -294,6 +294,13 @@ fn a_shift_is_measured_alone_and_with_a_binning_or_a_flip() {
         assert!((dx - expected.0).hypot(dy - expected.1) < 6.0, "{found:?}");
         assert!(found.what.contains(words), "{found:?}");
     }
+    // So far that many lie outside: they need not be counted from the middle.
+    for binning in [1.0, 1.5, 2.0, 2.5, 3.0, 8.0] {
+        let found = mended(|x, y| ((x - 60.0) / binning, (y - 60.0) / binning));
+        let (dx, dy) = shift(&found);
+        assert!((dx - 60.0).hypot(dy - 60.0) < 6.0, "{binning}: {found:?}");
+        assert!(!found.hint.contains("origin centre"), "{found:?}");
+    }
     // Near enough to lie on particles all the same: a doubt.
     let near = only(of_fields(3, CLEAR, |x, y| Some((x + 9.0, y))));
     assert_eq!(near.severity, Severity::Doubtful, "{near:?}");
