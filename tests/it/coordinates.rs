@@ -128,6 +128,19 @@ fn a_file_that_cannot_be_read_is_named_and_counted_by_every_command_and_the_othe
 
 #[cfg(unix)]
 #[test]
+fn coordinates_of_images_that_cannot_be_read_are_not_said_to_be_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    simulate(dir.path(), 2);
+    for name in ["sim_0001.mrc", "sim_0002.mrc"] {
+        fs::write(dir.path().join("micrographs").join(name), "no image").unwrap();
+    }
+    let blind = contains("none of the images that were looked at could be read");
+    check(dir.path(), "coordinates")
+        .code(1)
+        .stdout(blind.and(contains("not a single coordinate").not()));
+}
+
+#[test]
 fn a_link_to_nowhere_among_coordinates_does_not_stop_the_others() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
