@@ -389,9 +389,9 @@ fn a_shift_of_less_than_a_quarter_radius_is_measured_and_no_doubt() {
 fn few_coordinates_that_do_not_clearly_fit_are_too_few_to_tell_and_right_ones_fit() {
     let (prepared, right) = field(1, CLEAR);
     let of = |points: &[Coordinate]| check(&[Labelled { prepared: &prepared, points }], &origin());
-    let others: Vec<Coordinate> = (2..10).flat_map(|seed| field(seed, CLEAR).1).collect();
+    let others: Vec<Coordinate> = (2..6).flat_map(|seed| field(seed, CLEAR).1).collect();
     let (mut tried, mut at_chance) = (0, 0);
-    for count in 8..20 {
+    for count in [8, 11, 14, 19] {
         for points in others.chunks_exact(count) {
             let found = only(of(points));
             assert!(matches!(found.severity, Severity::Unseen | Severity::Untold), "{found:?}");
@@ -418,7 +418,7 @@ fn right_coordinates_on_the_faintest_images_are_fit_or_too_few_and_not_said_to_b
     let mut told = [0; 3];
     for seed in 0..12 {
         let (prepared, right) = field(seed, FAINTEST);
-        for count in [8, 11, 14, 19] {
+        for count in [8, 19] {
             let points = &right[..count];
             let found = check(&[Labelled { prepared: &prepared, points }], &origin());
             told[match found.first().map(|found| found.severity) {
@@ -428,7 +428,7 @@ fn right_coordinates_on_the_faintest_images_are_fit_or_too_few_and_not_said_to_b
             }] += 1;
         }
     }
-    assert!(told[0] > 5 && told[1] > 5 && told[2] <= 2, "fit, too few, wrongly refused: {told:?}");
+    assert!(told[0] > 3 && told[1] > 3 && told[2] <= 1, "fit, too few, wrongly refused: {told:?}");
 }
 
 #[test]
