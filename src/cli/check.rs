@@ -21,7 +21,7 @@ use crate::studies::check::{Fitness, Report, check};
 /// Counts, coordinates outside the image, duplicates closer than half a radius, empty quadrants, and
 /// whether a flip, exchanged axes or a scale factor would fit the images better (looked for on at
 /// most 40 of them). Exit code 0: fit; 1: not, or not to be seen; 3: fit, but coordinates are lost
-/// (names without a micrograph, files that cannot be read) or there twice.
+/// (names without a micrograph, files that cannot be read) or there twice, or too few to tell.
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     /// Micrographs: folders, files, globs, lists of paths, RELION STAR files [default: the folder
@@ -64,7 +64,7 @@ pub(super) fn run(args: &CheckArgs, _global: &Global) -> Result<Exit> {
     }
     Ok(match fitness {
         Fitness::Fit => Exit::Done,
-        Fitness::Partly => Exit::Partial,
+        Fitness::Partly | Fitness::Untold => Exit::Partial,
         Fitness::Unfit => Exit::Failed,
     })
 }
@@ -96,7 +96,7 @@ fn print_report(out: &mut impl Write, report: &Report) -> io::Result<()> {
             "{}: {}",
             match finding.severity {
                 Severity::Note => "note",
-                Severity::Doubtful | Severity::Unseen => "warning",
+                Severity::Doubtful | Severity::Untold | Severity::Unseen => "warning",
                 Severity::Outdone | Severity::Impossible => "error",
             },
             with_flags(&finding.what)

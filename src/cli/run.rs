@@ -180,7 +180,7 @@ impl InputArgs {
             begin::check_scale(&context.base.card()?, context.radius)?;
         } else {
             // A model that is trained here has its radius from the training.
-            context.labelled = Some(begin::labelled(resolved, seed)?);
+            context.labelled = Some(begin::labelled(run, resolved, seed)?);
             context.base = Origin::File(run.model().join(Model::TRAINED));
         }
         Ok(context)

@@ -44,7 +44,7 @@ pub(super) fn run(args: &TrainArgs, global: &Global) -> Result<Exit> {
     let (_, unlisted) = micrographs::find(&resolved.settings.data)?;
     let context = Context {
         unlisted,
-        labelled: Some(begin::labelled(&resolved, seed)?),
+        labelled: Some(begin::labelled(&run, &resolved, seed)?),
         base: Origin::File(run.model().join(Model::TRAINED)),
         ..Context::new(&run, &resolved, seed, session.machine.clone())
     };

@@ -86,6 +86,13 @@ pub(super) fn distance(labelled: &[Labelled], chances: &[Chance], reading: &Read
     if count < FEW as f64 { 0.0 } else { sum / f64::sqrt(count) }
 }
 
+/// How many places coordinates are at that tell something.
+pub(super) fn places(labelled: &[Labelled], chances: &[Chance]) -> usize {
+    let mut count = 0;
+    for_each_place(labelled, chances, &Reading::AS_GIVEN, |_, _| count += 1);
+    count
+}
+
 /// Whether coordinates lie on particles in one part of the micrographs and not at all in another, as
 /// a wrong scale, or one axis that is squeezed, makes them do.
 pub(super) fn is_uneven(labelled: &[Labelled], chances: &[Chance], reading: &Reading) -> bool {

@@ -9,7 +9,7 @@
 use serde::Serialize;
 
 pub use super::evidence::Labelled;
-use super::evidence::{Chance, FEW, distance, is_uneven, outside};
+use super::evidence::{Chance, FEW, distance, is_uneven, outside, places};
 use super::lean::Lean;
 use super::search::{Found, best_other, small_shift};
 use crate::coords::Coordinate;
@@ -40,6 +40,8 @@ pub enum Severity {
     Note,
     /// Worth a look.
     Doubtful,
+    /// The coordinates are too few to tell.
+    Untold,
     /// The images say too little to tell.
     Unseen,
     /// Another reading fits far better, but not so that the coordinates as given are ruled out.
@@ -61,13 +63,14 @@ pub struct Finding {
 
 /// Coordinates that fit no better than chance would have it,
 const CHANCE: f64 = 3.0;
+/// while of few, only those that fit so much worse than right ones do on the faintest images, in
+/// standard errors a coordinate and in standard errors below: the others are too few to tell.
+const FAINT: f64 = 0.7;
+const BELOW_FAINT: f64 = 2.0;
 /// or than this share of another reading: many coordinates make a few accidental hits count.
 const ACCIDENT: f64 = 0.1;
 /// With fewer coordinates than this, whatever is found is only a doubt.
 const ENOUGH: usize = 20;
-/// So few are at chance below this: of 19 and less at chance 96 in 100 are, of right ones on faint
-/// images one in twenty.
-const CHANCE_OF_FEW: f64 = 2.0;
 
 impl Origin {
     /// The command that mends coordinates that have to be read so.
@@ -141,9 +144,11 @@ pub fn check(labelled: &[Labelled], origin: &Origin) -> Vec<Finding> {
             },
         });
     }
-    if count < FEW {
+    // Coordinates that are there twice tell no more; where most crowd or lie outside, they are not few.
+    let number = Some(places(labelled, &chances)).filter(|own| 2 * own >= count).unwrap_or(count);
+    if count < FEW || (number < FEW && better.is_none()) {
         if findings.is_empty() {
-            findings.push(too_few(count, origin));
+            findings.push(too_few(count, "", origin));
         }
         return findings;
     }
@@ -163,18 +168,17 @@ pub fn check(labelled: &[Labelled], origin: &Origin) -> Vec<Finding> {
             ),
             hint: origin.remedy(&reading),
         });
-    } else if given < CHANCE && !binned && count < ENOUGH && given >= CHANCE_OF_FEW {
-        findings.push(too_few(count, origin));
+    } else if given < CHANCE && given >= FAINT * f64::sqrt(number as f64) - BELOW_FAINT {
+        let seen = format!(" ({given:.1} standard errors from chance)");
+        findings.push(too_few(count, &seen, origin));
     } else if given < CHANCE {
-        let few =
-            if count < ENOUGH { format!(" {count} are few to tell by.") } else { String::new() };
         findings.push(Finding {
             severity: Severity::Unseen,
             what: format!(
                 "{place}lie on particles no better than chance ({given:.1} standard errors), and no \
                  other unit, binning, flip, turn or shift fits"
             ),
-            hint: format!("do they belong to these micrographs?{few} {}", origin.picture()),
+            hint: format!("do they belong to these micrographs? {}", origin.picture()),
         });
     } else if given >= CHANCE && is_uneven(labelled, &chances, &Reading::AS_GIVEN) {
         findings.push(Finding {
@@ -203,11 +207,13 @@ pub fn check(labelled: &[Labelled], origin: &Origin) -> Vec<Finding> {
     findings
 }
 
-fn too_few(count: usize, origin: &Origin) -> Finding {
+fn too_few(count: usize, seen: &str, origin: &Origin) -> Finding {
     Finding {
-        severity: Severity::Note,
-        what: format!("{count} coordinates are too few to tell whether they lie on particles"),
-        hint: origin.picture(),
+        severity: Severity::Untold,
+        what: format!(
+            "{count} coordinates are too few to tell whether they lie on particles{seen}"
+        ),
+        hint: format!("add some; {}", origin.picture()),
     }
 }
 
@@ -248,7 +254,7 @@ pub fn check_one(one: &Labelled, expected: f64, origin: &Origin) -> Vec<Finding>
     }
     let mut findings = check(std::slice::from_ref(one), origin);
     findings.retain(|finding| match finding.severity {
-        Severity::Note => false,
+        Severity::Note | Severity::Untold => false,
         Severity::Unseen => expected >= SURELY,
         _ => true,
     });

@@ -173,7 +173,9 @@ fn candidates(labelled: &[Labelled], pixel_size_a: Option<f64>) -> Vec<Reading> 
     let points = || labelled.iter().flat_map(|one| one.points);
     let count = points().count();
     let below = points().filter(|p| p.x_mic_px < 0.0 || p.y_mic_px < 0.0).count();
-    let centred = below * 10 >= count;
+    // Counted from the middle, most have a negative number; corners of boxes, those near the edges.
+    let mut origins = vec![false, true];
+    origins.retain(|is_centred| if *is_centred { below * 10 >= count } else { below * 2 <= count });
     let largest = points().map(|p| p.x_mic_px.abs().max(p.y_mic_px.abs())).fold(0.0_f64, f64::max);
     let mut scales: Vec<(Unit, f64)> = vec![(Unit::Pixel, 1.0)];
     if largest <= 1.5 {
@@ -193,7 +195,8 @@ fn candidates(labelled: &[Labelled], pixel_size_a: Option<f64>) -> Vec<Reading> 
     let mut readings = Vec::new();
     for (unit, scale) in scales {
         for turn in 0..8 {
-            readings.push(Reading { unit, scale, centred, ..turned(turn) });
+            let at = |&centred| Reading { unit, scale, centred, ..turned(turn) };
+            readings.extend(origins.iter().map(at));
         }
     }
     readings.retain(|reading| *reading != Reading::AS_GIVEN);

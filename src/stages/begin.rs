@@ -1,10 +1,12 @@
 //! What a run begins with: settings and the run directory → labelled micrographs, and the model.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use super::model_of;
 use super::train::{Choice, Request};
-use crate::coords;
+use crate::coords::matching::owners;
+use crate::coords::{self, Coordinates};
 use crate::error::{Error, Result};
 use crate::labels::beside;
 use crate::micrograph::{self, Source};
@@ -22,13 +24,14 @@ pub fn validation(settings: &Settings) -> Result<Choice> {
     }
 }
 
-/// The labelled micrographs of the settings.
-pub fn labelled(resolved: &Resolved, seed: u64) -> Result<Request<'_>> {
-    labelled_at(resolved.settings.data.scale(), resolved, seed)
+/// The labelled micrographs of the settings, without those that were excluded from the run.
+pub fn labelled<'a>(run: &RunDir, resolved: &'a Resolved, seed: u64) -> Result<Request<'a>> {
+    labelled_at(run, resolved.settings.data.scale(), resolved, seed)
 }
 
 /// The same at another scale than the settings'.
 fn labelled_at<'a>(
+    run: &RunDir,
     scale: Scale<'static>,
     resolved: &'a Resolved,
     seed: u64,
@@ -36,11 +39,14 @@ fn labelled_at<'a>(
     let settings = &resolved.settings;
     // Found missing now, not once for each micrograph.
     scale.radius.ok_or_else(Error::no_radius)?;
-    let sources = settings.data.list()?.sources;
+    let mut sources = settings.data.list()?.sources;
     let mut coordinates =
         coords::read_all(&settings.data.coordinates)?.as_labels(settings.data.min_score)?;
+    let mut validation = validation(settings)?;
+    let excluded = leave_out_excluded(run, &mut sources, &mut coordinates.sets, &mut validation)?;
     let (mut beside, damaged) = beside::look(&mut coordinates.sets);
     let mut notes = coordinates.notes();
+    notes.extend(excluded);
     let said = beside.iter_mut().flatten();
     if resolved.given.has("labels.completeness") {
         let completeness = settings.labels.completeness;
@@ -64,11 +70,55 @@ fn labelled_at<'a>(
         sources,
         coordinates: coordinates.sets,
         beside,
-        validation: validation(settings)?,
+        validation,
         settings,
         scale,
         seed,
     })
+}
+
+/// Takes out micrographs that were excluded from the run, with their labels; a word on it.
+fn leave_out_excluded(
+    run: &RunDir,
+    sources: &mut Vec<Source>,
+    sets: &mut Vec<Coordinates>,
+    validation: &mut Choice,
+) -> Result<Option<String>> {
+    let excluded = run.excluded()?;
+    let mut all = sources.clone();
+    if let Choice::Named(named) = &*validation {
+        all.extend(named.iter().cloned());
+    }
+    let mut kept = all.clone();
+    if excluded.leave_out(&mut kept) == 0 {
+        return Ok(None);
+    }
+    let record = run.excluded_path();
+    let everything = |what: &str| {
+        Error::missing(
+            format!("every {what} is excluded in {}", record.display()),
+            "take some back with `picker inspect`, or delete the file",
+        )
+    };
+    excluded.leave_out(sources);
+    if let Choice::Named(named) = validation {
+        excluded.leave_out(named);
+        if named.is_empty() {
+            return Err(everything("micrograph to validate on"));
+        }
+    }
+    let kept: HashSet<&Path> = kept.iter().map(|own| own.path.as_path()).collect();
+    let before = sets.len();
+    let mut owners = owners(&all, sets)?.into_iter();
+    sets.retain(|_| owners.next().flatten().is_none_or(|at| kept.contains(all[at].path.as_path())));
+    if sets.is_empty() {
+        return Err(everything("labelled micrograph"));
+    }
+    let left_out = before - sets.len();
+    Ok((left_out > 0).then(|| {
+        let s = if left_out == 1 { "" } else { "s" };
+        format!("labels of {left_out} excluded micrograph{s} ({}) are not used", record.display())
+    }))
 }
 
 /// The labelled micrographs, divided as they were for the training of a model: rounds of
@@ -85,7 +135,7 @@ pub fn labelled_as_trained<'a>(
     }
     let own = card.particle_radius_px.map(Radius::Px);
     let given = settings.data.scale();
-    let same = labelled_at(Scale { radius: given.radius.or(own), ..given }, resolved, seed)?;
+    let same = labelled_at(run, Scale { radius: given.radius.or(own), ..given }, resolved, seed)?;
     let trained = run.record_of(StageName::Train)?.and_then(|train| train.progress.fingerprint);
     if trained == Some(same.fingerprint(run)?) {
         return Ok(Some(same));
@@ -112,7 +162,8 @@ pub fn labelled_as_trained<'a>(
         let names: Vec<&str> = card.validated_on.iter().map(|seen| seen.name.as_str()).collect();
         return Err(Error::missing(
             format!(
-                "the micrographs that the model was validated on ({}) are not among those given",
+                "the micrographs that the model was validated on ({}) are not among those given, or \
+                 are excluded from the run",
                 names.join(", ")
             ),
             "rounds are judged on what the model was not trained on: name all micrographs of its \

@@ -24,6 +24,8 @@ pub enum Fitness {
     Fit,
     /// They fit, but some are lost or there twice.
     Partly,
+    /// They are too few to tell.
+    Untold,
     /// They do not fit, or the images do not tell.
     Unfit,
 }
@@ -93,7 +95,12 @@ pub fn check(
         radius_px,
     };
     let (findings, misfits) = findings(&prepared, &origin);
-    let losses = Losses { without: &matched.coordinates_without, unreadable: &unreadable, misfits };
+    let losses = Losses {
+        is_blind: prepared.is_empty(),
+        without: &matched.coordinates_without,
+        unreadable: &unreadable,
+        misfits,
+    };
     let (fitness, verdict) = judge(&rows, &losses, &findings, radius_px);
     let report = Report {
         schema: 1,
@@ -155,6 +162,9 @@ fn findings(
     prepared: &[(String, Prepared, Vec<Coordinate>)],
     origin: &Origin,
 ) -> (Vec<Finding>, usize) {
+    if prepared.is_empty() {
+        return (Vec::new(), 0);
+    }
     let together: Vec<Labelled> =
         prepared.iter().map(|(_, prepared, points)| Labelled { prepared, points }).collect();
     let mut findings = fit::check(&together, origin);
@@ -187,6 +197,8 @@ fn quoted_all(paths: &[PathBuf]) -> String {
 
 /// What is not fit, apart from coordinates as a whole.
 struct Losses<'a> {
+    /// Whether no image at all could be read.
+    is_blind: bool,
     /// Names in the coordinates for which there is no micrograph.
     without: &'a [String],
     unreadable: &'a [String],
@@ -197,14 +209,14 @@ struct Losses<'a> {
 /// How fit they are, and the last line.
 fn judge(
     rows: &[Row],
-    &Losses { without, unreadable, misfits }: &Losses,
+    &Losses { is_blind, without, unreadable, misfits }: &Losses,
     findings: &[Finding],
     radius: f64,
 ) -> (Fitness, String) {
     let outside: usize = rows.iter().map(|row| row.outside).sum();
     let mut wrong = Vec::new();
-    if rows.is_empty() {
-        wrong.push("nothing could be read".to_string());
+    if is_blind {
+        wrong.push("none of the images that were looked at could be read".to_string());
     }
     if findings.iter().any(|finding| finding.severity >= Severity::Outdone) {
         wrong.push("the coordinates do not fit the images as they are".to_string());
@@ -241,6 +253,10 @@ fn judge(
     }
     if misfits > 0 {
         lost.push(format!("the coordinates of {misfits} micrographs do not fit"));
+    }
+    if let Some(few) = findings.iter().find(|finding| finding.severity == Severity::Untold) {
+        let verdict = [vec![format!("not told: {}", few.what)], lost].concat().join("; ");
+        return (Fitness::Untold, verdict);
     }
     if lost.is_empty() {
         return (Fitness::Fit, "fit for import".into());

@@ -35,7 +35,7 @@ use schedule::Progress;
 pub use schedule::Schedule;
 pub use settings::{Settings, Stage, Start};
 use trainer::Trainer;
-pub use validation::{Judged, Validation, judge};
+pub use validation::{Judged, Validation, count, judge};
 use validation::{best, exhausted, tolerance};
 
 /// All that one training needs.

@@ -107,6 +107,25 @@ pub fn judge(network: &Inference, card: &Card, validation: &[Validation]) -> Res
     })
 }
 
+/// How the picks of a model, from its own threshold up, and the labels fall together. On a partly
+/// labelled micrograph of which nothing was rejected, only what was labelled counts.
+pub fn count(network: &Inference, card: &Card, validation: &[Validation]) -> Result<eval::Counts> {
+    let detector = Detector::new(network, card);
+    let mut all = eval::Counts::default();
+    for micrograph in validation {
+        let radius_mic_px = micrograph.prepared.radius_mic_px;
+        let picks = micrograph.judged(detector.picks(&micrograph.prepared)?, radius_mic_px);
+        let particles: Vec<Coordinate> = micrograph.particles().copied().collect();
+        let hits = eval::match_one_to_one(&picks, &particles, radius_mic_px).len();
+        all.hits += hits;
+        all.misses += particles.len() - hits;
+        if micrograph.completeness == Completeness::Complete || !micrograph.rejected.is_empty() {
+            all.false_picks += picks.len() - hits;
+        }
+    }
+    Ok(all)
+}
+
 /// Whether all that is judged on has all of its labels.
 fn completeness(validation: &[Validation]) -> Completeness {
     let partial = |own: &Validation| own.completeness == Completeness::Partial;

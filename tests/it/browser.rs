@@ -474,6 +474,20 @@ fn a_person_sees_the_map_brushes_an_area_and_cuts_and_excludes_one_micrograph() 
     browser.console_is_empty_but_for(&[]);
 }
 
+/// Whether marks of gained and of lost picks are drawn.
+const MARKED: &str = "(() => {
+    const canvas = document.getElementById('over');
+    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    const has = (colour) => {
+        for (let at = 0; at < data.length; at += 4) {
+            const far = Math.max(...colour.map((own, i) => Math.abs(own - data[at + i])));
+            if (far < 25 && data[at + 3] > 128) return true;
+        }
+        return false;
+    };
+    return [has([255, 162, 58]), has([143, 208, 255])];
+})()";
+
 #[test]
 fn a_person_lets_the_page_learn_and_sees_new_picks_in_a_real_browser() {
     let Some(browser) = Browser::start() else { return };
@@ -509,6 +523,10 @@ fn a_person_lets_the_page_learn_and_sees_new_picks_in_a_real_browser() {
     browser.wait("document.querySelectorAll('#models dt').length", &json!(2));
     browser.wait("document.getElementById('learn-here').textContent.slice(0, 5)", &json!("Here:"));
     browser.wait(DRAWN, &json!(true));
+    let changes = server.get(&format!("/api/micrographs/{}/changes", server.ids()[2])).json();
+    let some = |name: &str| !changes[name].as_array().unwrap().is_empty();
+    assert!(some("gained") || some("lost"), "{changes}");
+    browser.wait(MARKED, &json!([some("gained"), some("lost")]));
     let shown = server.get(&format!("/api/micrographs/{}", server.ids()[2])).json();
     let peaks = shown["peaks"].as_array().unwrap().len();
     browser.wait("document.body.dataset.view", &json!("one"));

@@ -128,6 +128,19 @@ fn a_file_that_cannot_be_read_is_named_and_counted_by_every_command_and_the_othe
 
 #[cfg(unix)]
 #[test]
+fn coordinates_of_images_that_cannot_be_read_are_not_said_to_be_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    simulate(dir.path(), 2);
+    for name in ["sim_0001.mrc", "sim_0002.mrc"] {
+        fs::write(dir.path().join("micrographs").join(name), "no image").unwrap();
+    }
+    let blind = contains("none of the images that were looked at could be read");
+    check(dir.path(), "coordinates")
+        .code(1)
+        .stdout(blind.and(contains("not a single coordinate").not()));
+}
+
+#[test]
 fn a_link_to_nowhere_among_coordinates_does_not_stop_the_others() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
@@ -229,8 +242,39 @@ fn candidates_are_no_picks_and_no_labels_until_a_threshold_is_given() {
 
 type Change = fn(f64, f64) -> (f64, f64);
 
+/// Changed coordinates of three micrographs of 320×256, in a folder of their own.
+fn changed(folder: &Path, name: &str, change: Change) {
+    fs::create_dir(folder.join(name)).unwrap();
+    for number in 1..=3 {
+        let mut text = String::from("x,y\n");
+        for (x, y) in places(folder, number) {
+            let (x, y) = change(x, y);
+            writeln!(text, "{x},{y}").unwrap();
+        }
+        fs::write(folder.join(format!("{name}/sim_{number:04}.csv")), text).unwrap();
+    }
+}
+
+/// Does what a printed command says; the particles are then where they are known to be, as far as
+/// this many px, and nothing more is found.
+fn mends(folder: &Path, name: &str, printed: &str, within: &str) {
+    let command =
+        printed.split("`picker convert").nth(1).unwrap_or_else(|| panic!("{name}: {printed}"));
+    let command = command.split('`').next().unwrap();
+    fs::remove_dir_all(folder.join("mended")).ok();
+    picker(folder).arg("convert").args(command.split_whitespace()).assert().success();
+    let out = picker(folder)
+        .args(["evaluate", "--picks", "mended", "--truth", "coordinates"])
+        .args(["--particle-radius", within])
+        .assert()
+        .success();
+    let out = String::from_utf8(out.get_output().stdout.clone()).unwrap();
+    assert!(out.contains("\nmacro: precision=1.000 recall=1.000"), "{name}:{command}\n{out}");
+    check(folder, "mended").success().stdout(contains("seem").not());
+}
+
 #[test]
-fn the_command_that_check_prints_mends_coordinates() {
+fn the_command_that_check_and_train_print_mends_coordinates() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     simulate(folder, 3);
@@ -242,15 +286,7 @@ fn the_command_that_check_prints_mends_coordinates() {
         ("centred", |x, y| (x - 160.0, 127.0 - y)),
     ];
     for (name, change) in changes {
-        fs::create_dir(folder.join(name)).unwrap();
-        for number in 1..=3 {
-            let mut text = String::from("x,y\n");
-            for (x, y) in places(folder, number) {
-                let (x, y) = change(x, y);
-                writeln!(text, "{x},{y}").unwrap();
-            }
-            fs::write(folder.join(format!("{name}/sim_{number:04}.csv")), text).unwrap();
-        }
+        changed(folder, name, change);
         let out = check(folder, name).code(1).get_output().stdout.clone();
         let out = String::from_utf8(out).unwrap();
         assert!(out.trim_end().lines().last().unwrap().starts_with("not fit for import"), "{out}");
@@ -259,15 +295,42 @@ fn the_command_that_check_prints_mends_coordinates() {
         let refused = train(folder).args(["--coordinates", name]).assert().code(2);
         let stderr = String::from_utf8(refused.get_output().stderr.clone()).unwrap();
         assert!(stderr.contains(command), "{command}\n{stderr}");
-        fs::remove_dir_all(folder.join("mended")).ok();
-        picker(folder).args(command.split(' ')).assert().success();
-        picker(folder)
-            .args(["evaluate", "--picks", "mended", "--truth", "coordinates"])
-            .args(["--particle-radius", "7"])
-            .assert()
-            .success()
-            .stdout(contains("\nmacro: precision=1.000 recall=1.000"));
-        check(folder, "mended").stdout(contains("seem").not());
+        mends(folder, name, &out, "7");
+    }
+}
+
+#[test]
+fn the_command_that_check_prints_mends_every_kind_of_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 3);
+    let changes: [(&str, &str, Change); 17] = [
+        ("mirrored", "--flip-x", |x, y| (319.0 - x, y)),
+        ("about", "--flip-x --flip-y", |x, y| (319.0 - x, 255.0 - y)),
+        ("exchanged", "--transpose", |x, y| (y, x)),
+        ("back", "--transpose --flip-y", |x, y| (255.0 - y, x)),
+        ("nanometre", "--unit nm", |x, y| (0.5 * x, 0.5 * y)),
+        ("binned", "--scale 3", |x, y| (x / 3.0, y / 3.0)),
+        ("enlarged", "--scale 0.1", |x, y| (10.0 * x, 10.0 * y)),
+        ("resampled", "--scale ", |x, y| (0.87 * x, 0.87 * y)),
+        ("squeezed", "--scale-x ", |x, y| (0.8 * x, y)),
+        ("stretched", "--scale-y ", |x, y| (x, 1.25 * y)),
+        ("shifted", "--offset=", |x, y| (x + 30.0, y - 20.0)),
+        ("corners", "--offset=", |x, y| (x - 21.0, y - 21.0)),
+        ("binned_corners", "--scale 4 --offset=", |x, y| ((x - 21.0) / 4.0, (y - 21.0) / 4.0)),
+        ("flipped_corners", "--flip-y --offset=", |x, y| (x - 21.0, 255.0 - y - 21.0)),
+        ("flipped_binned", "--scale 2.5 --flip-y", |x, y| (x / 2.5, (255.0 - y) / 2.5)),
+        ("middle_binned", "--scale 4 --origin centre", |x, y| {
+            ((x - 160.0) / 4.0, (y - 128.0) / 4.0)
+        }),
+        ("squeezed_flipped", "--scale-x ", |x, y| (0.8 * x, 255.0 - y)),
+    ];
+    for (name, keys, change) in changes {
+        changed(folder, name, change);
+        let out = check(folder, name).code(1).get_output().stdout.clone();
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.contains(keys), "{name}: {out}");
+        mends(folder, name, &out, "7");
     }
 }
 

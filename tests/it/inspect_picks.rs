@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::inspect::{Server, picked, unpicked};
-use super::support::{RADIUS, contents, picker};
+use super::support::{RADIUS, contents, picker, train};
 
 /// Tables and coordinates of a run.
 fn picks(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -100,6 +100,36 @@ fn later_picking_leaves_excluded_micrographs_out_and_says_so_once() {
     let all = picker(dir.path()).args(["pick", "--particle-radius", RADIUS]).assert().code(2);
     let said = String::from_utf8_lossy(&all.get_output().stderr).into_owned();
     assert!(said.contains("every micrograph is excluded"), "{said}");
+}
+
+#[test]
+fn labels_of_excluded_micrographs_are_not_trained_on() {
+    let dir = unpicked(3);
+    let model = || {
+        let shown = picker(dir.path()).args(["model", "show", "picker_run", "--json"]).assert();
+        String::from_utf8(shown.success().get_output().stdout.clone()).unwrap()
+    };
+    let exclude_at = |places: &[usize], excluded| {
+        let server = Server::start(dir.path(), &["micrographs"]);
+        let ids = server.ids();
+        exclude(&server, &places.iter().map(|at| &ids[*at]).collect::<Vec<_>>(), excluded);
+    };
+    exclude_at(&[1], true);
+    let note = "labels of 1 excluded micrograph (picker_run/excluded.json) are not used";
+    let said = train(dir.path()).assert().success();
+    assert!(String::from_utf8_lossy(&said.get_output().stderr).contains(note));
+    assert!(model().contains("sim_0001") && !model().contains("sim_0002"), "{}", model());
+    let named = train(dir.path()).args(["--validation", "micrographs/sim_0002.mrc"]).assert();
+    let stderr = String::from_utf8_lossy(&named.code(2).get_output().stderr).into_owned();
+    assert!(stderr.contains("every micrograph to validate on is excluded"), "{stderr}");
+    exclude_at(&[0, 2], true);
+    let none = train(dir.path()).assert().code(2);
+    let stderr = String::from_utf8_lossy(&none.get_output().stderr).into_owned();
+    assert!(stderr.contains("every labelled micrograph is excluded"), "{stderr}");
+    exclude_at(&[0, 1, 2], false);
+    let said = train(dir.path()).assert().success();
+    assert!(!String::from_utf8_lossy(&said.get_output().stderr).contains("excluded"));
+    assert!(model().contains("sim_0002"), "{}", model());
 }
 
 #[test]

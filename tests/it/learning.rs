@@ -45,8 +45,8 @@ fn fingerprint(folder: &Path, changes: &[(&str, &str)]) -> String {
         given.set(key, Some(value)).unwrap();
     }
     let resolved = given.resolve().unwrap();
-    let request = begin::labelled(&resolved, 1).unwrap();
-    request.fingerprint(&RunDir::look_into(&folder.join("run"))).unwrap()
+    let run = RunDir::look_into(&folder.join("run"));
+    begin::labelled(&run, &resolved, 1).unwrap().fingerprint(&run).unwrap()
 }
 
 #[test]
@@ -218,6 +218,13 @@ fn labels_are_learnt_from_the_picks_follow_and_the_former_model_comes_back() {
     let models = server.get("/api/learning").json()["models"].clone();
     assert_eq!((&models[0]["number"], &models[1]["from"]), (&json!(0), &json!(0)));
     assert_eq!(models[1]["current"], true);
+    assert_eq!((&learnt["worse"], &models[0]["held_back"]), (&Value::Null, &Value::Null));
+    for side in ["before", "after"] {
+        let own = &models[1]["held_back"][side];
+        let (f1, ends) = (own["f1"].as_f64().unwrap(), own["interval"].as_array().unwrap());
+        let [low, high] = [0, 1].map(|end: usize| ends[end].as_f64().unwrap());
+        assert!(low <= f1 && f1 <= high && low < high, "{models}");
+    }
     assert_ne!(model("best.safetensors"), before);
     // The picks are those of the new model, here as they were ahead of the others.
     let there = server.get(&format!("/api/micrographs/{}", ids[3])).json();

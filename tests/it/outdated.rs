@@ -155,7 +155,7 @@ fn fingerprints(folder: &Path, changes: &str, threshold: Option<f32>) -> BTreeMa
     let sources = settings.data.list().unwrap().sources;
     let context = Context {
         sources: &sources,
-        labelled: Some(begin::labelled(&resolved, 1).unwrap()),
+        labelled: Some(begin::labelled(&run, &resolved, 1).unwrap()),
         base: Origin::File(run.model().join(Model::TRAINED)),
         threshold,
         ..Context::new(&run, &resolved, 1, Machine::cpu(1))

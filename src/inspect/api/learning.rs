@@ -46,6 +46,10 @@ fn model(own: &Entry, current: usize) -> Value {
         "current": own.number == current,
         "labels": own.labels,
         "f1": own.f1,
+        "held_back": own.held_back.map(|both| json!({
+            "before": both.before, "after": both.after,
+            "worse": both.is_worse(), "sure": both.is_sure(),
+        })),
         "threshold": short(own.threshold),
         "trained_at": own.trained_at,
         "hash": own.hash,

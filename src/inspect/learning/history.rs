@@ -20,6 +20,7 @@ use crate::model::{Model, Origin};
 use crate::publish::publish_text;
 use crate::run::{Record, RunDir, StageName};
 use crate::stages::model_of;
+use crate::stages::train::HeldBack;
 
 const SCHEMA: u32 = 1;
 
@@ -45,6 +46,9 @@ pub(crate) struct Entry {
     pub(crate) labels: Counts,
     /// On labels that were held back; none for the first.
     pub(crate) f1: Option<f64>,
+    /// It and the one that it started from, by the labels that were held back.
+    #[serde(default)]
+    pub(crate) held_back: Option<HeldBack>,
     pub(crate) threshold: f32,
     /// Seconds since 1970.
     pub(crate) trained_at: u64,
@@ -127,6 +131,7 @@ impl History {
             hash,
             labels: Counts::default(),
             f1: None,
+            held_back: None,
             threshold: card.threshold,
             trained_at: now(),
             record: run.record_of(StageName::Train)?,
@@ -135,22 +140,30 @@ impl History {
         self.write(run)
     }
 
-    /// Adds the model that was trained in its folder, and makes it the run's.
-    pub(crate) fn add(&mut self, run: &RunDir, number: usize, labels: Counts) -> Result<()> {
+    /// Adds the model that was trained in its folder, and makes it the run's, unless it is worse than
+    /// the one that it started from; whether it did.
+    pub(crate) fn add(&mut self, run: &RunDir, number: usize, labels: Counts) -> Result<bool> {
         let trained = RunDir::look_into(&History::folder(run, number));
         let origin = Origin::File(trained.model().join(Model::TRAINED));
         let card = origin.card()?;
+        let held_back = HeldBack::read(&trained);
         self.models.push(Entry {
             number,
             from: Some(self.current),
             hash: origin.hash()?,
             labels,
             f1: Some(card.validation.f1),
+            held_back,
             threshold: card.threshold,
             trained_at: now(),
             record: trained.record_of(StageName::Train)?,
         });
-        self.take(run, number)
+        if held_back.is_some_and(|own| own.is_worse()) {
+            self.write(run)?;
+            return Ok(false);
+        }
+        self.take(run, number)?;
+        Ok(true)
     }
 
     /// Makes a model of the history the run's.
@@ -205,4 +218,39 @@ fn remove(path: &Path) -> Result<()> {
 fn now() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_is_worse_than_the_one_before_is_kept_and_taken_only_when_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::open(dir.path()).unwrap();
+        let mut history = History::open(&run, true).unwrap();
+        history.begin(&run).unwrap();
+        let trained = |number: usize, before: f64, after: f64| {
+            let own = RunDir::look_into(&History::folder(&run, number));
+            Origin::Default.copy_to(&own.model().join(Model::TRAINED)).unwrap();
+            let quality = |f1: f64| format!("{{\"f1\": {f1}, \"interval\": [0.1, 0.9]}}");
+            let both =
+                format!("{{\"before\": {}, \"after\": {}}}", quality(before), quality(after));
+            publish_text(&own.report().join("held_back.json"), &both).unwrap();
+        };
+        trained(1, 0.8, 0.7);
+        assert!(!history.add(&run, 1, Counts::default()).unwrap());
+        let own = run.model().join(Model::TRAINED);
+        assert!(history.current == 0 && !own.exists());
+        let read = History::open(&run, true).unwrap();
+        assert_eq!((read.current, read.models.len()), (0, 2));
+        assert!(read.models[1].held_back.unwrap().is_worse());
+        history.take(&run, 1).unwrap();
+        assert!(history.current == 1 && own.exists());
+        history.take(&run, 0).unwrap();
+        assert!(history.current == 0 && !own.exists());
+        trained(2, 0.7, 0.8);
+        assert!(history.add(&run, 2, Counts::default()).unwrap());
+        assert!(history.current == 2 && own.exists());
+    }
 }

@@ -58,6 +58,8 @@ pub(super) struct Progress {
     pub(super) lost: usize,
     /// The micrograph whose new picks are there before all others.
     pub(super) first: Option<String>,
+    /// The model that was trained, where it is worse than the one before and was not taken.
+    pub(super) worse: Option<usize>,
     /// Why it failed.
     pub(super) error: Option<String>,
 }
@@ -184,7 +186,12 @@ fn begin(site: &Arc<Site>, task: Task, first: Option<String>) -> Result<()> {
         Ok(move || {
             let ended = attempt(|| {
                 match (&lesson, task) {
-                    (Some(lesson), _) => train(&site, lesson, &cancel)?,
+                    (Some(lesson), _) => {
+                        if !train(&site, lesson, &cancel)? {
+                            site.learning.tell(|told| told.worse = Some(lesson.number));
+                            return Ok(());
+                        }
+                    }
                     (None, Task::Back(number)) => {
                         held(&site.learning.history).take(&site.run, number)?;
                     }
@@ -202,8 +209,8 @@ fn begin(site: &Arc<Site>, task: Task, first: Option<String>) -> Result<()> {
     })
 }
 
-/// Trains, and takes the model into the run.
-fn train(site: &Site, lesson: &Lesson, cancel: &Cancel) -> Result<()> {
+/// Trains, and takes the model into the run unless it is worse than the one before; whether it did.
+fn train(site: &Site, lesson: &Lesson, cancel: &Cancel) -> Result<bool> {
     let own = &site.learning;
     let trainer = own.trainer.ok_or_else(|| Error::internal("nothing is known that trains"))?;
     lesson.run(trainer, cancel, &mut |now| own.tell(|told| told.training = Some(now)))?;

@@ -12,17 +12,27 @@ const nameOf = (id) => page.rows.find((row) => row.id === id)?.name.split("/").p
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const PROPOSED = 5;
 
+// Why a model was not taken.
+function isWorse({ number, held_back: { before, after, sure } }) {
+  const f1 = (own) => `F1 ${own.f1.toFixed(3)} (${own.interval.map((end) => end.toFixed(2)).join(" to ")})`;
+  const doubt = sure ? "" : " The intervals overlap, so this may be chance.";
+  return `Model ${number} is worse on the labels held back: ${f1(after)} against ${f1(before)} of the one before, which stays in use.${doubt}`;
+}
+
 export class Learn {
   // onFirst: picks of the micrograph on screen are there before the others; onDone: all picks are others;
   // onUnsure: a pick that is worth a look.
-  constructor({ onFirst, onDone, onOpen, onUnsure }) {
-    Object.assign(this, { onFirst, onDone, onOpen, onUnsure });
+  // onChanges: picks of the micrograph on screen that were gained and lost.
+  constructor({ onFirst, onDone, onOpen, onUnsure, onChanges }) {
+    Object.assign(this, { onFirst, onDone, onOpen, onUnsure, onChanges });
     this.hereShown = node("p", { id: "learn-here", className: "soft one-only" });
     this.unsure = { id: null, peaks: [], at: -1 };
     this.go = node("button", { id: "learn", className: "main", textContent: "Learn from labels" });
     this.stop = node("button", { id: "learn-stop", className: "hidden", textContent: "Stop" });
     this.bar = node("div", { id: "learn-bar", className: "progress hidden" }, node("i"));
     this.said = node("p", { id: "learn-told", className: "soft" });
+    this.take = node("button", { id: "learn-take", className: "hidden", textContent: "Use it all the same" });
+    this.take.addEventListener("click", () => this.start("/api/learning/back", { to: this.worse }));
     this.said.setAttribute("aria-live", "polite");
     this.list = node("dl", { id: "models", className: "paths" });
     this.next = node("div", { id: "proposals" });
@@ -33,6 +43,7 @@ export class Learn {
       node("div", { className: "row" }, this.go, this.stop),
       this.bar,
       this.said,
+      this.take,
       this.hereShown,
       this.list,
       node("h2", { textContent: "Next to label" }),
@@ -57,7 +68,9 @@ export class Learn {
     this.hereShown.textContent = "";
     if (!this.learnt) return;
     const { data } = await ask(`/api/micrographs/${id}/changes`);
-    if (page.current?.id === id) this.hereShown.textContent = `Here: ${data.gained.length} gained, ${data.lost.length} lost.`;
+    if (page.current?.id !== id) return;
+    this.hereShown.textContent = `Here: ${data.gained.length} gained (◇), ${data.lost.length} lost (▢).`;
+    this.onChanges(data);
   }
 
   // The next pick here that is worth a look, the most unsure first.
@@ -94,7 +107,7 @@ export class Learn {
         const { phase, first: ready } = data.learning;
         const working = phase === "training" || phase === "picking";
         started ||= working;
-        this.show(data.learning, working, started);
+        this.show(data.learning, working, started, data.models);
         this.models(data.models, working);
         if (working && ready && ready !== first) {
           first = ready;
@@ -117,7 +130,9 @@ export class Learn {
     }
   }
 
-  show(own, working, started) {
+  show(own, working, started, models) {
+    this.worse = own.worse;
+    this.take.classList.toggle("hidden", working || own.worse === null);
     this.go.disabled = working || page.run.read_only;
     this.stop.classList.toggle("hidden", !working);
     this.bar.classList.toggle("hidden", !working);
@@ -135,7 +150,7 @@ export class Learn {
       stopped: "Stopped.",
       failed: own.error,
     };
-    this.said.textContent = said[phase] ?? "";
+    this.said.textContent = own.worse === null ? said[phase] ?? "" : isWorse(models.find((model) => model.number === own.worse));
   }
 
   models(all, working) {

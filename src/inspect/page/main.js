@@ -97,6 +97,10 @@ const learn = new Learn({
     route();
   },
   onOpen: (id) => open(id),
+  onChanges: (changes) => {
+    viewer.changes = changes;
+    viewer.draw();
+  },
   onUnsure: (peak) => {
     viewer.chosen = peak;
     viewer.look(peak[0], peak[1], viewer.zoom);

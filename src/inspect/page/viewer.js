@@ -6,6 +6,9 @@ import { erased, extend, paintAreas } from "./brush.js";
 import { SHADES, own, shade } from "./colours.js";
 
 const SIZES = [256, 1024, 2048, 4096];
+// Picks that the last round has gained and lost: shapes of their own, in colours that all eyes tell apart.
+const GAINED = "#ffa23a";
+const LOST = "#8fd0ff";
 // Circles up to this radius on screen are copied, larger ones are few.
 const STAMPED = 80;
 
@@ -51,6 +54,7 @@ export class Viewer {
     this.info = null;
     this.peaks = [];
     this.chosen = null;
+    this.changes = null;
     this.labels = { positives: [], negatives: [], areas: [] };
     this.ring = null;
     this.stroke = null;
@@ -360,6 +364,27 @@ export class Viewer {
     return of[step];
   }
 
+  // A diamond around a pick that is new, a dashed square where one was.
+  changedPicks(context, placed, seen, half, line) {
+    const outline = (places, corners, colour, dash) => {
+      context.beginPath();
+      for (const [x, y] of places.map(placed).filter(seen)) {
+        corners.forEach(([dx, dy], at) => (at ? context.lineTo(x + dx, y + dy) : context.moveTo(x + dx, y + dy)));
+        context.closePath();
+      }
+      context.setLineDash(dash);
+      for (const [style, width] of [["rgba(0,0,0,.5)", line + 2], [colour, line]]) {
+        context.strokeStyle = style;
+        context.lineWidth = width;
+        context.stroke();
+      }
+      context.setLineDash([]);
+    };
+    const far = half * 1.42;
+    outline(this.changes.lost, [[-half, -half], [half, -half], [half, half], [-half, half]], LOST, [5, 4]);
+    outline(this.changes.gained, [[0, -far], [far, 0], [0, far], [-far, 0]], GAINED, []);
+  }
+
   marks(context) {
     const radius = Math.max(2.5, this.radius * this.zoom);
     const near = radius + 4;
@@ -407,6 +432,7 @@ export class Viewer {
         shades.forEach((points, step) => stroke(points, SHADES[step], line));
       }
     }
+    if (this.circles && this.changes) this.changedPicks(context, placed, seen, radius + 4, line);
     const yes = positives.map(placed).filter(seen);
     stroke(yes, "rgba(0,0,0,.7)", line + 3);
     stroke(yes, "#fff", line + 0.8);

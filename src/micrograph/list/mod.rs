@@ -108,7 +108,7 @@ impl Lister {
     pub fn list(&mut self) -> Result<Listed> {
         let listed = self.look()?;
         if listed.sources.is_empty() {
-            return Err(nothing_listed(&self.inputs, listed));
+            return Err(self.nothing_listed(listed));
         }
         Ok(listed)
     }
@@ -160,6 +160,31 @@ impl Lister {
         Ok(found)
     }
 
+    fn nothing_listed(&self, listed: Listed) -> Error {
+        let inputs = match &*self.inputs {
+            [] => "no micrographs were given".to_string(),
+            [first, ..] => format!("no micrographs in {}", first.display()),
+        };
+        if let Some(words) = listed.in_words() {
+            let patterns = [("data.include", &self.include), ("data.exclude", &self.exclude)]
+                .into_iter()
+                .flat_map(|(key, own)| own.iter().map(move |own| format!("{key} '{own}'")));
+            let patterns: Vec<String> = patterns.collect();
+            let hint = match &*patterns {
+                [] => "name the files themselves".to_string(),
+                _ => format!(
+                    "{} decided this, typed or as before in the run: give others; data.exclude '' \
+                     leaves nothing out",
+                    patterns.join(", ")
+                ),
+            };
+            return Error::missing(format!("{inputs} are left ({words})"), hint);
+        }
+        // The reason, where there is one, says more than that nothing was found.
+        let reason = listed.unusable.into_iter().next();
+        reason.unwrap_or_else(|| Error::missing(inputs, SUPPORTED))
+    }
+
     fn wants(&self, found: &Found) -> bool {
         let below = found.below.as_deref().unwrap_or(Path::new(&found.source.name));
         let name = below.file_name().map(Path::new);
@@ -206,22 +231,6 @@ impl LeftOuts {
     fn into_groups(self) -> Vec<LeftOut> {
         self.0.into_iter().map(|(reason, files)| LeftOut { reason, files }).collect()
     }
-}
-
-fn nothing_listed(inputs: &[PathBuf], listed: Listed) -> Error {
-    if let Some(words) = listed.in_words() {
-        let what = format!("no micrographs are left ({words})");
-        return Error::missing(what, "check data.include and data.exclude");
-    }
-    // The reason, where there is one, says more than that nothing was found.
-    if let Some(error) = listed.unusable.into_iter().next() {
-        return error;
-    }
-    let what = match inputs {
-        [] => "no micrographs were given".to_string(),
-        [first, ..] => format!("no micrographs in {}", first.display()),
-    };
-    Error::missing(what, SUPPORTED)
 }
 
 /// Whether each is the first name of its file; a file itself comes before links to it.

@@ -393,6 +393,13 @@ fn origin(items: &[Item], settings: &Settings) -> fit::Origin {
 }
 
 impl Gathered {
+    /// What was labelled by hand on each micrograph of [`Gathered::take_validation`].
+    pub(crate) fn held_back(&self) -> Vec<(Vec<Coordinate>, Rejected)> {
+        let lone = self.training.first().filter(|_| self.validation.is_empty());
+        let held_back = self.validation.iter().chain(lone);
+        held_back.map(|item| (item.points.clone(), item.beside.rejected.clone())).collect()
+    }
+
     /// The validation micrographs; of a lone one, the lower quarter, which is then no longer valid
     /// for training.
     pub(crate) fn take_validation(&mut self) -> Vec<Validation> {

@@ -4,6 +4,7 @@
 
 mod believed;
 mod division;
+mod held_back;
 pub mod labelled;
 mod second_opinion;
 
@@ -22,6 +23,7 @@ use crate::run::{Cancel, Failure, RunDir, StageName, State};
 use crate::settings::Settings;
 use crate::train::{self, Epoch, Start};
 
+pub use held_back::{HeldBack, Quality};
 pub use labelled::{Choice, Request};
 
 /// All that one training needs.
@@ -249,6 +251,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
     };
     set_aside_other_training(&job.run.model(), &fingerprint, observe)?;
 
+    let by_hand = gathered.held_back();
     let validation = gathered.take_validation();
     let failures = std::mem::take(&mut gathered.failures);
     let labelled = gathered.paint(&card.labels);
@@ -283,7 +286,16 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
         &|| cancel.requested(),
     )?;
     unwritten?;
-    let card = Origin::File(train::model_path(&folder)).card()?;
+    let trained = Origin::File(train::model_path(&folder));
+    if let Some(base) = base.as_ref().filter(|_| !request.beside.is_empty()) {
+        // By what was labelled alone: picks that are believed are those of the former model.
+        let labels = validation.into_iter().zip(by_hand);
+        let alone = |(own, (truth, rejected))| train::Validation { truth, rejected, ..own };
+        let validation: Vec<train::Validation> = labels.map(alone).collect();
+        let both = (base, &trained);
+        held_back::compare(both, &validation, &settings.preprocess, &job.machine, &report)?;
+    }
+    let card = trained.card()?;
     Ok(Outcome { epochs, card, failures })
 }
 
