@@ -27,6 +27,7 @@ mod info;
 mod inspect;
 mod known;
 mod maps;
+mod merge;
 mod micrographs;
 mod misspelt;
 mod model;
@@ -42,6 +43,7 @@ mod report;
 mod run;
 mod self_train;
 mod session;
+mod shard;
 mod show;
 mod simulate;
 mod status;
@@ -83,6 +85,7 @@ enum Command {
     Train(train::TrainArgs),
     SelfTrain(self_train::SelfTrainArgs),
     Pick(pick::PickArgs),
+    Merge(merge::MergeArgs),
     Run(run::PipelineArgs),
     Status(status::StatusArgs),
     Report(report::ReportArgs),
@@ -122,6 +125,7 @@ pub fn main() -> ExitCode {
         Command::Train(args) => train::run(args, global),
         Command::SelfTrain(args) => self_train::run(args, global),
         Command::Pick(args) => pick::run(args, global),
+        Command::Merge(args) => merge::run(args, global),
         Command::Run(args) => run::run(args, global),
         Command::Status(args) => status::run(args, global),
         Command::Report(args) => report::run(args, global),

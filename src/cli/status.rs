@@ -9,8 +9,9 @@ use serde_json::json;
 use super::run::InputArgs;
 use super::words::with_flags;
 use super::{Exit, Global, micrographs, radius};
-use crate::run::RunDir;
+use crate::run::{RunDir, ShardState};
 use crate::settings::Resolved;
+use crate::stages::pick::shards;
 use crate::stages::{Step, chain};
 
 /// Shows where every stage of a run stands, and which micrographs failed
@@ -39,6 +40,10 @@ pub(super) fn run(args: &StatusArgs, global: &Global) -> Result<Exit> {
     let machine = global.machine()?;
     let context = args.inputs.context((&run, &resolved), &sources, seed, machine)?;
     let (steps, failures) = (chain::plan(&context)?, run.failures()?);
+    let shards = match run.division()? {
+        Some(division) => shards::states(&run, &division)?,
+        None => Vec::new(),
+    };
     if args.json {
         let settings: Vec<_> = resolved
             .chosen()?
@@ -47,12 +52,14 @@ pub(super) fn run(args: &StatusArgs, global: &Global) -> Result<Exit> {
             .collect();
         let all = json!({
             "schema": 1, "stages": steps, "failures": failures, "settings": settings,
+            "shards": shards,
         });
         writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&all)?)?;
         return Ok(Exit::Done);
     }
     print_steps(&steps)?;
     print_settings(&mut io::stdout(), &resolved)?;
+    print_shards(&mut io::stdout(), &shards)?;
     for failure in &failures {
         writeln!(io::stdout(), "failed: {}", with_flags(&failure.error))?;
     }
@@ -75,6 +82,23 @@ fn write_steps(out: &mut impl Write, steps: &[Step]) -> io::Result<()> {
 fn print_settings(out: &mut impl Write, resolved: &Resolved) -> Result<()> {
     for (key, value, from) in resolved.chosen()? {
         writeln!(out, "setting: {key} = {value} ({})", from.name())?;
+    }
+    Ok(())
+}
+
+/// One line a shard.
+fn print_shards(out: &mut impl Write, shards: &[ShardState]) -> io::Result<()> {
+    for ShardState { number, micrographs, done, holder } in shards {
+        let state = match holder {
+            Some(holder) => format!("at work: process {} on {}", holder.process, holder.host),
+            None if done == micrographs => "finished".into(),
+            None => "waits".into(),
+        };
+        writeln!(
+            out,
+            "shard {number}/{}: {done} of {micrographs} micrographs, {state}",
+            shards.len()
+        )?;
     }
     Ok(())
 }

@@ -28,6 +28,7 @@ mod readers;
 mod readme;
 mod relion;
 mod run;
+mod shards;
 mod simulate;
 mod support;
 mod told;

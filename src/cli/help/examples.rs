@@ -1,7 +1,7 @@
 //! Examples of each command, shown in its help.
 
 /// Two examples of each command, by its name.
-pub(in crate::cli) const EXAMPLES: [(&str, [&str; 2]); 28] = [
+pub(in crate::cli) const EXAMPLES: [(&str, [&str; 2]); 29] = [
     (
         "picker",
         [
@@ -37,6 +37,7 @@ pub(in crate::cli) const EXAMPLES: [(&str, [&str; 2]); 28] = [
             "picker pick mics.star --model picker_run --threshold 0.4 --watch",
         ],
     ),
+    ("merge", ["picker merge", "picker merge --out other_run"]),
     (
         "run",
         [
