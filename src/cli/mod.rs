@@ -17,6 +17,7 @@ mod ablate;
 mod args;
 mod check;
 mod convert;
+mod divided;
 mod doctor;
 mod evaluate;
 mod extensions;
@@ -46,6 +47,7 @@ mod session;
 mod shard;
 mod show;
 mod simulate;
+mod slurm;
 mod status;
 mod threshold;
 mod train;
@@ -86,6 +88,7 @@ enum Command {
     SelfTrain(self_train::SelfTrainArgs),
     Pick(pick::PickArgs),
     Merge(merge::MergeArgs),
+    Slurm(slurm::SlurmArgs),
     Run(run::PipelineArgs),
     Status(status::StatusArgs),
     Report(report::ReportArgs),
@@ -126,6 +129,7 @@ pub fn main() -> ExitCode {
         Command::SelfTrain(args) => self_train::run(args, global),
         Command::Pick(args) => pick::run(args, global),
         Command::Merge(args) => merge::run(args, global),
+        Command::Slurm(args) => slurm::run(args, global),
         Command::Run(args) => run::run(args, global),
         Command::Status(args) => status::run(args, global),
         Command::Report(args) => report::run(args, global),

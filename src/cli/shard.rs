@@ -69,7 +69,11 @@ impl Picking {
             unlisted: division.unlisted.clone(),
             base: self.base.clone(),
             own_model: false,
-            radius: self.resolved.settings.data.radius(),
+            // A model that is trained here has its radius from the training.
+            radius: match division.model {
+                ShardModel::Trained => None,
+                _ => self.resolved.settings.data.radius(),
+            },
             threshold: division.threshold,
             ..Context::new(run, &self.resolved, 0, machine)
         }

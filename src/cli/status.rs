@@ -8,14 +8,15 @@ use serde_json::json;
 
 use super::run::InputArgs;
 use super::words::with_flags;
-use super::{Exit, Global, micrographs, radius};
-use crate::run::{RunDir, ShardState};
+use super::{Exit, Global, divided, micrographs, radius};
+use crate::run::RunDir;
 use crate::settings::Resolved;
-use crate::stages::pick::shards;
 use crate::stages::{Step, chain};
 
 /// Shows where every stage of a run stands, and which micrographs failed
 ///
+/// Of a run that is divided into shards, where each shard stands, by the run's own files and by what
+/// SLURM says of its jobs.
 /// Also lists the settings that are not built in, each with where it comes from. Takes the settings of the last `picker run` in the run directory, else those of its training,
 /// changed by the flags given.
 #[derive(Debug, Args)]
@@ -29,6 +30,9 @@ pub(super) struct StatusArgs {
 
 pub(super) fn run(args: &StatusArgs, global: &Global) -> Result<Exit> {
     let run = RunDir::look_into(&args.inputs.run.out.out);
+    if let Some(division) = run.division()? {
+        return divided::status(&run, &division, args.json);
+    }
     let (mut given, auto) = args.inputs.given(&run, true)?;
     let (sources, _) = micrographs::find_for(&run, &given.resolve()?.settings.data)?;
     if auto {
@@ -40,10 +44,6 @@ pub(super) fn run(args: &StatusArgs, global: &Global) -> Result<Exit> {
     let machine = global.machine()?;
     let context = args.inputs.context((&run, &resolved), &sources, seed, machine)?;
     let (steps, failures) = (chain::plan(&context)?, run.failures()?);
-    let shards = match run.division()? {
-        Some(division) => shards::states(&run, &division)?,
-        None => Vec::new(),
-    };
     if args.json {
         let settings: Vec<_> = resolved
             .chosen()?
@@ -52,14 +52,13 @@ pub(super) fn run(args: &StatusArgs, global: &Global) -> Result<Exit> {
             .collect();
         let all = json!({
             "schema": 1, "stages": steps, "failures": failures, "settings": settings,
-            "shards": shards,
+            "shards": [],
         });
         writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&all)?)?;
         return Ok(Exit::Done);
     }
     print_steps(&steps)?;
     print_settings(&mut io::stdout(), &resolved)?;
-    print_shards(&mut io::stdout(), &shards)?;
     for failure in &failures {
         writeln!(io::stdout(), "failed: {}", with_flags(&failure.error))?;
     }
@@ -82,23 +81,6 @@ fn write_steps(out: &mut impl Write, steps: &[Step]) -> io::Result<()> {
 fn print_settings(out: &mut impl Write, resolved: &Resolved) -> Result<()> {
     for (key, value, from) in resolved.chosen()? {
         writeln!(out, "setting: {key} = {value} ({})", from.name())?;
-    }
-    Ok(())
-}
-
-/// One line a shard.
-fn print_shards(out: &mut impl Write, shards: &[ShardState]) -> io::Result<()> {
-    for ShardState { number, micrographs, done, holder } in shards {
-        let state = match holder {
-            Some(holder) => format!("at work: process {} on {}", holder.process, holder.host),
-            None if done == micrographs => "finished".into(),
-            None => "waits".into(),
-        };
-        writeln!(
-            out,
-            "shard {number}/{}: {done} of {micrographs} micrographs, {state}",
-            shards.len()
-        )?;
     }
     Ok(())
 }

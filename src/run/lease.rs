@@ -35,7 +35,7 @@ pub struct Holder {
     /// Its number there.
     pub process: u32,
     /// When it began, so that two processes with one number differ.
-    began_ns: u128,
+    began_ns: u64,
 }
 
 impl fmt::Display for Holder {
@@ -47,7 +47,7 @@ impl fmt::Display for Holder {
 impl Holder {
     fn own() -> Holder {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Holder { host: own_host(), process: std::process::id(), began_ns: since.as_nanos() }
+        Holder { host: own_host(), process: std::process::id(), began_ns: since.as_nanos() as u64 }
     }
 
     /// Whether it ran on this machine and no longer does.

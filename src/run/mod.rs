@@ -8,6 +8,7 @@
 //! ├── list.json            the micrographs that the picks are of
 //! ├── excluded.json        micrographs that are left out
 //! ├── shards/              how micrographs are divided among processes, until they are merged
+//! ├── slurm/               batch scripts, their logs, and which jobs were submitted
 //! ├── items/               what is known of each micrograph
 //! ├── prepared/            images at the working scale, if they are kept
 //! ├── model/               trained models and the checkpoint
@@ -251,6 +252,11 @@ impl RunDir {
     /// Where pictures of micrographs are kept while they are looked at.
     pub fn pictures(&self) -> PathBuf {
         self.root.join("pictures")
+    }
+
+    /// Where batch scripts, their logs and the jobs of the last submission are.
+    pub fn slurm(&self) -> PathBuf {
+        self.root.join("slurm")
     }
 
     /// Where a fold of cross-validation has its own run.

@@ -30,6 +30,7 @@ mod relion;
 mod run;
 mod shards;
 mod simulate;
+mod slurm;
 mod support;
 mod told;
 mod truth;

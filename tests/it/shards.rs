@@ -11,7 +11,7 @@ use assert_cmd::cargo::cargo_bin;
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 
-use crate::support::{RADIUS, contents, picker, simulate, skipped};
+use crate::support::{RADIUS, contents, partner, picker, simulate, skipped};
 
 /// Settings that differ from what a model picks with, so that they have to reach every shard.
 const ASKED: [&str; 6] =
@@ -85,7 +85,7 @@ fn three_shards_and_a_merge_write_the_bytes_of_one_process() {
     refused.stderr(contains("2 of 3 shards").and(contains("1 (0 of 3 micrographs), 3 (0 of 2")));
     assert!(!folder.join("run/picks").exists());
     // A micrograph that comes later belongs to no shard.
-    fs::copy(folder.join("micrographs/sim_00000.mrc"), folder.join("micrographs/later.mrc")).unwrap();
+    fs::copy(folder.join("micrographs/sim_0001.mrc"), folder.join("micrographs/later.mrc")).unwrap();
     for own in ["1/3", "3/3"] {
         shard(folder, "run", own).assert().success();
     }
@@ -136,8 +136,8 @@ fn a_micrograph_that_changes_after_it_was_scored_makes_its_shard_unfinished() {
     simulate(folder, 4);
     first_shard(folder, "run", "1/2").assert().success();
     shard(folder, "run", "2/2").assert().success();
-    let changed = folder.join("micrographs/sim_00001.mrc");
-    fs::copy(folder.join("micrographs/sim_00002.mrc"), &changed).unwrap();
+    let changed = folder.join("micrographs/sim_0002.mrc");
+    fs::copy(folder.join("micrographs/sim_0003.mrc"), &changed).unwrap();
     merge(folder, "run").assert().code(1).stderr(contains("2 (1 of 2 micrographs)"));
     shard(folder, "run", "2/2").assert().success().stdout(contains("1 from before"));
     merge(folder, "run").assert().success();
@@ -151,6 +151,20 @@ fn begun(folder: &Path, number: usize, of: usize) -> Child {
     command.current_dir(folder).args(["--threads", "1", "pick", "--out", "run", "--shard"]);
     command.arg(format!("{number}/{of}")).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap()
+}
+
+/// A library in C that takes the place of functions of the system; without a compiler the calling
+/// test is skipped.
+pub(crate) fn preloaded(folder: &Path, name: &str, code: &str) -> Option<PathBuf> {
+    let (source, library) = (folder.join(format!("{name}.c")), folder.join(format!("{name}.so")));
+    fs::write(&source, code).unwrap();
+    let mut cc = Process::new("cc");
+    let built = cc.args(["-shared", "-fPIC", "-o"]).args([&library, &source]).status();
+    if built.is_ok_and(|status| status.success()) {
+        return Some(library);
+    }
+    skipped("cc cannot build a library");
+    None
 }
 
 /// Waits until something is so, for a machine with much else to do.
@@ -167,9 +181,9 @@ fn items(run: &Path) -> usize {
 }
 
 #[cfg(unix)]
-fn send(child: &Child, signal: libc::c_int) {
-    let process = libc::pid_t::try_from(child.id()).unwrap();
-    assert_eq!(unsafe { libc::kill(process, signal) }, 0);
+fn send(child: &Child, signal: &str) {
+    let sent = Process::new("kill").args([signal, &child.id().to_string()]).status();
+    assert!(sent.unwrap().success());
 }
 
 #[cfg(unix)]
@@ -185,7 +199,7 @@ fn shards_that_are_stopped_or_killed_go_on_where_they_were() {
     // Asked to stop, a shard ends with the micrograph in hand and gives its lease back.
     let mut stopped = begun(folder, 1, 3);
     wait_until("a micrograph of shard 1", || items(&run) > before);
-    send(&stopped, libc::SIGTERM);
+    send(&stopped, "-TERM");
     assert_eq!(stopped.wait().unwrap().code(), Some(130));
     assert!(!run.join("shards/1.lease").exists());
     assert!(!run.join("shards/1.end.json").exists());
@@ -195,7 +209,7 @@ fn shards_that_are_stopped_or_killed_go_on_where_they_were() {
     wait_until("a micrograph of shard 2", || items(&run) > before);
     let refused = picker(folder).args(["pick", "micrographs", "--out", "run"]).assert().code(1);
     refused.stderr(contains("works on shard 2"));
-    send(&killed, libc::SIGKILL);
+    send(&killed, "-KILL");
     killed.wait().unwrap();
     assert!(run.join("shards/2.lease").exists());
     merge(folder, "run").assert().code(1).stderr(contains("not finished"));
@@ -213,19 +227,9 @@ fn shards_need_no_locks_and_recover_the_lease_of_a_dead_node() {
     simulate(folder, 3);
     at_once(folder);
     // Every lock fails, as on a file system of a cluster that has none.
-    fs::write(
-        folder.join("nolocks.c"),
-        "#include <errno.h>\nint flock(int f, int o) { (void)f; (void)o; errno = ENOLCK; return -1; }\n",
-    )
-    .unwrap();
-    let library = folder.join("nolocks.so");
-    let compiled = Process::new("cc")
-        .args(["-shared", "-fPIC", "-o"])
-        .args([&library, &folder.join("nolocks.c")])
-        .status();
-    if !compiled.is_ok_and(|status| status.success()) {
-        return skipped("cc cannot build a library");
-    }
+    let no_locks = "#include <errno.h>\n\
+        int flock(int f, int o) { (void)f; (void)o; errno = ENOLCK; return -1; }\n";
+    let Some(library) = preloaded(folder, "nolocks", no_locks) else { return };
     let lease = folder.join("run/shards/2.lease");
     fs::create_dir_all(lease.parent().unwrap()).unwrap();
     let alive = r#"{"host":"node17","process":1,"began_ns":1}"#;
@@ -251,4 +255,33 @@ fn shards_need_no_locks_and_recover_the_lease_of_a_dead_node() {
     let merged = without(merge(folder, "run")).success();
     merged.stderr(contains("cannot be locked"));
     assert_same_picks(&folder.join("one"), &folder.join("run"));
+}
+
+#[test]
+fn the_snakemake_example_of_the_page_on_clusters_works_as_written() {
+    let Some(snakemake) = partner("PICKER_TEST_SNAKEMAKE", "Snakemake") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 9);
+    let mut one = picker(folder);
+    one.args(["pick", "micrographs", "--particle-radius", RADIUS, "--out", "one"]).assert().success();
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cluster.md");
+    let page = fs::read_to_string(page).unwrap();
+    let example = page.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
+    assert!(example.contains("--particle-radius 42"), "{example}");
+    let example = example.replace("--particle-radius 42", &format!("--particle-radius {RADIUS}"));
+    fs::write(folder.join("Snakefile"), example).unwrap();
+    let programs = cargo_bin("picker").parent().unwrap().to_path_buf();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::iter::once(programs).chain(std::env::split_paths(&path));
+    let output = Process::new(snakemake)
+        .args(["--cores", "2"])
+        .current_dir(folder)
+        .env("PATH", std::env::join_paths(path).unwrap())
+        .env("HOME", folder)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert_same_picks(&folder.join("one"), &folder.join("picker_run"));
 }

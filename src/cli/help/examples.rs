@@ -1,7 +1,7 @@
 //! Examples of each command, shown in its help.
 
 /// Two examples of each command, by its name.
-pub(in crate::cli) const EXAMPLES: [(&str, [&str; 2]); 29] = [
+pub(in crate::cli) const EXAMPLES: [(&str, [&str; 2]); 31] = [
     (
         "picker",
         [
@@ -38,6 +38,20 @@ pub(in crate::cli) const EXAMPLES: [(&str, [&str; 2]); 29] = [
         ],
     ),
     ("merge", ["picker merge", "picker merge --out other_run"]),
+    (
+        "slurm",
+        [
+            "picker slurm submit --shards 50 --particle-radius 42 --partition cpu",
+            "picker slurm submit --shards 50 --particle-radius 42 --dry-run",
+        ],
+    ),
+    (
+        "submit",
+        [
+            "picker slurm submit --shards 50 --particle-radius 42 --partition cpu --time 4:00:00",
+            "picker slurm submit run2 --shards 400 --model run1 --array-throttle 50 -- --qos=low",
+        ],
+    ),
     (
         "run",
         [
