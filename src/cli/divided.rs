@@ -29,10 +29,8 @@ pub(super) fn status(run: &RunDir, division: &Division, as_json: bool) -> Result
         let job = jobs.shards.filter(|_| jobs.numbers.contains(&number))?;
         Some((format!("{job}_{number}"), queue.state(job, Some(number))))
     };
-    let rows: Vec<Row> = states
-        .into_iter()
-        .map(|state| Row { job: of_task(state.number), state })
-        .collect();
+    let rows: Vec<Row> =
+        states.into_iter().map(|state| Row { job: of_task(state.number), state }).collect();
     let of_job = |pick: fn(&Submission) -> Option<u64>| {
         let (jobs, queue) = known?;
         let job = pick(jobs)?;
@@ -45,10 +43,15 @@ pub(super) fn status(run: &RunDir, division: &Division, as_json: bool) -> Result
     let (train, merge) = (of_job(|jobs| jobs.train), of_job(|jobs| jobs.merge));
     let mut out = io::stdout().lock();
     if as_json {
-        let shards: Vec<_> = rows.iter().map(|row| json!({
-            "number": row.state.number, "micrographs": row.state.micrographs,
-            "done": row.state.done, "holder": row.state.holder, "job": row.job,
-        })).collect();
+        let shards: Vec<_> = rows
+            .iter()
+            .map(|row| {
+                json!({
+                    "number": row.state.number, "micrographs": row.state.micrographs,
+                    "done": row.state.done, "holder": row.state.holder, "job": row.job,
+                })
+            })
+            .collect();
         let all = json!({
             "schema": 1, "stages": [], "failures": [], "settings": [], "shards": shards,
             "trained": trained, "train_job": train, "merge_job": merge,
@@ -57,7 +60,8 @@ pub(super) fn status(run: &RunDir, division: &Division, as_json: bool) -> Result
         return Ok(Exit::Done);
     }
     if let Some(trained) = trained {
-        let state = if trained { "finished".into() } else { in_slurm(train.as_ref(), "not finished") };
+        let state =
+            if trained { "finished".into() } else { in_slurm(train.as_ref(), "not finished") };
         writeln!(out, "train: {state}")?;
     }
     for row in &rows {

@@ -113,7 +113,8 @@ pub(super) fn check_shards(run: &RunDir, division: &Division, of: usize) -> Resu
     if division.shards == of {
         return Ok(());
     }
-    let what = format!("{} is divided into {} shards, not {of}", run.root().display(), division.shards);
+    let what =
+        format!("{} is divided into {} shards, not {of}", run.root().display(), division.shards);
     Err(differs(run, what).into())
 }
 

@@ -9,6 +9,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -216,7 +217,9 @@ impl Drop for Lease {
 fn make_once(claim: &Path, path: &Path, own: &Holder) -> Result<bool> {
     let linked = fs::hard_link(claim, path);
     let made = match linked {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists && path.parent() == claim.parent() => {
+        Err(error)
+            if error.kind() != ErrorKind::AlreadyExists && path.parent() == claim.parent() =>
+        {
             // A file system without hard links; a file that must not exist is made once there too.
             let file = File::options().write(true).create_new(true).open(path);
             file.and_then(|_| write(path, own)).map_err(|other| match other.kind() {
@@ -248,11 +251,12 @@ pub(super) fn now_in(folder: &Path) -> SystemTime {
     now.unwrap_or_else(|_| SystemTime::now())
 }
 
-/// A name beside a file that no other process or thread uses.
+/// A name beside a file that nobody else uses.
 pub(super) fn own_name(path: &Path) -> PathBuf {
-    let (process, thread) = (std::process::id(), std::thread::current().id());
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let (process, next) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let mut name = path.file_stem().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.{process}.{thread:?}", own_host()));
+    name.push(format!(".{}.{process}.{next}", own_host()));
     if let Some(extension) = path.extension() {
         name.push(".");
         name.push(extension);

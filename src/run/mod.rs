@@ -50,11 +50,11 @@ use crate::settings::{Given, Resolved};
 
 pub use excluded::{Excluded, LeftOut};
 pub use items::{Entry, Item, List, Outcome, Picked, Scored};
+pub use lease::Holder;
 use lease::Lease;
 use manifest::Manifest;
 pub use manifest::{Progress, Record, StageName};
 pub use output::Output;
-pub use lease::Holder;
 pub use shards::{Division, Shard, ShardModel, ShardState};
 
 /// A request to stop, shared between the signal handler and the loops.

@@ -135,12 +135,14 @@ mod tests {
 
     #[test]
     fn every_place_of_a_template_gets_its_value() {
-        let script = filled("{{directives}}\nmodule load x; {{ command }} ${HOME} {{run}}").unwrap();
+        let script =
+            filled("{{directives}}\nmodule load x; {{ command }} ${HOME} {{run}}").unwrap();
         assert_eq!(script, "<directives>\nmodule load x; <command> ${HOME} <run>\n");
         let other = "{{directives}}\nawk '{{print $1}}' <<< {{ && apptainer {{arguments}}";
         assert!(filled(other).unwrap().contains("awk '{{print $1}}' <<< {{ && apptainer <arg"));
         for (name, _) in PLACES {
-            let script = filled(&format!("{{{{directives}}}}{{{{command}}}}{{{{{name}}}}}")).unwrap();
+            let script =
+                filled(&format!("{{{{directives}}}}{{{{command}}}}{{{{{name}}}}}")).unwrap();
             assert!(script.contains(&format!("<{name}>")) && !script.contains("{{"), "{script}");
         }
         assert!(!filled(DEFAULT_TEMPLATE).unwrap().contains("{{"));
@@ -149,7 +151,10 @@ mod tests {
     #[test]
     fn unknown_and_missing_places_are_errors_that_name_them() {
         let unknown = filled("{{directives}}\n{{command}}\n{{partition}}").unwrap_err();
-        assert!(unknown.contains("site.sh line 3") && unknown.contains("{{partition}}"), "{unknown}");
+        assert!(
+            unknown.contains("site.sh line 3") && unknown.contains("{{partition}}"),
+            "{unknown}"
+        );
         assert!(filled("{{directives}}\n{{Command}}").unwrap_err().contains("{{Command}}"));
         assert!(filled("{{command}}").unwrap_err().contains("has no {{directives}}"));
         let missing = filled("{{directives}}\n{{comand}\n").unwrap_err();

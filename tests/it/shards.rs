@@ -17,10 +17,11 @@ use crate::support::{RADIUS, contents, partner, picker, simulate, skipped};
 const ASKED: [&str; 6] =
     ["--particle-radius", RADIUS, "--min-distance", "20", "--threshold", "0.3"];
 
-/// One process on everything: what all other ways are compared with.
-pub(crate) fn at_once(folder: &Path) -> PathBuf {
-    picker(folder).args(["pick", "micrographs", "--out", "one"]).args(ASKED).assert().success();
-    folder.join("one")
+/// One process on everything, what all other ways are compared with, in the folder `one`. RELION's
+/// list names the run directory, so that it has the same name until it is done.
+pub(crate) fn at_once(folder: &Path, run: &str, asked: &[&str], code: i32) {
+    picker(folder).args(["pick", "micrographs", "--out", run]).args(asked).assert().code(code);
+    fs::rename(folder.join(run), folder.join("one")).unwrap();
 }
 
 fn shard(folder: &Path, run: &str, shard: &str) -> Command {
@@ -78,22 +79,20 @@ fn three_shards_and_a_merge_write_the_bytes_of_one_process() {
     simulate(folder, 7);
     // One that no process can pick, so that failures are compared too.
     fs::write(folder.join("micrographs/zz_broken.mrc"), vec![1; 5000]).unwrap();
-    let mut one = picker(folder);
-    one.args(["pick", "micrographs", "--out", "one"]).args(ASKED).assert().code(3);
+    at_once(folder, "run", &ASKED, 3);
     first_shard(folder, "run", "2/3").assert().code(3).stdout(contains("shard 2/3"));
     let refused = merge(folder, "run").assert().code(1);
     refused.stderr(contains("2 of 3 shards").and(contains("1 (0 of 3 micrographs), 3 (0 of 2")));
     assert!(!folder.join("run/picks").exists());
     // A micrograph that comes later belongs to no shard.
-    fs::copy(folder.join("micrographs/sim_0001.mrc"), folder.join("micrographs/later.mrc")).unwrap();
+    fs::copy(folder.join("micrographs/sim_0001.mrc"), folder.join("micrographs/later.mrc"))
+        .unwrap();
     for own in ["1/3", "3/3"] {
         shard(folder, "run", own).assert().success();
     }
     let status = picker(folder).args(["status", "--out", "run"]).assert().success();
     status.stdout(contains("shard 1/3: 3 of 3 micrographs, finished"));
-    // From another folder, with the run as it was divided.
-    let mut merged = picker(folder);
-    merged.args(["merge", "--out", "run"]).assert().code(3).stderr(contains("zz_broken"));
+    merge(folder, "run").assert().code(3).stderr(contains("zz_broken"));
     assert_same_picks(&folder.join("one"), &folder.join("run"));
     assert!(!folder.join("run/shards").exists());
     merge(folder, "run").assert().code(2).stderr(contains("is not divided"));
@@ -141,13 +140,15 @@ fn a_micrograph_that_changes_after_it_was_scored_makes_its_shard_unfinished() {
     merge(folder, "run").assert().code(1).stderr(contains("2 (1 of 2 micrographs)"));
     shard(folder, "run", "2/2").assert().success().stdout(contains("1 from before"));
     merge(folder, "run").assert().success();
-    at_once(folder);
-    assert_same_picks(&folder.join("one"), &folder.join("run"));
+    fs::rename(folder.join("run"), folder.join("merged")).unwrap();
+    at_once(folder, "run", &ASKED, 0);
+    assert_same_picks(&folder.join("one"), &folder.join("merged"));
 }
 
 /// A shard in the background.
-fn begun(folder: &Path, number: usize, of: usize) -> Child {
+fn begun(folder: &Path, slow: &Path, number: usize, of: usize) -> Child {
     let mut command = Process::new(cargo_bin("picker"));
+    command.env("LD_PRELOAD", slow);
     command.current_dir(folder).args(["--threads", "1", "pick", "--out", "run", "--shard"]);
     command.arg(format!("{number}/{of}")).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap()
@@ -155,7 +156,7 @@ fn begun(folder: &Path, number: usize, of: usize) -> Child {
 
 /// A library in C that takes the place of functions of the system; without a compiler the calling
 /// test is skipped.
-pub(crate) fn preloaded(folder: &Path, name: &str, code: &str) -> Option<PathBuf> {
+fn preloaded(folder: &Path, name: &str, code: &str) -> Option<PathBuf> {
     let (source, library) = (folder.join(format!("{name}.c")), folder.join(format!("{name}.so")));
     fs::write(&source, code).unwrap();
     let mut cc = Process::new("cc");
@@ -165,6 +166,19 @@ pub(crate) fn preloaded(folder: &Path, name: &str, code: &str) -> Option<PathBuf
     }
     skipped("cc cannot build a library");
     None
+}
+
+/// A library with which each file that appears takes so long, so that processes can be met at work on
+/// any machine.
+pub(crate) fn slow_files(folder: &Path, milliseconds: u32) -> Option<PathBuf> {
+    let code = format!(
+        "#define _GNU_SOURCE\n#include <dlfcn.h>\n#include <unistd.h>\n\
+         int rename(const char *a, const char *b) {{\n\
+         static int (*real)(const char *, const char *);\n\
+         if (!real) real = (int (*)(const char *, const char *))dlsym(RTLD_NEXT, \"rename\");\n\
+         usleep({milliseconds}000); return real(a, b); }}\n"
+    );
+    preloaded(folder, "slow", &code)
 }
 
 /// Waits until something is so, for a machine with much else to do.
@@ -192,12 +206,13 @@ fn shards_that_are_stopped_or_killed_go_on_where_they_were() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     simulate(folder, 24);
+    let Some(slow) = slow_files(folder, 600) else { return };
     let run = folder.join("run");
-    at_once(folder);
+    at_once(folder, "run", &ASKED, 0);
     first_shard(folder, "run", "3/3").assert().success();
     let before = items(&run);
     // Asked to stop, a shard ends with the micrograph in hand and gives its lease back.
-    let mut stopped = begun(folder, 1, 3);
+    let mut stopped = begun(folder, &slow, 1, 3);
     wait_until("a micrograph of shard 1", || items(&run) > before);
     send(&stopped, "-TERM");
     assert_eq!(stopped.wait().unwrap().code(), Some(130));
@@ -205,9 +220,10 @@ fn shards_that_are_stopped_or_killed_go_on_where_they_were() {
     assert!(!run.join("shards/1.end.json").exists());
     // Killed, it leaves its lease, which is void at once on this machine.
     let before = items(&run);
-    let mut killed = begun(folder, 2, 3);
+    let mut killed = begun(folder, &slow, 2, 3);
     wait_until("a micrograph of shard 2", || items(&run) > before);
-    let refused = picker(folder).args(["pick", "micrographs", "--out", "run"]).assert().code(1);
+    let mut whole = picker(folder);
+    let refused = whole.args(["pick", "micrographs", "--out", "run"]).args(ASKED).assert().code(1);
     refused.stderr(contains("works on shard 2"));
     send(&killed, "-KILL");
     killed.wait().unwrap();
@@ -225,7 +241,7 @@ fn shards_need_no_locks_and_recover_the_lease_of_a_dead_node() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     simulate(folder, 3);
-    at_once(folder);
+    at_once(folder, "run", &ASKED, 0);
     // Every lock fails, as on a file system of a cluster that has none.
     let no_locks = "#include <errno.h>\n\
         int flock(int f, int o) { (void)f; (void)o; errno = ENOLCK; return -1; }\n";
@@ -264,7 +280,8 @@ fn the_snakemake_example_of_the_page_on_clusters_works_as_written() {
     let folder = dir.path();
     simulate(folder, 9);
     let mut one = picker(folder);
-    one.args(["pick", "micrographs", "--particle-radius", RADIUS, "--out", "one"]).assert().success();
+    one.args(["pick", "micrographs/", "--particle-radius", RADIUS]).assert().success();
+    fs::rename(folder.join("picker_run"), folder.join("one")).unwrap();
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cluster.md");
     let page = fs::read_to_string(page).unwrap();
     let example = page.split("```python\n").nth(1).unwrap().split("```").next().unwrap();

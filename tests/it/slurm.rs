@@ -12,7 +12,7 @@ use assert_cmd::Command;
 use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 
-use crate::shards::{assert_same_picks, preloaded, wait_until};
+use crate::shards::{assert_same_picks, at_once, slow_files, wait_until};
 use crate::support::{RADIUS, picker, simulate, skipped};
 
 const DAEMONS: [&str; 3] = ["munged", "slurmctld", "slurmd"];
@@ -63,8 +63,15 @@ impl Cluster {
              NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=100000 State=UNKNOWN\n\
              PartitionName=low Nodes={host} Default=YES PriorityTier=1 State=UP\n\
              PartitionName=high Nodes={host} PriorityTier=10 State=UP PreemptMode=OFF\n",
-            ports[0], ports[1], path("munge.socket"), path("state"), path("spool"),
-            path("slurmctld.pid"), path("slurmd.pid"), path("slurmctld.log"), path("slurmd.log"),
+            ports[0],
+            ports[1],
+            path("munge.socket"),
+            path("state"),
+            path("spool"),
+            path("slurmctld.pid"),
+            path("slurmd.pid"),
+            path("slurmctld.log"),
+            path("slurmd.log"),
         );
         fs::write(folder.join("slurm.conf"), conf).unwrap();
         let cluster = Cluster { folder: folder.to_path_buf() };
@@ -172,17 +179,10 @@ fn an_array_job_that_is_preempted_and_killed_ends_with_the_bytes_of_one_process(
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     let Some(cluster) = Cluster::start(folder) else { return };
-    // Each record takes a while, so that tasks can be met at work on any machine.
-    let slow = "#define _GNU_SOURCE\n#include <dlfcn.h>\n#include <unistd.h>\n\
-        int rename(const char *a, const char *b) {\n\
-        static int (*real)(const char *, const char *);\n\
-        if (!real) real = (int (*)(const char *, const char *))dlsym(RTLD_NEXT, \"rename\");\n\
-        usleep(250000); return real(a, b); }\n";
-    let Some(slow) = preloaded(folder, "slow", slow) else { return };
+    let Some(slow) = slow_files(folder, 250) else { return };
     simulate(folder, 40);
-    let mut one = picker(folder);
-    one.args(["pick", "micrographs", "--particle-radius", RADIUS, "--threshold", "0.3"]);
-    one.args(["--out", "one"]).assert().success();
+    let asked = ["--particle-radius", RADIUS, "--threshold", "0.3"];
+    at_once(folder, "run", &asked, 0);
     let template = format!(
         "#!/bin/bash\n{{{{directives}}}}\n{{{{environment}}}}\ncd {{{{folder}}}}\n\
          export LD_PRELOAD={}\nexec {{{{command}}}}\n",
@@ -196,7 +196,6 @@ fn an_array_job_that_is_preempted_and_killed_ends_with_the_bytes_of_one_process(
         command.args(["--partition", "low", "--cpus-per-task", "1", "--mem", "1000"]);
         command
     };
-    let asked = ["--particle-radius", RADIUS, "--threshold", "0.3"];
     // The node that had shard 8 in an earlier attempt is dead.
     fs::create_dir_all(run.join("shards")).unwrap();
     let lease = run.join("shards/8.lease");
@@ -268,7 +267,7 @@ fn the_scripts_of_a_run_are_shown_before_they_are_submitted() {
         "#SBATCH --partition=cpu\n",
         "#SBATCH --qos=low\n#SBATCH -C ib\n",
         "#SBATCH --signal=B:TERM@60\n#SBATCH --requeue\n",
-        "pick --shard \"$SLURM_ARRAY_TASK_ID/3\" --threads \"$SLURM_CPUS_PER_TASK\" --out '",
+        "pick --shard \"$SLURM_ARRAY_TASK_ID/3\" --threads \"$SLURM_CPUS_PER_TASK\" --out 'run'\n",
         "merge --threads",
     ] {
         assert!(text.contains(part), "{part}: {text}");

@@ -84,7 +84,9 @@ pub(super) fn run(args: &SlurmArgs, global: &Global) -> Result<Exit> {
 fn submit(args: &SubmitArgs, global: &Global) -> Result<Exit> {
     // As `--shard` reads it.
     let number = Shard { number: 1, of: args.shards }.to_string();
-    number.parse::<Shard>().map_err(|what| Error::setting("--shards", what, "400 is a good start"))?;
+    number
+        .parse::<Shard>()
+        .map_err(|what| Error::setting("--shards", what, "400 is a good start"))?;
     let known = RunDir::look_into(&args.run);
     let division = match known.division()? {
         Some(division) => {

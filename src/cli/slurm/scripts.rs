@@ -74,8 +74,10 @@ impl<'a> Scripts<'a> {
             Some(path) => (Error::read_settings_file(path)?, path.clone()),
             None => (slurm::DEFAULT_TEMPLATE.to_string(), PathBuf::from("template.sh")),
         };
-        let run = std::path::absolute(run)?;
-        let mut common = format!("--threads \"$SLURM_CPUS_PER_TASK\" --out {}", slurm::quoted(&run)?);
+        // As it was typed, since RELION's lists hold it; the scripts work in the same folder.
+        let run = run.to_path_buf();
+        let mut common =
+            format!("--threads \"$SLURM_CPUS_PER_TASK\" --out {}", slurm::quoted(&run)?);
         if global.device != "auto" {
             common += &format!(" --device {}", slurm::quoted(Path::new(&global.device))?);
         }
@@ -91,7 +93,7 @@ impl<'a> Scripts<'a> {
     }
 
     pub(super) fn train(&self, folder: &Path) -> Result<String> {
-        let settings = slurm::quoted(&std::path::absolute(folder.join("settings.toml"))?)?;
+        let settings = slurm::quoted(&folder.join("settings.toml"))?;
         let options = [
             ("partition", self.jobs.train_partition.clone().or(self.jobs.partition.clone())),
             ("gres", self.jobs.train_gres.clone()),
@@ -113,14 +115,9 @@ impl<'a> Scripts<'a> {
         self.script("merge", &options, &format!("merge {}", self.common))
     }
 
-    fn script(
-        &self,
-        job: &str,
-        own: &[(&str, Option<String>)],
-        arguments: &str,
-    ) -> Result<String> {
+    fn script(&self, job: &str, own: &[(&str, Option<String>)], arguments: &str) -> Result<String> {
         let log = if job == "pick" { "%x-%A_%a.log" } else { "%x-%j.log" };
-        let log = self.run.join("slurm").join(log).display().to_string();
+        let log = std::path::absolute(self.run.join("slurm").join(log))?.display().to_string();
         let mut options = vec![
             ("job-name", Some(format!("picker-{job}"))),
             ("output", Some(log)),
