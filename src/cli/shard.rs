@@ -31,7 +31,7 @@ pub(super) fn run(
         None => divided(args, &known, shard.of)?,
     };
     let run = RunDir::open_shard(out, shard, &session.cancel)?;
-    let division = run.divide(asked)?;
+    let division = run.divide(&asked)?;
     check_shards(&run, &division, shard.of)?;
     args.check_same(&run, &division)?;
     let picking = Picking::of(&run, &division)?;

@@ -478,7 +478,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     })
 }
 
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+fn write_json(path: &Path, value: &(impl Serialize + ?Sized)) -> Result<()> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| Error::malformed(path, None, e.to_string(), "use finite numbers"))?;
     publish_text(path, &(text + "\n"))

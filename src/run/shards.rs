@@ -212,7 +212,7 @@ impl RunDir {
     }
 
     /// Divides the run, unless another process has done so; the division that holds.
-    pub fn divide(&self, division: Division) -> Result<Division> {
+    pub fn divide(&self, division: &Division) -> Result<Division> {
         self.freeze("division.json", division)
     }
 
@@ -222,12 +222,16 @@ impl RunDir {
     }
 
     /// Says with what the shards score, unless another process has said so; what holds.
-    pub fn begin_shard_job(&self, job: String) -> Result<String> {
+    pub fn begin_shard_job(&self, job: &str) -> Result<String> {
         self.freeze("job.json", job)
     }
 
     /// Writes a record that must not change, unless it is there; what is there.
-    fn freeze<T: Serialize + DeserializeOwned>(&self, name: &str, record: T) -> Result<T> {
+    fn freeze<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        record: &(impl Serialize + ?Sized),
+    ) -> Result<T> {
         let folder = folder(&self.root);
         let path = folder.join(name);
         if let Some(frozen) = read_json(&path)? {
@@ -235,7 +239,7 @@ impl RunDir {
         }
         std::fs::create_dir_all(&folder).map_err(Error::output(&folder))?;
         let own = own_name(&path);
-        write_json(&own, &record)?;
+        write_json(&own, record)?;
         // A link is made once, whoever asks; without links the last to rename would win.
         let linked = std::fs::hard_link(&own, &path);
         let made = match linked {
@@ -381,10 +385,10 @@ mod tests {
         let open =
             |number| RunDir::open_shard(dir.path(), Shard { number, of: 2 }, &cancel).unwrap();
         let (first, second) = (open(1), open(2));
-        assert_eq!(first.divide(division(&["a", "b"], 2)).unwrap().micrographs.len(), 2);
-        assert_eq!(second.divide(division(&["a"], 2)).unwrap().micrographs.len(), 2);
-        assert_eq!(second.begin_shard_job("x".into()).unwrap(), "x");
-        assert_eq!(first.begin_shard_job("y".into()).unwrap(), "x");
+        assert_eq!(first.divide(&division(&["a", "b"], 2)).unwrap().micrographs.len(), 2);
+        assert_eq!(second.divide(&division(&["a"], 2)).unwrap().micrographs.len(), 2);
+        assert_eq!(second.begin_shard_job("x").unwrap(), "x");
+        assert_eq!(first.begin_shard_job("y").unwrap(), "x");
         let states = first.shard_states(&second.division().unwrap().unwrap(), |_| Ok(false));
         assert!(states.unwrap().iter().all(|state| state.holder.is_some()));
         drop(second);
@@ -402,7 +406,7 @@ mod tests {
         let names = ["a", "b", "c", "d"];
         let divided = |own: usize| {
             let run = RunDir::look_into(dir.path());
-            run.divide(division(&names[..own], 1)).unwrap().micrographs.len()
+            run.divide(&division(&names[..own], 1)).unwrap().micrographs.len()
         };
         let lengths: HashSet<usize> = std::thread::scope(|scope| {
             let all: Vec<_> = (1..=4).map(|own| scope.spawn(move || divided(own))).collect();
@@ -417,7 +421,7 @@ mod tests {
     fn a_failure_that_may_pass_does_not_leave_a_shard_unfinished_for_ever() {
         let dir = tempfile::tempdir().unwrap();
         let run = RunDir::look_into(dir.path());
-        let division = run.divide(division(&["a", "b", "c"], 2)).unwrap();
+        let division = run.divide(&division(&["a", "b", "c"], 2)).unwrap();
         let done = |source: &Source| Ok(source.name == "a");
         let states = run.shard_states(&division, done).unwrap();
         assert_eq!(states.iter().map(|own| own.done).collect::<Vec<_>>(), [1, 0]);

@@ -112,7 +112,7 @@ fn submit(args: &SubmitArgs, global: &Global) -> Result<Exit> {
     }
     refuse_in_queue(&known)?;
     // Closed before the first job is submitted, which may begin at once.
-    let division = RunDir::open(&args.run)?.divide(division)?;
+    let division = RunDir::open(&args.run)?.divide(&division)?;
     if texts.train.is_some() {
         let mut settings = division.given.clone();
         settings.paths_from(&division.working_folder);

@@ -76,19 +76,14 @@ impl<'a> Scripts<'a> {
         };
         // As it was typed, since RELION's lists hold it; the scripts work in the same folder.
         let run = run.to_path_buf();
-        let mut common =
-            format!("--threads \"$SLURM_CPUS_PER_TASK\" --out {}", slurm::quoted(&run)?);
+        let out = format!("--threads \"$SLURM_CPUS_PER_TASK\" --out {}", slurm::quoted(&run)?);
+        let mut common = vec![out];
         if global.device != "auto" {
-            common += &format!(" --device {}", slurm::quoted(Path::new(&global.device))?);
+            common.push(format!("--device {}", slurm::quoted(Path::new(&global.device))?));
         }
-        for (flag, value) in [
-            ("--memory", global.memory.map(|gb| gb.to_string())),
-            ("--seed", global.seed.map(|seed| seed.to_string())),
-        ] {
-            if let Some(value) = value {
-                common += &format!(" {flag} {value}");
-            }
-        }
+        common.extend(global.memory.map(|gb| format!("--memory {gb}")));
+        common.extend(global.seed.map(|seed| format!("--seed {seed}")));
+        let common = common.join(" ");
         Ok(Scripts { jobs, sbatch, template, run, shards, common })
     }
 

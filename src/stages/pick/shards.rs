@@ -71,7 +71,7 @@ pub fn pick(
     let job = Pick::job(context, &loaded);
     check_floor(job.threshold, job.settings.floor)?;
     let fingerprint = job.fingerprint()?;
-    if context.run.begin_shard_job(fingerprint.clone())? != fingerprint {
+    if context.run.begin_shard_job(&fingerprint)? != fingerprint {
         return Err(another_job(context.run));
     }
     let part: Vec<Source> = division.part(shard.number).cloned().collect();
