@@ -276,7 +276,9 @@ fn the_scripts_of_a_run_are_shown_before_they_are_submitted() {
     let labels = ["--coordinates", "coordinates", "--train-partition", "gpu"];
     let text = shown(&[&typed[..], &labels, &["--train-gres", "gpu:1"]].concat());
     assert!(text.contains("#SBATCH --partition=gpu\n#SBATCH --gres=gpu:1\n"), "{text}");
-    assert!(text.contains("train --config '"), "{text}");
+    let train =
+        "train 'micrographs' --coordinates 'coordinates' --config 'run/slurm/settings.toml'";
+    assert!(text.contains(train), "{text}");
     fs::write(folder.join("site.sh"), "{{directives}}\n{{comand}}\n").unwrap();
     let mut wrong = picker(folder);
     wrong.args(["slurm", "submit", "--shards", "3", "--template", "site.sh"]).args(typed);

@@ -103,7 +103,7 @@ fn submit(args: &SubmitArgs, global: &Global) -> Result<Exit> {
     let scripts = Scripts::of(&args.jobs, &args.sbatch, (&args.run, args.shards), global)?;
     let folder = known.slurm();
     let texts = Texts {
-        train: if train { Some(scripts.train(&folder)?) } else { None },
+        train: if train { Some(scripts.train(&folder, &division.given())?) } else { None },
         pick: if unfinished.is_empty() { None } else { Some(scripts.pick(&unfinished)?) },
         merge: scripts.merge()?,
     };

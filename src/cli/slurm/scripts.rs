@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::cli::Global;
 use crate::error::Error;
+use crate::settings::Given;
 use crate::slurm;
 
 /// What the jobs take.
@@ -87,13 +88,31 @@ impl<'a> Scripts<'a> {
         Ok(Scripts { jobs, sbatch, template, run, shards, common })
     }
 
-    pub(super) fn train(&self, folder: &Path) -> Result<String> {
+    pub(super) fn train(&self, folder: &Path, given: &Given) -> Result<String> {
+        let mut arguments = "train".to_string();
+        // Not left to the settings file, whose paths begin where it lies: names of micrographs come
+        // from paths as typed, and have to be those of the picks.
+        for (key, flag) in [
+            ("data.micrographs", ""),
+            ("data.coordinates", " --coordinates"),
+            ("data.validation", " --validation"),
+        ] {
+            let paths: Vec<PathBuf> =
+                given.get(key).and_then(|paths| paths.try_into().ok()).unwrap_or_default();
+            if !paths.is_empty() {
+                arguments.push_str(flag);
+            }
+            for path in paths {
+                arguments.push(' ');
+                arguments.push_str(&slurm::quoted(&path)?);
+            }
+        }
         let settings = slurm::quoted(&folder.join("settings.toml"))?;
         let options = [
             ("partition", self.jobs.train_partition.clone().or(self.jobs.partition.clone())),
             ("gres", self.jobs.train_gres.clone()),
         ];
-        self.script("train", &options, &format!("train --config {settings} {}", self.common))
+        self.script("train", &options, &format!("{arguments} --config {settings} {}", self.common))
     }
 
     pub(super) fn pick(&self, numbers: &[usize]) -> Result<String> {
