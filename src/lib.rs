@@ -38,6 +38,7 @@ pub mod scale;
 
 pub mod settings;
 pub mod relion;
+pub mod slurm;
 pub mod report;
 pub mod run;
 

@@ -26,9 +26,14 @@ impl MicrographArgs {
     /// Flags win over the file; without either the folder micrographs/ is meant, or where there is
     /// none, those of the run.
     pub(super) fn give(&self, given: &mut Given, run: &RunDir) -> Result<()> {
-        self.filter.give(given)?;
-        give_paths(given, "data.micrographs", &self.micrographs)?;
+        self.give_typed(given)?;
         recall::micrographs(run, given)
+    }
+
+    /// What was typed alone.
+    pub(super) fn give_typed(&self, given: &mut Given) -> Result<()> {
+        self.filter.give(given)?;
+        give_paths(given, "data.micrographs", &self.micrographs)
     }
 }
 

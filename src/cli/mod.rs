@@ -17,6 +17,7 @@ mod ablate;
 mod args;
 mod check;
 mod convert;
+mod divided;
 mod doctor;
 mod evaluate;
 mod extensions;
@@ -27,6 +28,7 @@ mod info;
 mod inspect;
 mod known;
 mod maps;
+mod merge;
 mod micrographs;
 mod misspelt;
 mod model;
@@ -42,8 +44,10 @@ mod report;
 mod run;
 mod self_train;
 mod session;
+mod shard;
 mod show;
 mod simulate;
+mod slurm;
 mod status;
 mod threshold;
 mod train;
@@ -83,6 +87,8 @@ enum Command {
     Train(train::TrainArgs),
     SelfTrain(self_train::SelfTrainArgs),
     Pick(pick::PickArgs),
+    Merge(merge::MergeArgs),
+    Slurm(slurm::SlurmArgs),
     Run(run::PipelineArgs),
     Status(status::StatusArgs),
     Report(report::ReportArgs),
@@ -122,6 +128,8 @@ pub fn main() -> ExitCode {
         Command::Train(args) => train::run(args, global),
         Command::SelfTrain(args) => self_train::run(args, global),
         Command::Pick(args) => pick::run(args, global),
+        Command::Merge(args) => merge::run(args, global),
+        Command::Slurm(args) => slurm::run(args, global),
         Command::Run(args) => run::run(args, global),
         Command::Status(args) => status::run(args, global),
         Command::Report(args) => report::run(args, global),

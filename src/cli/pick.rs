@@ -9,10 +9,10 @@ use clap::Args;
 use super::args::{RunArgs, ScaleArgs, check_threshold};
 use super::micrographs::{self, MicrographArgs};
 use super::session::Session;
-use super::{Exit, Global, radius, recall};
+use super::{Exit, Global, radius, recall, shard};
 use crate::error::Error;
-use crate::model::Card;
-use crate::run::{RunDir, State};
+use crate::model::{Card, Origin};
+use crate::run::{RunDir, Shard, State};
 use crate::settings::{Given, Settings};
 use crate::stages::pick::Pick;
 use crate::stages::report::Report;
@@ -28,14 +28,14 @@ use crate::units::Radius;
 #[derive(Debug, Args)]
 pub(super) struct PickArgs {
     #[command(flatten)]
-    micrographs: MicrographArgs,
+    pub(super) micrographs: MicrographArgs,
     /// A model file, the folder of a run, or `default` for the model inside picker [default: the
     /// trained model in OUT, else that inside picker]
     #[arg(long, value_name = "PATH")]
-    model: Option<PathBuf>,
+    pub(super) model: Option<PathBuf>,
     /// Score from which on a peak is a pick [default: the model's own, best on validation]
     #[arg(long, value_name = "SCORE")]
-    threshold: Option<f32>,
+    pub(super) threshold: Option<f32>,
     /// Of two picks closer than this, the worse one is dropped, in px
     #[arg(long, value_name = "PX", conflicts_with = "min_distance_a")]
     min_distance: Option<f64>,
@@ -44,13 +44,17 @@ pub(super) struct PickArgs {
     min_distance_a: Option<f64>,
     /// Try micrographs again that failed before and have not changed
     #[arg(long)]
-    retry_failed: bool,
+    pub(super) retry_failed: bool,
+    /// Only score this part of the micrographs, as one of several processes, on any machines, that
+    /// share OUT: 3/8 is the third of eight. `picker merge` then writes the picks of all
+    #[arg(long, value_name = "I/N", conflicts_with = "watch")]
+    shard: Option<Shard>,
     #[command(flatten)]
     watch: WatchArgs,
     #[command(flatten)]
-    scale: ScaleArgs,
+    pub(super) scale: ScaleArgs,
     #[command(flatten)]
-    run: RunArgs,
+    pub(super) run: RunArgs,
 }
 
 /// Waiting for files.
@@ -82,25 +86,14 @@ impl WatchArgs {
 }
 
 pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
-    let mut given = args.run.given()?;
-    let auto = args.scale.give_but_auto(&mut given)?;
-    let known_run = RunDir::look_into(&args.run.out.out);
-    args.micrographs.give(&mut given, &known_run)?;
-    if args.model.is_none() && args.run.config.is_none() {
-        recall::precision(&known_run, &mut given)?;
-    }
-    let threshold = check_threshold(args.threshold)?;
-    let watch = args.watch.interval()?;
     let session = Session::start(global)?;
-    let base = match &args.model {
-        Some(model) => begin::locate(model)?,
-        None => model_of(&known_run)?,
-    };
-    super::name_default(&base)?;
-    let card = base.card()?;
-    if !auto && card.is_scale_free() {
-        recall::radius(&known_run, &mut given)?;
+    if let Some(shard) = args.shard {
+        return shard::run(args, shard, &session, global);
     }
+    let known_run = RunDir::look_into(&args.run.out.out);
+    let watch = args.watch.interval()?;
+    let Asked { mut given, auto, threshold, base, card } = args.asked(&known_run)?;
+    super::name_default(&base)?;
     if auto {
         let run = args.run.out.open()?;
         let mut sources = given.resolve_with(&card)?.settings.data.list()?.sources;
@@ -128,16 +121,55 @@ pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
         watch,
         ..Context::new(&run, &resolved, 0, session.machine.clone())
     };
-    let exit = session.perform(&Pick, &context, global)?;
-    if Report.state(&context, &[])?.state != State::Done {
-        session.perform(&Report, &context, global)?;
+    pick_and_report(&session, &context, global)
+}
+
+/// Picks and, where anything is new, writes the report.
+pub(super) fn pick_and_report(
+    session: &Session,
+    context: &Context,
+    global: &Global,
+) -> Result<Exit> {
+    let exit = session.perform(&Pick, context, global)?;
+    if Report.state(context, &[])?.state != State::Done {
+        session.perform(&Report, context, global)?;
     }
     Ok(exit)
 }
 
+/// What is to be picked, and with what.
+pub(super) struct Asked {
+    pub(super) given: Given,
+    /// Whether the radius is to be looked for.
+    pub(super) auto: bool,
+    pub(super) threshold: Option<f32>,
+    pub(super) base: Origin,
+    pub(super) card: Card,
+}
+
 impl PickArgs {
+    /// Flags over the settings file, over what the run knows.
+    pub(super) fn asked(&self, run: &RunDir) -> Result<Asked> {
+        let mut given = self.run.given()?;
+        let auto = self.scale.give_but_auto(&mut given)?;
+        self.micrographs.give(&mut given, run)?;
+        if self.model.is_none() && self.run.config.is_none() {
+            recall::precision(run, &mut given)?;
+        }
+        let threshold = check_threshold(self.threshold)?;
+        let base = match &self.model {
+            Some(model) => begin::locate(model)?,
+            None => model_of(run)?,
+        };
+        let card = base.card()?;
+        if !auto && card.is_scale_free() {
+            recall::radius(run, &mut given)?;
+        }
+        Ok(Asked { given, auto, threshold, base, card })
+    }
+
     /// A distance in px or Å is one in radii of what the radius is given in.
-    fn give_min_distance(&self, given: &mut Given, card: &Card) -> Result<()> {
+    pub(super) fn give_min_distance(&self, given: &mut Given, card: &Card) -> Result<()> {
         let px = self.min_distance.map(Radius::Px);
         let Some(distance) = px.or(self.min_distance_a.map(Radius::Angstrom)) else {
             return Ok(());

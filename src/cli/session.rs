@@ -8,8 +8,9 @@ use super::show::Show;
 use super::{Exit, Global};
 use crate::model::Machine;
 use crate::model::device;
-use crate::run::{Cancel, RunDir};
-use crate::stages::{Context, Stage, perform};
+use crate::run::{Cancel, Division, RunDir, Shard};
+use crate::stages::pick::shards;
+use crate::stages::{Context, Event, Stage, perform};
 
 /// One long command in progress.
 pub(super) struct Session {
@@ -70,6 +71,22 @@ impl Session {
         let mut show = Show::new(global, context);
         let ended = perform(stage, context, &mut |event| show.event(&event), &self.cancel);
         show.end(ended)
+    }
+
+    /// Stores the peaks of one shard and reports it.
+    pub(super) fn pick_shard(
+        &self,
+        (division, shard): (&Division, Shard),
+        context: &Context,
+        global: &Global,
+    ) -> Result<Exit> {
+        let mut show = Show::new(global, context);
+        let observe = &mut |event: Event| show.event(&event);
+        let ended = shards::pick(context, (division, shard), observe, &self.cancel);
+        if let Ok(summary) = &ended {
+            show.shard(shard, summary);
+        }
+        show.end(ended.map(|summary| summary.failures))
     }
 }
 

@@ -8,13 +8,15 @@ use serde_json::json;
 
 use super::run::InputArgs;
 use super::words::with_flags;
-use super::{Exit, Global, micrographs, radius};
+use super::{Exit, Global, divided, micrographs, radius};
 use crate::run::RunDir;
 use crate::settings::Resolved;
 use crate::stages::{Step, chain};
 
 /// Shows where every stage of a run stands, and which micrographs failed
 ///
+/// Of a run that is divided into shards, where each shard stands, by the run's own files and by what
+/// SLURM says of its jobs.
 /// Also lists the settings that are not built in, each with where it comes from. Takes the settings of the last `picker run` in the run directory, else those of its training,
 /// changed by the flags given.
 #[derive(Debug, Args)]
@@ -28,6 +30,9 @@ pub(super) struct StatusArgs {
 
 pub(super) fn run(args: &StatusArgs, global: &Global) -> Result<Exit> {
     let run = RunDir::look_into(&args.inputs.run.out.out);
+    if let Some(division) = run.division()? {
+        return divided::status(&run, &division, args.json);
+    }
     let (mut given, auto) = args.inputs.given(&run, true)?;
     let (sources, _) = micrographs::find_for(&run, &given.resolve()?.settings.data)?;
     if auto {
@@ -47,6 +52,7 @@ pub(super) fn run(args: &StatusArgs, global: &Global) -> Result<Exit> {
             .collect();
         let all = json!({
             "schema": 1, "stages": steps, "failures": failures, "settings": settings,
+            "shards": [],
         });
         writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&all)?)?;
         return Ok(Exit::Done);

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, ArrayView1, Axis};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::units::{PixelSize, Shape};
@@ -53,7 +54,7 @@ pub struct Micrograph {
 }
 
 /// Where a micrograph is and what it is called, before it is opened.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Source {
     /// The file to open.
     pub path: PathBuf,

@@ -1,4 +1,4 @@
-//! The lock of a run directory: one process at a time.
+//! The lock of a run directory: one process at a time, or many on shards of it.
 
 use std::fs::{File, TryLockError};
 use std::io::Write;
@@ -8,26 +8,18 @@ use crate::error::{Error, Result};
 
 /// Takes the lock file, and writes into it whose it is; nothing where files cannot be locked.
 pub(super) fn lock(path: &Path) -> Result<Option<File>> {
-    // Opened through a link, somebody else's file would be overwritten.
-    if path.is_symlink() {
-        return Err(Error::unusable(path, "is a link, not picker's lock file", "remove the link"));
-    }
-    let mut file = File::options()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(Error::output(path))?;
+    let mut file = opened(path)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            let owner = std::fs::read_to_string(path).unwrap_or_default();
-            return Err(Error::unusable(
-                path.parent().unwrap_or(path),
-                format!("another picker is at work in it: {}", owner.trim()),
-                "wait for it or stop it, or name another run directory",
-            ));
+            // Processes that share the lock do not write their names into it.
+            let at_work = if file.try_lock_shared().is_ok() {
+                "other processes work on shards of it".to_string()
+            } else {
+                let owner = std::fs::read_to_string(path).unwrap_or_default();
+                format!("another picker is at work in it: {}", owner.trim())
+            };
+            return Err(in_use(path, at_work));
         }
         // Some network file systems have no locks; that must not keep anybody from working.
         Err(TryLockError::Error(error)) => {
@@ -43,6 +35,38 @@ pub(super) fn lock(path: &Path) -> Result<Option<File>> {
     let written = file.set_len(0).and_then(|()| writeln!(file, "{owner}"));
     written.map_err(Error::output(path))?;
     Ok(Some(file))
+}
+
+/// Takes the lock file beside other processes that share it; nothing where files cannot be locked,
+/// since leases keep shards apart.
+pub(super) fn share(path: &Path) -> Result<Option<File>> {
+    let file = opened(path)?;
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => {
+            let owner = std::fs::read_to_string(path).unwrap_or_default();
+            Err(in_use(path, format!("another picker is at work in it: {}", owner.trim())))
+        }
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}
+
+fn opened(path: &Path) -> Result<File> {
+    // Opened through a link, somebody else's file would be overwritten.
+    if path.is_symlink() {
+        return Err(Error::unusable(path, "is a link, not picker's lock file", "remove the link"));
+    }
+    let mut options = File::options();
+    options.create(true).truncate(false).read(true).write(true);
+    options.open(path).map_err(Error::output(path))
+}
+
+fn in_use(path: &Path, at_work: String) -> Error {
+    Error::unusable(
+        path.parent().unwrap_or(path),
+        at_work,
+        "wait for it or stop it, or name another run directory",
+    )
 }
 
 #[cfg(test)]

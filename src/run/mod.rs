@@ -7,6 +7,8 @@
 //! ├── inputs.json          hashes of micrographs that were read, by path
 //! ├── list.json            the micrographs that the picks are of
 //! ├── excluded.json        micrographs that are left out
+//! ├── shards/              how micrographs are divided among processes, until they are merged
+//! ├── slurm/               batch scripts, their logs, and which jobs were submitted
 //! ├── items/               what is known of each micrograph
 //! ├── prepared/            images at the working scale, if they are kept
 //! ├── model/               trained models and the checkpoint
@@ -23,9 +25,11 @@
 
 mod excluded;
 mod items;
+mod lease;
 mod lock;
 mod manifest;
 mod output;
+mod shards;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -46,9 +50,12 @@ use crate::settings::{Given, Resolved};
 
 pub use excluded::{Excluded, LeftOut};
 pub use items::{Entry, Item, List, Outcome, Picked, Scored};
+pub use lease::Holder;
+use lease::Lease;
 use manifest::Manifest;
 pub use manifest::{Progress, Record, StageName};
 pub use output::Output;
+pub use shards::{Division, Shard, ShardModel, ShardState};
 
 /// A request to stop, shared between the signal handler and the loops.
 #[derive(Debug, Clone, Default)]
@@ -152,6 +159,8 @@ pub struct RunDir {
     picks: PathBuf,
     /// Held as long as this lives; the operating system releases it however a process ends.
     lock: Option<File>,
+    /// Of the shard that this process has, if it has one only.
+    _lease: Option<Lease>,
     /// Whether anything may be written.
     writable: bool,
     inputs: Mutex<Option<Inputs>>,
@@ -163,14 +172,24 @@ type Inputs = BTreeMap<PathBuf, Identity>;
 impl RunDir {
     /// Folders in which picker alone writes.
     fn own_folders(&self) -> Vec<PathBuf> {
-        let names =
-            ["prepared", "model", "picks", "picks.all", "items", "report", "labels", "pictures"];
+        let names = [
+            "prepared",
+            "model",
+            "picks",
+            "picks.all",
+            "items",
+            "report",
+            "labels",
+            "pictures",
+            "shards",
+        ];
         names.into_iter().map(|name| self.root.join(name)).collect()
     }
 
     /// Makes the folder if need be, and takes it for this process alone, before any long work.
     pub fn open(root: &Path) -> Result<RunDir> {
         std::fs::create_dir_all(root).map_err(Error::output(root))?;
+        shards::refuse_shards_at_work(root)?;
         let lock = lock::lock(&root.join("lock"))?;
         let run = RunDir { lock, writable: true, ..RunDir::look_into(root) };
         // Somebody's other folders may lie here too, but not in a job of RELION.
@@ -187,7 +206,7 @@ impl RunDir {
     pub fn look_into(root: &Path) -> RunDir {
         let picks = if relion::is_job(root) { root.to_path_buf() } else { root.join("picks") };
         let root = root.to_path_buf();
-        RunDir { root, picks, lock: None, writable: false, inputs: Mutex::default() }
+        RunDir { root, picks, lock: None, _lease: None, writable: false, inputs: Mutex::default() }
     }
 
     /// The folder.
@@ -233,6 +252,11 @@ impl RunDir {
     /// Where pictures of micrographs are kept while they are looked at.
     pub fn pictures(&self) -> PathBuf {
         self.root.join("pictures")
+    }
+
+    /// Where batch scripts, their logs and the jobs of the last submission are.
+    pub fn slurm(&self) -> PathBuf {
+        self.root.join("slurm")
     }
 
     /// Where a fold of cross-validation has its own run.
@@ -454,7 +478,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     })
 }
 
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+fn write_json(path: &Path, value: &(impl Serialize + ?Sized)) -> Result<()> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|e| Error::malformed(path, None, e.to_string(), "use finite numbers"))?;
     publish_text(path, &(text + "\n"))

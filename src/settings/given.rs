@@ -4,7 +4,7 @@
 //! A key that is set to its built-in value is not a key that is unset: only what is given takes the
 //! place of what a model was validated with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -130,6 +130,28 @@ impl Given {
     pub fn has(&self, key: &str) -> bool {
         let empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
         self.0.get(key).is_some_and(|(value, _)| !empty(value))
+    }
+
+    /// These settings with others over them.
+    #[must_use]
+    pub fn overlaid_with(mut self, over: Given) -> Given {
+        for (key, given) in over.0 {
+            for pair in EITHER.iter().filter(|pair| pair.contains(&key.as_str())) {
+                pair.iter().for_each(|other| drop(self.0.remove(*other)));
+            }
+            self.0.insert(key, given);
+        }
+        self
+    }
+
+    /// The keys to which these and others give different values.
+    pub fn differing(&self, other: &Given) -> Vec<String> {
+        let keys: BTreeSet<&String> = self.0.keys().chain(other.0.keys()).collect();
+        let equal = |key: &str| match (self.0.get(key), other.0.get(key)) {
+            (Some((a, _)), Some((b, _))) => same(a, b),
+            _ => false,
+        };
+        keys.into_iter().filter(|key| !equal(key)).cloned().collect()
     }
 
     /// Makes relative paths relative to a folder.

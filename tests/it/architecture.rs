@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 9] = [
     &["star", "micrograph", "coords"],
     &["preprocess", "labels", "pick", "eval", "radius", "simulate"],
     &["model", "score", "detect", "train", "scale"],
-    &["settings", "relion", "report"],
+    &["settings", "relion", "report", "slurm"],
     &["run"],
     &["stages", "studies"],
     &["inspect"],

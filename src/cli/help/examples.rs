@@ -1,7 +1,7 @@
 //! Examples of each command, shown in its help.
 
 /// Two examples of each command, by its name.
-pub(in crate::cli) const EXAMPLES: [(&str, [&str; 2]); 28] = [
+pub(in crate::cli) const EXAMPLES: [(&str, [&str; 2]); 31] = [
     (
         "picker",
         [
@@ -35,6 +35,21 @@ pub(in crate::cli) const EXAMPLES: [(&str, [&str; 2]); 28] = [
         [
             "picker pick micrographs/ --particle-radius 42",
             "picker pick mics.star --model picker_run --threshold 0.4 --watch",
+        ],
+    ),
+    ("merge", ["picker merge", "picker merge --out other_run"]),
+    (
+        "slurm",
+        [
+            "picker slurm submit --shards 50 --particle-radius 42 --partition cpu",
+            "picker slurm submit --shards 50 --particle-radius 42 --dry-run",
+        ],
+    ),
+    (
+        "submit",
+        [
+            "picker slurm submit --shards 50 --particle-radius 42 --partition cpu --time 4:00:00",
+            "picker slurm submit run2 --shards 400 --model run1 --array-throttle 50 -- --qos=low",
         ],
     ),
     (

@@ -13,8 +13,9 @@ use super::progress::Progress;
 use super::words::{tell, with_flags};
 use super::{Exit, Global};
 use crate::error::Error;
-use crate::run::Failure;
+use crate::run::{Failure, Shard};
 use crate::settings::Settings;
+use crate::stages::pick::shards as pick_shards;
 use crate::stages::{Context, Event, Finished, prepare, train as training};
 
 pub(super) use evaluation::print_table;
@@ -97,6 +98,13 @@ impl Show {
             ),
             Finished::Report(page) => self.print(&format!("report: {}", page.display())),
         }
+    }
+
+    /// Shows how a shard ended; its failures are the result of the command.
+    pub(super) fn shard(&mut self, shard: Shard, summary: &pick_shards::Summary) {
+        self.progress.end();
+        self.picking.end(&self.progress);
+        self.print(&pick::describe_shard(shard, summary));
     }
 
     fn print(&mut self, line: &str) {

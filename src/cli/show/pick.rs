@@ -5,8 +5,8 @@ use std::time::Instant;
 use crate::cli::Exit;
 use crate::cli::progress::Progress;
 use crate::cli::words::tell;
-use crate::run::Failure;
-use crate::stages::pick::{Event, Summary};
+use crate::run::{Failure, Shard};
+use crate::stages::pick::{Event, Summary, shards};
 
 /// Fewer picks a micrograph are few.
 const FEW: usize = 5;
@@ -29,7 +29,7 @@ pub(super) struct Picking {
 impl Picking {
     /// Shows what is reported while micrographs are picked.
     pub(super) fn show(&mut self, progress: &mut Progress, event: &Event) {
-        if matches!(event, Event::Picked { .. } | Event::Failed(_)) {
+        if matches!(event, Event::Picked { .. } | Event::Scored { .. } | Event::Failed(_)) {
             self.done += 1;
             progress.at(self.done);
         }
@@ -50,6 +50,13 @@ impl Picking {
                 warnings.iter().for_each(|warning| progress.warn(warning));
                 let kept = if *kept { " (kept)" } else { "" };
                 tracing::debug!("{}: {picks} picks{kept}", source.name);
+            }
+            Event::Scored { source, kept, warnings } => {
+                self.new += u64::from(!kept);
+                self.succeeded = true;
+                self.held.drain(..).for_each(|failure| progress.left_out(&failure, false));
+                warnings.iter().for_each(|warning| progress.warn(warning));
+                tracing::debug!("{}: peaks stored", source.name);
             }
             Event::Failed(failure) if self.watching || self.succeeded => {
                 progress.left_out(failure, self.watching);
@@ -89,6 +96,16 @@ pub(in crate::cli) fn describe(summary: &Summary) -> String {
     format!(
         "{picks} picks on {micrographs} micrographs ({empty} without a pick) at threshold \
          {threshold:.3}{own}: {folder}"
+    )
+}
+
+/// One line for stdout about one shard.
+pub(super) fn describe_shard(shard: Shard, summary: &shards::Summary) -> String {
+    let shards::Summary { micrographs, kept, failures } = summary;
+    format!(
+        "shard {shard}: peaks of {micrographs} micrographs are stored ({kept} from before, {} \
+         failed); once all shards are: `picker merge`",
+        failures.len()
     )
 }
 

@@ -37,6 +37,25 @@ pub(super) enum Tried {
     AsBefore(Failure),
 }
 
+/// A micrograph of which the peaks are stored, without picks.
+pub(super) enum Stored {
+    Peaks {
+        /// Whether an earlier run had stored them.
+        kept: bool,
+        warnings: Vec<String>,
+    },
+    /// It failed before and has not changed.
+    AsBefore(Failure),
+}
+
+/// What an earlier run has left of a micrograph.
+enum Before {
+    Scored(Scored),
+    /// It failed, is the same, and is not to be tried again.
+    Failed(Failure),
+    Nothing,
+}
+
 /// What every worker needs beside the network.
 pub(super) struct Desk<'a> {
     card: &'a Card,
@@ -76,22 +95,44 @@ impl<'a> Desk<'a> {
     /// Scores a micrograph, unless its stored peaks hold, and stores nothing.
     pub(super) fn attempt(&self, network: &Inference, source: &Source) -> Result<Tried> {
         lists::check_name(source)?;
-        let known = self.run.state_of(source, &item_fingerprint(self.fingerprint, source)?);
-        match known {
+        Ok(match self.before(source, &item_fingerprint(self.fingerprint, source)?) {
+            Before::Scored(scored) => Tried::Scored(scored.best_score),
+            Before::Failed(failure) => Tried::AsBefore(failure),
+            Before::Nothing => {
+                let peaks = self.detect(network, source)?.1;
+                Tried::Scored(peaks.first().and_then(|peak| peak.score))
+            }
+        })
+    }
+
+    /// What an earlier run found that still holds.
+    fn before(&self, source: &Source, fingerprint: &str) -> Before {
+        match self.run.state_of(source, fingerprint) {
             (State::Done, Some(Item { outcome: Outcome::Done(scored), .. })) => {
-                Ok(Tried::Scored(scored.best_score))
+                Before::Scored(scored)
             }
             (State::Failed, Some(Item { outcome: Outcome::Failed(error), .. }))
                 if !self.retry_failed =>
             {
                 let failure = Failure { micrograph: source.name.clone(), error };
-                Ok(Tried::AsBefore(failure.again()))
+                Before::Failed(failure.again())
             }
-            _ => {
-                let peaks = self.detect(network, source)?.1;
-                Ok(Tried::Scored(peaks.first().and_then(|peak| peak.score)))
-            }
+            _ => Before::Nothing,
         }
+    }
+
+    /// Scores a micrograph if need be, and stores its peaks alone; whether an earlier run had.
+    pub(super) fn store(&self, network: &Inference, source: &Source) -> Result<Stored> {
+        lists::check_name(source)?;
+        let fingerprint = item_fingerprint(self.fingerprint, source)?;
+        let (scored, kept) = match self.before(source, &fingerprint) {
+            Before::Failed(failure) => return Ok(Stored::AsBefore(failure)),
+            Before::Scored(scored) if lists::read_peaks(self.run, &scored).is_ok() => {
+                (scored, true)
+            }
+            _ => (self.score(network, source, fingerprint)?.0, false),
+        };
+        Ok(Stored::Peaks { warnings: if kept { Vec::new() } else { scored.warnings }, kept })
     }
 
     /// Scores a micrograph if need be, stores its peaks, cuts its picks, and records it, in this
@@ -105,15 +146,10 @@ impl<'a> Desk<'a> {
         let run = self.run;
         lists::check_name(source)?;
         let fingerprint = item_fingerprint(self.fingerprint, source)?;
-        let mut kept = match run.state_of(source, &fingerprint) {
-            (State::Done, Some(Item { outcome: Outcome::Done(scored), .. })) => Some(scored),
-            (State::Failed, Some(Item { outcome: Outcome::Failed(error), .. }))
-                if !self.retry_failed =>
-            {
-                let failure = Failure { micrograph: source.name.clone(), error };
-                return Ok(Done::AsBefore(failure.again()));
-            }
-            _ => None,
+        let mut kept = match self.before(source, &fingerprint) {
+            Before::Scored(scored) => Some(scored),
+            Before::Failed(failure) => return Ok(Done::AsBefore(failure)),
+            Before::Nothing => None,
         };
         // Picks that are in place need no second look.
         if let (Some(scored), Some(picks)) = (&kept, known)

@@ -9,6 +9,7 @@
 mod desk;
 mod failures;
 mod lists;
+pub mod shards;
 mod trial;
 mod watch;
 
@@ -101,6 +102,15 @@ pub enum Event<'a> {
         /// Oddities a user should read.
         warnings: &'a [String],
     },
+    /// The peaks of a micrograph are stored, its picks are still to be cut.
+    Scored {
+        /// The micrograph.
+        source: &'a Source,
+        /// Whether an earlier process had scored it.
+        kept: bool,
+        /// Oddities a user should read.
+        warnings: &'a [String],
+    },
     /// A micrograph could not be picked.
     Failed(&'a Failure),
     /// Something else that a user should read.
@@ -144,6 +154,19 @@ pub struct Summary {
 pub struct Pick;
 
 impl Pick {
+    fn job<'a>(context: &'a Context, model: &'a Model) -> Job<'a> {
+        let settings = context.settings();
+        Job {
+            model,
+            settings: &settings.pick,
+            scale: context.scale().with_model(&model.card),
+            threshold: context.threshold.unwrap_or(model.card.threshold),
+            listed_in: settings.data.micrographs.first().map_or(Path::new(""), PathBuf::as_path),
+            retry_failed: context.retry_failed,
+            run: context.run,
+        }
+    }
+
     /// Calls `work` with the fingerprint of the job and the threshold.
     fn about(context: &Context) -> Result<(String, f32)> {
         let origin = context.model()?;
@@ -210,16 +233,7 @@ impl Stage for Pick {
         cancel: &Cancel,
     ) -> Result<Ended> {
         let model = context.load(&context.model()?)?;
-        let settings = context.settings();
-        let job = Job {
-            model: &model,
-            settings: &settings.pick,
-            scale: context.scale().with_model(&model.card),
-            threshold: context.threshold.unwrap_or(model.card.threshold),
-            listed_in: settings.data.micrographs.first().map_or(Path::new(""), PathBuf::as_path),
-            retry_failed: context.retry_failed,
-            run: context.run,
-        };
+        let (job, settings) = (Pick::job(context, &model), context.settings());
         let mut watch = |event: Event| observe(StageEvent::Pick(event));
         let summary = match context.watch {
             None => run(&job, context.sources, &mut watch, cancel)?,
