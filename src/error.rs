@@ -138,6 +138,11 @@ impl Error {
         }
     }
 
+    /// Whether libtorch could not get memory; it says so in words alone.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        matches!(self, Error::Torch { source, .. } if source.to_string().contains("out of memory"))
+    }
+
     /// A file that breaks its format, at a line where one is known.
     pub fn malformed(
         path: impl AsRef<Path>,

@@ -190,9 +190,11 @@ impl Network {
         architecture.check()?;
         let _alone = alone();
         tch::manual_seed(seed as i64);
-        let variables = nn::VarStore::new(device.tch());
+        // Drawn on the CPU, so that a seed gives the same weights on every device.
+        let mut variables = nn::VarStore::new(tch::Device::Cpu);
         let layers =
             UNet::new(&variables.root(), &architecture).map_err(torch("building the network"))?;
+        variables.set_device(device.tch());
         Ok(Network { architecture, variables, layers, kind: precision.kind(device) })
     }
 

@@ -24,6 +24,44 @@ pub(super) struct Part {
     pub(super) share: f64,
 }
 
+impl Part {
+    /// How many patches it is.
+    pub(super) fn len(&self) -> usize {
+        self.images.size().first().map_or(0, |n| *n as usize)
+    }
+
+    /// Another handle on the same patches.
+    pub(super) fn shared(&self) -> Part {
+        Part {
+            images: self.images.shallow_clone(),
+            targets: self.targets.shallow_clone(),
+            weights: self.weights.shallow_clone(),
+            distances: self.distances.as_ref().map(Tensor::shallow_clone),
+            share: self.share,
+        }
+    }
+
+    /// The same patches in parts of at most so many.
+    pub(super) fn split(self, at_once: usize) -> Result<Vec<Part>, TchError> {
+        let len = self.len();
+        if len <= at_once {
+            return Ok(vec![self]);
+        }
+        let from = |first: usize| {
+            let length = at_once.min(len - first);
+            let of = |tensor: &Tensor| tensor.f_narrow(0, first as i64, length as i64);
+            Ok(Part {
+                images: of(&self.images)?,
+                targets: of(&self.targets)?,
+                weights: of(&self.weights)?,
+                distances: self.distances.as_ref().map(of).transpose()?,
+                share: self.share * length as f64 / len as f64,
+            })
+        };
+        (0..len).step_by(at_once).map(from).collect()
+    }
+}
+
 /// The patches of one update, by device.
 pub(super) type Update = Vec<Vec<Part>>;
 

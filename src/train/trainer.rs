@@ -32,6 +32,8 @@ pub(super) struct Trainer {
     average: Option<Average>,
     objective: Objective,
     clip_norm: f64,
+    /// Patches that have fitted into a GPU's memory together, once more did not.
+    at_once: usize,
 }
 
 impl Trainer {
@@ -55,7 +57,8 @@ impl Trainer {
             networks.push(networks[0].replica(*device)?);
         }
         let objective = Objective { loss: loss.clone(), attention: settings.attention_loss };
-        Ok(Trainer { networks, optimiser, average, objective, clip_norm: settings.clip_norm })
+        let (clip_norm, at_once) = (settings.clip_norm, usize::MAX);
+        Ok(Trainer { networks, optimiser, average, objective, clip_norm, at_once })
     }
 
     /// The network that is trained.
@@ -90,8 +93,7 @@ impl Trainer {
 
     /// One update of the weights; the loss as a number, so that no graph outlives the step.
     pub(super) fn step(&mut self, update: Update, rate: f64) -> Result<f64> {
-        self.optimiser.zero_gradients();
-        let losses = self.gradients(update)?;
+        let losses = self.gradients_within_memory(update)?;
         self.gather().map_err(torch("adding gradients up"))?;
         self.optimiser.clip_gradients(self.clip_norm)?;
         // The only number that is waited for.
@@ -110,6 +112,38 @@ impl Trainer {
         }
         self.hand_on().map_err(torch("handing weights on"))?;
         Ok(total)
+    }
+
+    /// The losses. A GPU that runs out of memory is given half as many patches at once, now and in
+    /// later updates.
+    fn gradients_within_memory(&mut self, mut update: Update) -> Result<Vec<Tensor>> {
+        loop {
+            update = split(update, self.at_once).map_err(torch("dividing patches"))?;
+            self.optimiser.zero_gradients();
+            self.zero_replicas();
+            let largest = update.iter().flatten().map(Part::len).max().unwrap_or(0);
+            match self.gradients(shared(&update)) {
+                Err(error) if error.is_out_of_memory() && largest > 1 => {
+                    self.at_once = largest.div_ceil(2);
+                    tracing::warn!(
+                        "{largest} patches at once do not fit into the GPU's memory; going on \
+                         with {}",
+                        self.at_once
+                    );
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    /// Forgets the replicas' gradients.
+    fn zero_replicas(&self) {
+        for mut variable in self.networks[1..].iter().flat_map(|own| own.variables().into_values())
+        {
+            if variable.requires_grad() {
+                variable.zero_grad();
+            }
+        }
     }
 
     /// Lets each network work on its share; the losses.
@@ -172,12 +206,24 @@ impl Trainer {
         let own = first.variables();
         for (name, mut other) in replicas.iter().flat_map(Network::variables) {
             other.f_copy_(&own[&name])?;
-            if other.requires_grad() {
-                other.zero_grad();
-            }
         }
         Ok(())
     }
+}
+
+/// Other handles on the same patches.
+fn shared(update: &Update) -> Update {
+    update.iter().map(|parts| parts.iter().map(Part::shared).collect()).collect()
+}
+
+/// The same patches, by device, with at most so many at once.
+fn split(update: Update, at_once: usize) -> Result<Update, TchError> {
+    let of_device = |parts: Vec<Part>| {
+        let parts: Vec<_> =
+            parts.into_iter().map(|part| part.split(at_once)).collect::<Result<_, _>>()?;
+        Ok(parts.into_iter().flatten().collect())
+    };
+    update.into_iter().map(of_device).collect()
 }
 
 fn no_attention(setting: &str) -> Error {
@@ -278,6 +324,28 @@ mod tests {
                 assert!(!weight || worst < 1e-5, "{name} differs by {worst} on {devices} devices");
             }
         }
+    }
+
+    #[test]
+    fn an_update_is_divided_without_a_patch_or_a_share_lost() {
+        let update = loader::upload(&batch(0), SIDE, &[Device::Cpu], 6).unwrap();
+        let whole = update[0][0].images.shallow_clone();
+        let parts = split(update, 4).unwrap().remove(0);
+        let lengths: Vec<usize> = parts.iter().map(Part::len).collect();
+        assert_eq!(lengths, [4, 2]);
+        let shares: Vec<f64> = parts.iter().map(|part| part.share).collect();
+        assert!((shares[0] - 4.0 / 6.0).abs() < 1e-12 && (shares[1] - 2.0 / 6.0).abs() < 1e-12);
+        let images: Vec<Tensor> = parts.into_iter().map(|part| part.images).collect();
+        assert_eq!(Tensor::cat(&images, 0), whole);
+        // As an update that was uploaded in such parts.
+        let weights = |uploaded: usize, at_once: usize| {
+            let mut trainer = trainer(1, 6, 0, &Settings::default());
+            trainer.at_once = at_once;
+            let update = loader::upload(&batch(0), SIDE, &[Device::Cpu], uploaded).unwrap();
+            trainer.step(update, 1e-3).unwrap();
+            trainer.networks[0].variables()["head.weight"].sum(Kind::Double).double_value(&[])
+        };
+        assert_eq!(weights(6, 3), weights(3, usize::MAX));
     }
 
     #[test]
