@@ -63,7 +63,7 @@ pub(super) fn run(args: &CheckArgs, _global: &Global) -> Result<Exit> {
         print_report(&mut io::stdout().lock(), &report)?;
     }
     Ok(match fitness {
-        Fitness::Fit => Exit::Done,
+        Fitness::Fit | Fitness::Few => Exit::Done,
         Fitness::Partly | Fitness::Untold => Exit::Partial,
         Fitness::Unfit => Exit::Failed,
     })

@@ -25,7 +25,7 @@ const SPACING: f64 = 1.7;
 /// any particle.
 const MOST: f64 = 5.0;
 /// Fewer places than this decide nothing.
-pub(super) const FEW: usize = 8;
+pub const FEW: usize = 8;
 
 /// Contrast at places of one micrograph that are chosen without regard to particles.
 #[derive(Clone)]

@@ -8,8 +8,9 @@
 
 use serde::Serialize;
 
+pub use super::evidence::FEW;
 pub use super::evidence::Labelled;
-use super::evidence::{Chance, FEW, distance, is_uneven, outside, places};
+use super::evidence::{Chance, distance, is_uneven, outside, places};
 use super::lean::Lean;
 use super::search::{Found, best_other, small_shift};
 use crate::coords::Coordinate;

@@ -24,7 +24,9 @@ pub enum Fitness {
     Fit,
     /// They fit, but some are lost or there twice.
     Partly,
-    /// They are too few to tell.
+    /// They are so few that nothing was measured.
+    Few,
+    /// What was measured on so few does not tell.
     Untold,
     /// They do not fit, or the images do not tell.
     Unfit,
@@ -255,8 +257,11 @@ fn judge(
         lost.push(format!("the coordinates of {misfits} micrographs do not fit"));
     }
     if let Some(few) = findings.iter().find(|finding| finding.severity == Severity::Untold) {
+        let lost_nothing = lost.is_empty();
         let verdict = [vec![format!("not told: {}", few.what)], lost].concat().join("; ");
-        return (Fitness::Untold, verdict);
+        let count: usize = rows.iter().map(|row| row.coordinates).sum();
+        let unmeasured = count < fit::FEW && lost_nothing;
+        return (if unmeasured { Fitness::Few } else { Fitness::Untold }, verdict);
     }
     if lost.is_empty() {
         return (Fitness::Fit, "fit for import".into());
