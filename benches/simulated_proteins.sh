@@ -9,7 +9,7 @@ set -euo pipefail
 picker=$(realpath "${PICKER:-target/release/picker}")
 mkdir -p "$1"
 cd "$1"
-shapes=(compact elongated ring barrel shell multi-domain disc)
+shapes=(compact elongated ring barrel shell multi_domain disc)
 for number in $(seq 20); do
   shape=${shapes[$((number % 7))]}
   radius=$((12 + 4 * number))

@@ -104,7 +104,7 @@ impl Default for Teaching {
             shapes: Shape::ALL.to_vec(),
             without_particles: 0.2,
             radius_a: [35.0, 200.0],
-            snr: [0.05, 1.5],
+            snr: [0.01, 20.0],
             defocus_um: [0.5, 3.5],
             amplitude_contrast: [0.05, 0.25],
             b_factor_a2: [50.0, 400.0],
