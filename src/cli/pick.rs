@@ -6,13 +6,13 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 
-use super::args::{RunArgs, ScaleArgs, check_threshold};
+use super::args::{CutArgs, RunArgs, ScaleArgs};
 use super::micrographs::{self, MicrographArgs};
 use super::session::Session;
 use super::{Exit, Global, radius, recall, shard};
 use crate::error::Error;
 use crate::model::{Card, Origin};
-use crate::run::{RunDir, Shard, State};
+use crate::run::{Cut, RunDir, Shard, State};
 use crate::settings::{Given, Settings};
 use crate::stages::pick::Pick;
 use crate::stages::report::Report;
@@ -33,9 +33,8 @@ pub(super) struct PickArgs {
     /// trained model in OUT, else that inside picker]
     #[arg(long, value_name = "PATH")]
     pub(super) model: Option<PathBuf>,
-    /// Score from which on a peak is a pick [default: the model's own, best on validation]
-    #[arg(long, value_name = "SCORE")]
-    pub(super) threshold: Option<f32>,
+    #[command(flatten)]
+    pub(super) cut: CutArgs,
     /// Of two picks closer than this, the worse one is dropped, in px
     #[arg(long, value_name = "PX", conflicts_with = "min_distance_a")]
     min_distance: Option<f64>,
@@ -92,7 +91,7 @@ pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
     }
     let known_run = RunDir::look_into(&args.run.out.out);
     let watch = args.watch.interval()?;
-    let Asked { mut given, auto, threshold, base, card } = args.asked(&known_run)?;
+    let Asked { mut given, auto, cut, base, card } = args.asked(&known_run)?;
     super::name_default(&base)?;
     if auto {
         let run = args.run.out.open()?;
@@ -116,7 +115,7 @@ pub(super) fn run(args: &PickArgs, global: &Global) -> Result<Exit> {
         base,
         own_model: false,
         radius,
-        threshold,
+        cut,
         retry_failed: args.retry_failed,
         watch,
         ..Context::new(&run, &resolved, 0, session.machine.clone())
@@ -142,7 +141,7 @@ pub(super) struct Asked {
     pub(super) given: Given,
     /// Whether the radius is to be looked for.
     pub(super) auto: bool,
-    pub(super) threshold: Option<f32>,
+    pub(super) cut: Cut,
     pub(super) base: Origin,
     pub(super) card: Card,
 }
@@ -156,7 +155,7 @@ impl PickArgs {
         if self.model.is_none() && self.run.config.is_none() {
             recall::precision(run, &mut given)?;
         }
-        let threshold = check_threshold(self.threshold)?;
+        let cut = self.cut.asked()?;
         let base = match &self.model {
             Some(model) => begin::locate(model)?,
             None => model_of(run)?,
@@ -165,7 +164,7 @@ impl PickArgs {
         if !auto && card.is_scale_free() {
             recall::radius(run, &mut given)?;
         }
-        Ok(Asked { given, auto, threshold, base, card })
+        Ok(Asked { given, auto, cut, base, card })
     }
 
     /// A distance in px or Å is one in radii of what the radius is given in.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::args::{
-    LabelArgs, RunArgs, ScaleArgs, TrainingArgs, check_threshold, give_or_folder, give_paths,
+    CutArgs, LabelArgs, RunArgs, ScaleArgs, TrainingArgs, give_or_folder, give_paths,
 };
 use super::micrographs::{self, MicrographArgs};
 use super::session::Session;
@@ -54,9 +54,8 @@ pub(super) struct InputArgs {
     /// the model inside picker [default where there are no coordinates]
     #[arg(long, value_name = "PATH", conflicts_with = "coordinates")]
     model: Option<PathBuf>,
-    /// Score from which on a peak is a pick [default: the model's own, best on validation]
-    #[arg(long, value_name = "SCORE")]
-    threshold: Option<f32>,
+    #[command(flatten)]
+    cut: CutArgs,
     /// Store micrographs at the working scale first, as `picker preprocess` does
     #[arg(long)]
     keep_prepared: bool,
@@ -170,7 +169,7 @@ impl InputArgs {
     ) -> Result<Context<'a>> {
         let mut context = Context {
             sources,
-            threshold: check_threshold(self.threshold)?,
+            cut: self.cut.asked()?,
             ..Context::new(run, resolved, seed, machine)
         };
         if resolved.settings.data.coordinates.is_empty() {

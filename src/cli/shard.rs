@@ -10,7 +10,7 @@ use super::session::Session;
 use super::{Exit, Global};
 use crate::error::Error;
 use crate::model::{Machine, Origin};
-use crate::run::{Division, RunDir, Shard, ShardModel};
+use crate::run::{Cut, Division, RunDir, Shard, ShardModel};
 use crate::settings::{Given, Resolved};
 use crate::stages::pick::shards;
 use crate::stages::{Context, begin};
@@ -74,7 +74,7 @@ impl Picking {
                 ShardModel::Trained => None,
                 _ => self.resolved.settings.data.radius(),
             },
-            threshold: division.threshold,
+            cut: division.cut,
             ..Context::new(run, &self.resolved, 0, machine)
         }
     }
@@ -96,7 +96,7 @@ fn divided(args: &PickArgs, known: &RunDir, shards: usize) -> Result<Division> {
     begin::check_scale(&asked.card, data.radius())?;
     let found = micrographs::find_for(known, &data)?;
     let model = args.model.as_deref().map_or(Ok(ShardModel::OfRun), named)?;
-    Ok(Division::new(shards, found, asked.given, model, asked.threshold)?)
+    Ok(Division::new(shards, found, asked.given, model, asked.cut)?)
 }
 
 /// A model that was named, for processes in any folder.
@@ -145,7 +145,8 @@ impl PickArgs {
         let base = shards::model(run, division)?;
         self.give_min_distance(&mut asked, &base.card()?)?;
         check_given(run, division, &asked)?;
-        if self.threshold.is_some() && self.threshold != division.threshold {
+        let cut = self.cut.asked()?;
+        if cut != Cut::OfModel && cut != division.cut {
             return Err(differs(run, "the run was divided with another threshold".into()).into());
         }
         match &self.model {

@@ -76,6 +76,11 @@ impl Card {
     /// The layout that this version writes.
     pub const SCHEMA: u32 = file::SCHEMA;
 
+    /// Whether it was trained on simulated proteins, as the default model is.
+    pub fn is_general(&self) -> bool {
+        self.recipe.as_ref().is_some_and(|recipe| recipe.simulated.is_some())
+    }
+
     /// Whether it knows no particle radius in micrograph px, nor a pixel size: it picks particles
     /// of whatever radius it is told.
     pub fn is_scale_free(&self) -> bool {

@@ -5,6 +5,7 @@
 
 mod nms;
 mod peaks;
+pub mod threshold;
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};

@@ -6,7 +6,6 @@
 //! [`Settings::working_radius_px`], so that a network always sees particles of one size.
 
 mod background;
-pub mod contrast;
 mod fourier;
 mod repair;
 

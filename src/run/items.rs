@@ -55,9 +55,6 @@ pub struct Scored {
     pub repairs: Repairs,
     /// Oddities of the file.
     pub warnings: Vec<String>,
-    /// Signal over noise at the working scale; 0 where it was not measured.
-    #[serde(default)]
-    pub signal_to_noise: f64,
     /// Reading, scoring and picking.
     pub seconds: f64,
 }
@@ -108,6 +105,9 @@ pub struct List {
     pub job: String,
     /// Score from which on a peak is a pick.
     pub threshold: f32,
+    /// How it was chosen, if from the scores of the micrographs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<Chosen>,
     /// Peaks below this score were not stored.
     pub floor: f32,
     /// The list of micrographs that RELION is pointed to.
@@ -119,6 +119,42 @@ pub struct List {
     /// With the tables: all stored peaks by score, in equal bins from 0 to 1.
     #[serde(default)]
     pub score_histogram: Vec<u64>,
+}
+
+/// What a user asks the peaks to be cut by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cut {
+    /// What suits the model.
+    #[default]
+    OfModel,
+    /// This threshold.
+    Threshold(f32),
+    /// The threshold that gives about so many picks a micrograph.
+    Expect(f64),
+}
+
+/// How a threshold was chosen from scores.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Chosen {
+    /// Particles that were expected on a micrograph, if the user said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<f64>,
+    /// Micrographs that were looked at.
+    pub sampled: usize,
+    /// Of these, those whose scores it was chosen from; others could not be scored.
+    pub micrographs: usize,
+    /// The F1 to be expected by the scores; none where they show no particles, or the user said how
+    /// many there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_f1: Option<f64>,
+}
+
+impl Chosen {
+    /// Whether the scores show no particles.
+    pub fn shows_nothing(self) -> bool {
+        self.micrographs > 0 && self.expect.is_none() && self.expected_f1.is_none()
+    }
 }
 
 /// A micrograph of the list.

@@ -49,7 +49,7 @@ use crate::relion;
 use crate::settings::{Given, Resolved};
 
 pub use excluded::{Excluded, LeftOut};
-pub use items::{Entry, Item, List, Outcome, Picked, Scored};
+pub use items::{Chosen, Cut, Entry, Item, List, Outcome, Picked, Scored};
 pub use lease::Holder;
 use lease::Lease;
 use manifest::Manifest;

@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::lease::{Holder, Lease, live_holder, now_in, own_name};
-use super::{Cancel, Failure, RunDir, items, lock, read_json, write_json};
+use super::{Cancel, Cut, Failure, RunDir, items, lock, read_json, write_json};
 use crate::error::{Error, Result};
 use crate::micrograph::Source;
 use crate::settings::Given;
@@ -88,7 +88,7 @@ pub struct Division {
     /// The model.
     pub model: ShardModel,
     /// Score from which on a peak is a pick, if one was given.
-    pub threshold: Option<f32>,
+    pub cut: Cut,
     /// Every micrograph, in order; their paths are absolute.
     pub micrographs: Vec<Source>,
     /// What under the inputs cannot be used.
@@ -104,7 +104,7 @@ impl Division {
         (micrographs, unlisted): (Vec<Source>, Vec<Failure>),
         given: Given,
         model: ShardModel,
-        threshold: Option<f32>,
+        cut: Cut,
     ) -> Result<Division> {
         let absolute = |path: &Path| std::path::absolute(path).map_err(Error::io("locate", path));
         let moved = |source: Source| Ok(Source { path: absolute(&source.path)?, ..source });
@@ -114,7 +114,7 @@ impl Division {
             working_folder: absolute(Path::new("."))?,
             given,
             model,
-            threshold,
+            cut,
             micrographs: micrographs.into_iter().map(moved).collect::<Result<_>>()?,
             unlisted,
         })
@@ -360,7 +360,7 @@ mod tests {
             pixel_size: None,
         });
         let listed = (sources.collect(), Vec::new());
-        Division::new(shards, listed, Given::default(), ShardModel::OfRun, None).unwrap()
+        Division::new(shards, listed, Given::default(), ShardModel::OfRun, Cut::OfModel).unwrap()
     }
 
     #[test]

@@ -27,7 +27,6 @@ fn done(run: &RunDir) -> Outcome {
     let path = run.all_picks().join("m.csv");
     publish_text(&path, "x,y\n").unwrap();
     Outcome::Done(Scored {
-        signal_to_noise: 0.5,
         peaks: run.output(&path).unwrap(),
         best_score: Some(0.9),
         particle_radius_px: 40.0,
@@ -89,6 +88,7 @@ fn only_listed_micrographs_of_the_same_job_count() {
         schema: List::SCHEMA,
         job: "j".into(),
         threshold: 0.5,
+        chosen: None,
         floor: 0.05,
         listed_in: PathBuf::new(),
         entries,
@@ -268,6 +268,7 @@ fn the_threshold_is_that_of_the_list() {
         schema: List::SCHEMA,
         job: "j".into(),
         threshold: 0.375,
+        chosen: None,
         floor: 0.05,
         listed_in: "m.star".into(),
         entries: Vec::new(),

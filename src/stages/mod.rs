@@ -33,7 +33,7 @@ use crate::eval::Evaluation;
 use crate::micrograph::Source;
 use crate::model::device::LIBTORCH_VERSION;
 use crate::model::{Card, Machine, Model, Origin};
-use crate::run::{Cancel, Failure, Output, Progress, Record, RunDir, StageName, State};
+use crate::run::{Cancel, Cut, Failure, Output, Progress, Record, RunDir, StageName, State};
 use crate::scale::Scale;
 use crate::settings::{Resolved, Settings};
 use crate::units::Radius;
@@ -61,8 +61,8 @@ pub struct Context<'a> {
     pub to_train: bool,
     /// Particle radius for picking, if it is not the model's own.
     pub radius: Option<Radius>,
-    /// Score from which on a peak is a pick, if it is not the model's own.
-    pub threshold: Option<f32>,
+    /// What decides which peaks are picks.
+    pub cut: Cut,
     /// Seed of everything random.
     pub seed: u64,
     /// What may be used of the machine.
@@ -92,7 +92,7 @@ impl<'a> Context<'a> {
             own_model: true,
             to_train: false,
             radius: None,
-            threshold: None,
+            cut: Cut::OfModel,
             seed,
             machine,
             retry_failed: false,

@@ -4,6 +4,7 @@
 //! and a run that was stopped goes on from there. Variants are compared seed by seed with the first
 //! of them; intervals are Student's (1908), over seeds.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -297,6 +298,8 @@ fn fill(
         settings: &model.card.pick,
         scale: Scale { radius: None, pixel_size, card: Some(&model.card) },
         threshold,
+        chosen: None,
+        fresh: HashSet::new(),
         listed_in: Path::new(""),
         retry_failed: false,
         run: &run,

@@ -11,7 +11,7 @@ use picker::units::PixelSize;
 use predicates::prelude::*;
 use predicates::str::contains;
 
-use super::support::{RADIUS, picker, simulate, simulate_with};
+use super::support::{RADIUS, picker, simulate};
 
 fn copy(folder: &Path, from: &str, to: &str) {
     fs::create_dir_all(folder.join(to).parent().unwrap()).unwrap();
@@ -129,20 +129,6 @@ fn a_placeholder_in_the_header_is_no_pixel_size() {
         .args(["pick", "micrographs/a.mrc", "--particle-radius-a", "70", "--pixel-size", "5"])
         .assert()
         .success();
-}
-
-#[test]
-fn contrast_that_the_default_model_has_never_seen_is_warned_of() {
-    for (snr, warned) in [("0.1", false), ("8", true)] {
-        let dir = tempfile::tempdir().unwrap();
-        simulate_with(dir.path(), 2, snr);
-        let output = picker(dir.path())
-            .args(["pick", "--model", "default", "--particle-radius", RADIUS])
-            .output()
-            .unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(said.contains("far more contrast than cryo-EM"), warned, "{snr}: {said}");
-    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The pipeline from the library, as a program of one's own would run it.
 
 use picker::model::{Machine, Origin};
-use picker::run::{Cancel, RunDir, StageName, State};
+use picker::run::{Cancel, Cut, RunDir, StageName, State};
 use picker::settings::Given;
 use picker::stages::{Context, Event, Finished, begin, chain};
 
@@ -23,7 +23,7 @@ fn the_pipeline_runs_without_a_command_line() {
         sources: &sources,
         base: begin::place(&run, &Origin::Default).unwrap(),
         radius: resolved.settings.data.radius(),
-        threshold: Some(0.3),
+        cut: Cut::Threshold(0.3),
         ..Context::new(&run, &resolved, 1, Machine::cpu(1))
     };
     let mut seen = Vec::new();

@@ -6,6 +6,7 @@ mod architecture;
 mod bad_input;
 mod browser;
 mod coordinates;
+mod cut;
 mod default_model;
 mod evaluate;
 mod folders;

@@ -1,11 +1,11 @@
 //! What makes which stage outdated: every key of the settings, and every property of the inputs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::Path;
 
 use picker::model::{Machine, Model, Origin};
-use picker::run::{Cancel, RunDir};
+use picker::run::{Cancel, Cut, RunDir};
 use picker::scale::Scale;
 use picker::settings::{Given, Settings};
 use picker::stages::evaluate::Evaluate;
@@ -148,7 +148,7 @@ fn given(folder: &Path, changes: &str) -> Given {
     given
 }
 
-fn fingerprints(folder: &Path, changes: &str, threshold: Option<f32>) -> BTreeMap<char, String> {
+fn fingerprints(folder: &Path, changes: &str, cut: Cut) -> BTreeMap<char, String> {
     let resolved = given(folder, changes).resolve().unwrap();
     let settings = &resolved.settings;
     let run = RunDir::look_into(&folder.join("run"));
@@ -157,7 +157,7 @@ fn fingerprints(folder: &Path, changes: &str, threshold: Option<f32>) -> BTreeMa
         sources: &sources,
         labelled: Some(begin::labelled(&run, &resolved, 1).unwrap()),
         base: Origin::File(run.model().join(Model::TRAINED)),
-        threshold,
+        cut,
         ..Context::new(&run, &resolved, 1, Machine::cpu(1))
     };
     STAGES.iter().map(|(name, stage)| (*name, stage.fingerprint(&context).unwrap())).collect()
@@ -172,11 +172,11 @@ fn every_key_of_the_settings_makes_the_stages_outdated_that_depend_on_it() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     set_up(folder);
-    let before = fingerprints(folder, "", None);
-    assert_eq!(fingerprints(folder, "", None), before);
+    let before = fingerprints(folder, "", Cut::OfModel);
+    assert_eq!(fingerprints(folder, "", Cut::OfModel), before);
     for (key, value, expected) in KEYS {
         let (section, name) = key.split_once('.').unwrap();
-        let after = fingerprints(folder, &format!("[{section}]\n{name} = {value}\n"), None);
+        let after = fingerprints(folder, &format!("[{section}]\n{name} = {value}\n"), Cut::OfModel);
         assert_eq!(outdated(&before, &after), *expected, "{key} = {value}");
     }
     let mut listed: BTreeSet<String> = KEYS.iter().map(|(key, ..)| (*key).to_string()).collect();
@@ -198,29 +198,29 @@ fn every_property_of_the_inputs_makes_the_stages_outdated_that_depend_on_it() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     set_up(folder);
-    let before = fingerprints(folder, "", None);
-    let changed = |threshold| outdated(&before, &fingerprints(folder, "", threshold));
-    assert_eq!(changed(Some(0.3)), "k", "the threshold");
+    let before = fingerprints(folder, "", Cut::OfModel);
+    let changed = |cut| outdated(&before, &fingerprints(folder, "", cut));
+    assert_eq!(changed(Cut::Threshold(0.3)), "k", "the threshold");
 
     // Another model.
     let model = folder.join("run/model").join(Model::TRAINED);
     let card = picker::model::Card { threshold: 0.11, ..Origin::Default.card().unwrap() };
     picker::model::checkpoint::pack(&Origin::Default, &card, &model).unwrap();
-    assert_eq!(changed(None), "ske", "the model");
+    assert_eq!(changed(Cut::OfModel), "ske", "the model");
     Origin::Default.copy_to(&model).unwrap();
-    assert_eq!(changed(None), "");
+    assert_eq!(changed(Cut::OfModel), "");
 
     // Labelled micrographs and others are known by their content. Of picking, each micrograph's
     // own record has it.
     let at = |name: &str| folder.join("micrographs").join(name);
     let (labelled, other) = (fs::read(at("sim_0001.mrc")).unwrap(), at("sim_0003.mrc"));
     fs::copy(at("sim_0004.mrc"), at("sim_0001.mrc")).unwrap();
-    assert_eq!(changed(None), "ts", "a labelled micrograph");
+    assert_eq!(changed(Cut::OfModel), "ts", "a labelled micrograph");
     fs::write(at("sim_0001.mrc"), &labelled).unwrap();
-    assert_eq!(changed(None), "", "the same content at another time");
+    assert_eq!(changed(Cut::OfModel), "", "the same content at another time");
     let content = fs::read(&other).unwrap();
     fs::copy(at("sim_0004.mrc"), &other).unwrap();
-    assert_eq!(changed(None), "s", "an unlabelled micrograph");
+    assert_eq!(changed(Cut::OfModel), "s", "an unlabelled micrograph");
     fs::write(&other, content).unwrap();
 
     // The optics table of the STAR file that lists the micrographs.
@@ -232,7 +232,7 @@ fn every_property_of_the_inputs_makes_the_stages_outdated_that_depend_on_it() {
              data_micrographs\n\nloop_\n_rlnMicrographName #1\n_rlnOpticsGroup #2\n{rows}"
         );
         fs::write(folder.join("mics.star"), star).unwrap();
-        fingerprints(folder, "[data]\nmicrographs = ['mics.star']\n", None)
+        fingerprints(folder, "[data]\nmicrographs = ['mics.star']\n", Cut::OfModel)
     };
     assert_eq!(outdated(&list("5.0"), &list("4.0")), "tsk", "the optics table");
 }
@@ -257,6 +257,8 @@ fn what_may_be_gone_the_next_time_is_not_remembered_as_a_failure() {
         settings: &model.card.pick,
         scale: Scale { radius: Some(Radius::Px(14.0)), pixel_size: None, card: Some(&model.card) },
         threshold: 0.3,
+        chosen: None,
+        fresh: HashSet::new(),
         listed_in: Path::new(""),
         retry_failed: false,
         run: &run,

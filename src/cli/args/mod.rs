@@ -10,7 +10,7 @@ use clap::Args;
 use super::words::named;
 use crate::error::{Error, Result};
 use crate::preprocess::Particles;
-use crate::run::RunDir;
+use crate::run::{Cut, RunDir};
 use crate::settings::Given;
 pub(super) use training::{LabelArgs, TrainingArgs};
 
@@ -160,6 +160,35 @@ pub(super) fn give_or_folder(
         format!("there is no folder {folder}/ here"),
         format!("go to the folder that holds it, or give {key}"),
     ))
+}
+
+/// What decides which peaks are picks.
+#[derive(Debug, Clone, Args)]
+pub(super) struct CutArgs {
+    /// Score from which on a peak is a pick [default: the model's own, best on validation; of the
+    /// default model, chosen from the scores of up to 16 micrographs]
+    #[arg(long, value_name = "SCORE")]
+    threshold: Option<f32>,
+    /// Choose the threshold that gives about N picks a micrograph, on average; for micrographs of
+    /// very low contrast, on which scores do not show how many particles there are
+    #[arg(long, value_name = "N", conflicts_with = "threshold")]
+    expect: Option<f64>,
+}
+
+impl CutArgs {
+    /// What the flags ask for.
+    pub(super) fn asked(&self) -> Result<Cut> {
+        match (check_threshold(self.threshold)?, self.expect) {
+            (Some(threshold), _) => Ok(Cut::Threshold(threshold)),
+            (None, Some(picks)) if picks > 0.0 && picks.is_finite() => Ok(Cut::Expect(picks)),
+            (None, Some(picks)) => Err(Error::setting(
+                "--expect",
+                format!("{picks} is not a number of particles on a micrograph"),
+                "count the particles on a few micrographs and give the mean",
+            )),
+            (None, None) => Ok(Cut::OfModel),
+        }
+    }
 }
 
 /// Refuses a threshold that is no probability.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::cli::Exit;
 use crate::cli::progress::Progress;
 use crate::cli::words::tell;
-use crate::run::{Failure, Shard};
+use crate::run::{Chosen, Failure, Shard};
 use crate::stages::pick::{Event, Summary, shards};
 
 /// Fewer picks a micrograph are few.
@@ -83,6 +83,7 @@ impl Picking {
 pub(in crate::cli) fn describe(summary: &Summary) -> String {
     let Summary { picks, micrographs, empty, threshold, folder, .. } = summary;
     let folder = folder.display();
+    let threshold = format!("{threshold:.3}{}", summary.chosen.map_or(String::new(), chosen));
     let own = match summary.own_thresholds {
         0 => String::new(),
         own => format!(", {own} with a threshold of their own"),
@@ -90,13 +91,30 @@ pub(in crate::cli) fn describe(summary: &Summary) -> String {
     if summary.up_to_date {
         return format!(
             "picks are up to date: {picks} on {micrographs} micrographs at threshold \
-             {threshold:.3}{own}: {folder}"
+             {threshold}{own}: {folder}"
         );
     }
     format!(
         "{picks} picks on {micrographs} micrographs ({empty} without a pick) at threshold \
-         {threshold:.3}{own}: {folder}"
+         {threshold}{own}: {folder}"
     )
+}
+
+/// Where a threshold comes from.
+fn chosen(chosen: Chosen) -> String {
+    let micrographs = match chosen.micrographs {
+        1 => "one micrograph".to_string(),
+        count => format!("{count} micrographs"),
+    };
+    match (chosen.expect, chosen.expected_f1) {
+        (Some(picks), _) => {
+            format!(" (for {picks} picks a micrograph, by the scores of {micrographs})")
+        }
+        (None, Some(f1)) => {
+            format!(" (chosen from the scores of {micrographs}; expected F1 {f1:.2})")
+        }
+        (None, None) => String::new(),
+    }
 }
 
 /// One line for stdout about one shard.
@@ -111,13 +129,13 @@ pub(super) fn describe_shard(shard: Shard, summary: &shards::Summary) -> String 
 
 /// Warns of missing picks; no pick anywhere is no success either.
 pub(in crate::cli) fn conclude(summary: &Summary) -> Exit {
-    let Summary { picks, micrographs, empty, threshold, best_score, high_contrast, .. } = summary;
-    if summary.default_model && 2 * high_contrast > *micrographs {
-        tell(&format!(
-            "warning: {high_contrast} of {micrographs} micrographs have far more contrast than \
-             cryo-EM gives (negative stain?); the default model was not trained on such and misses \
-             particles there; label a few micrographs and train"
-        ));
+    let Summary { picks, micrographs, empty, threshold, best_score, .. } = summary;
+    if !summary.up_to_date && summary.chosen.is_some_and(Chosen::shows_nothing) {
+        tell(
+            "warning: the scores are as low as on micrographs without particles, so that picks are \
+             few; if there are particles, give their number with --expect (about so many on a \
+             micrograph), or label a few micrographs and train",
+        );
     }
     if *picks == 0 && *micrographs > 0 {
         let best = best_score

@@ -3,10 +3,10 @@
 use anyhow::Result;
 
 use super::SubmitArgs;
-use crate::cli::args::{check_threshold, give_paths, given};
+use crate::cli::args::{give_paths, given};
 use crate::cli::shard::{check_given, differs, named};
 use crate::cli::{micrographs, recall};
-use crate::run::{Division, RunDir, ShardModel};
+use crate::run::{Cut, Division, RunDir, ShardModel};
 use crate::settings::Given;
 use crate::stages::{begin, model_of};
 
@@ -25,11 +25,11 @@ impl SubmitArgs {
     pub(super) fn divided(&self, run: &RunDir) -> Result<Division> {
         let mut given = self.over(Given::default())?;
         recall::micrographs(run, &mut given)?;
-        let threshold = check_threshold(self.threshold)?;
+        let cut = self.cut.asked()?;
         let model = if given.has("data.coordinates") {
             // Found missing now, not when the job begins.
             let resolved = given.resolve()?;
-            begin::labelled(&resolved, 0)?;
+            begin::labelled(run, &resolved, 0)?;
             ShardModel::Trained
         } else {
             self.model.as_deref().map_or(Ok(ShardModel::OfRun), named)?
@@ -53,15 +53,16 @@ impl SubmitArgs {
             data
         };
         let found = micrographs::find_for(run, &data)?;
-        Ok(Division::new(self.shards, found, given, model, threshold)?)
+        Ok(Division::new(self.shards, found, given, model, cut)?)
     }
 
     /// Refuses what was typed and differs from what the run was divided with.
     pub(super) fn check_same(&self, run: &RunDir, division: &Division) -> Result<()> {
         check_given(run, division, &self.over(division.given())?)?;
-        let threshold = self.threshold.is_none() || self.threshold == division.threshold;
+        let cut = self.cut.asked()?;
+        let same_cut = cut == Cut::OfModel || cut == division.cut;
         let model = self.model.as_deref().map(named).transpose()?;
-        if threshold && model.is_none_or(|model| model == division.model) {
+        if same_cut && model.is_none_or(|model| model == division.model) {
             return Ok(());
         }
         Err(differs(run, "the run was divided with another threshold or model".into()).into())

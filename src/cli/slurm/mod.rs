@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use super::args::{LabelArgs, ScaleArgs};
+use super::args::{CutArgs, LabelArgs, ScaleArgs};
 use super::micrographs::FilterArgs;
 use super::shard::check_shards;
 use super::{Exit, Global};
@@ -59,9 +59,8 @@ struct SubmitArgs {
     /// trained model in RUN, else that inside picker]
     #[arg(long, value_name = "PATH", conflicts_with = "coordinates")]
     model: Option<PathBuf>,
-    /// Score from which on a peak is a pick [default: the model's own, best on validation]
-    #[arg(long, value_name = "SCORE")]
-    threshold: Option<f32>,
+    #[command(flatten)]
+    cut: CutArgs,
     /// Settings in TOML; `picker config` prints every key
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,

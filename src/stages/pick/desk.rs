@@ -1,6 +1,8 @@
 //! A worker's desk: one micrograph → its peaks, stored and cut.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use super::{Job, Ready, item_fingerprint, lists};
@@ -10,7 +12,6 @@ use crate::error::{Error, Result};
 use crate::micrograph::{Identity, Source};
 use crate::model::{Card, Inference};
 use crate::pick;
-use crate::preprocess::contrast::signal_to_noise;
 use crate::run::{Failure, Item, Outcome, Picked, RunDir, Scored, State};
 use crate::scale::Scale;
 use crate::stages::budget::{Budget, frame_of};
@@ -42,7 +43,7 @@ pub(super) enum Stored {
     Peaks {
         /// Whether an earlier run had stored them.
         kept: bool,
-        warnings: Vec<String>,
+        scored: Scored,
     },
     /// It failed before and has not changed.
     AsBefore(Failure),
@@ -63,13 +64,14 @@ pub(super) struct Desk<'a> {
     scale: Scale<'a>,
     threshold: f32,
     retry_failed: bool,
-    run: &'a RunDir,
+    pub(super) run: &'a RunDir,
+    fresh: &'a HashSet<PathBuf>,
     fingerprint: &'a str,
     budget: Budget,
 }
 
 impl<'a> Desk<'a> {
-    pub(super) fn of(job: &Job<'a>, fingerprint: &'a str) -> Desk<'a> {
+    pub(super) fn of(job: &'a Job<'a>, fingerprint: &'a str) -> Desk<'a> {
         Desk {
             card: &job.model.card,
             settings: job.settings,
@@ -77,6 +79,7 @@ impl<'a> Desk<'a> {
             threshold: job.threshold,
             retry_failed: job.retry_failed,
             run: job.run,
+            fresh: &job.fresh,
             fingerprint,
             budget: Budget::of(&job.model.machine),
         }
@@ -99,10 +102,25 @@ impl<'a> Desk<'a> {
             Before::Scored(scored) => Tried::Scored(scored.best_score),
             Before::Failed(failure) => Tried::AsBefore(failure),
             Before::Nothing => {
-                let peaks = self.detect(network, source)?.1;
+                let peaks = self.peaks_anew(network, source)?;
                 Tried::Scored(peaks.first().and_then(|peak| peak.score))
             }
         })
+    }
+
+    /// Whether this very request has scored a micrograph, to choose the threshold.
+    fn is_fresh(&self, source: &Source) -> bool {
+        self.fresh.contains(&source.stem)
+    }
+
+    /// All peaks of a micrograph; nothing is stored.
+    pub(super) fn peaks_anew(
+        &self,
+        network: &Inference,
+        source: &Source,
+    ) -> Result<Vec<Coordinate>> {
+        lists::check_name(source)?;
+        Ok(self.detect(network, source)?.1)
     }
 
     /// What an earlier run found that still holds.
@@ -115,7 +133,7 @@ impl<'a> Desk<'a> {
                 if !self.retry_failed =>
             {
                 let failure = Failure { micrograph: source.name.clone(), error };
-                Before::Failed(failure.again())
+                Before::Failed(if self.is_fresh(source) { failure } else { failure.again() })
             }
             _ => Before::Nothing,
         }
@@ -132,7 +150,7 @@ impl<'a> Desk<'a> {
             }
             _ => (self.score(network, source, fingerprint)?.0, false),
         };
-        Ok(Stored::Peaks { warnings: if kept { Vec::new() } else { scored.warnings }, kept })
+        Ok(Stored::Peaks { kept, scored })
     }
 
     /// Scores a micrograph if need be, stores its peaks, cuts its picks, and records it, in this
@@ -158,7 +176,6 @@ impl<'a> Desk<'a> {
             return Ok(Done::Picked(Ready {
                 picks,
                 best_score: scored.best_score,
-                signal_to_noise: scored.signal_to_noise,
                 kept: true,
                 written: false,
                 warnings: Vec::new(),
@@ -177,13 +194,13 @@ impl<'a> Desk<'a> {
         let star = lists::star_path(run, &source.stem);
         coords::star::write(&star, &peaks)?;
         let picks = Picked { picks: peaks.len(), star: run.output(&star)? };
+        let kept = kept.is_some() && !self.is_fresh(source);
         Ok(Done::Picked(Ready {
             picks,
             best_score: scored.best_score,
-            signal_to_noise: scored.signal_to_noise,
-            kept: kept.is_some(),
+            kept,
             written: true,
-            warnings: if kept.is_some() { Vec::new() } else { scored.warnings },
+            warnings: if kept { Vec::new() } else { scored.warnings },
         }))
     }
 
@@ -224,7 +241,6 @@ impl<'a> Desk<'a> {
             peaks: lists::write_peaks(self.run, &source.stem, &peaks)?,
             best_score: peaks.first().and_then(|peak| peak.score),
             particle_radius_px: loaded.prepared.radius_mic_px,
-            signal_to_noise: signal_to_noise(&loaded.prepared.image),
             repairs: loaded.prepared.repairs,
             warnings: loaded.warnings(),
             seconds: started.elapsed().as_secs_f64(),

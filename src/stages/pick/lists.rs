@@ -86,7 +86,7 @@ pub(super) fn why_outdated(
     run: &RunDir,
     list: &List,
     job: &str,
-    threshold: f32,
+    threshold: Option<f32>,
     sources: &[Source],
 ) -> Option<String> {
     let same = list.entries.len() == sources.len()
@@ -97,7 +97,9 @@ pub(super) fn why_outdated(
         Some("picked with another model or settings".into())
     } else if !same {
         Some("the list of micrographs has changed".into())
-    } else if list.threshold != threshold {
+    } else if threshold.is_none() {
+        Some("its threshold is to be chosen from the scores".into())
+    } else if let Some(threshold) = threshold.filter(|threshold| list.threshold != *threshold) {
         Some(format!("to be cut at the threshold {threshold:.3}"))
     } else if list.tables.is_empty() {
         Some("was interrupted".into())
@@ -132,6 +134,7 @@ impl<'a> Listing<'a> {
             schema: List::SCHEMA,
             job: job.fingerprint()?,
             threshold: job.threshold,
+            chosen: job.chosen,
             floor: job.settings.floor,
             listed_in: job.listed_in.to_path_buf(),
             entries: Vec::new(),
@@ -230,6 +233,11 @@ impl<'a> Listing<'a> {
             tables.iter().try_for_each(|table| remove(&self.run.root().join(&table.path)))?;
         }
         Ok(())
+    }
+
+    /// Takes over a threshold that has been chosen now, where nothing has been cut yet.
+    pub(super) fn cut_as(&mut self, job: &Job) {
+        (self.list.threshold, self.list.chosen) = (job.threshold, job.chosen);
     }
 
     /// The picks of a micrograph, as the last run left them.

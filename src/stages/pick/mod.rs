@@ -6,6 +6,7 @@
 //! network. The list of micrographs that was asked for last decides what `picks/` holds: files of
 //! others, and files that are out of date, are removed before anything is scored.
 
+mod cut;
 mod desk;
 mod failures;
 mod lists;
@@ -29,8 +30,9 @@ use crate::micrograph::Source;
 use crate::model::{Inference, Model, Precision};
 use crate::pick;
 use crate::preprocess::Particles;
-use crate::run::{Cancel, Failure, Picked, RunDir, StageName, State, fingerprint};
+use crate::run::{Cancel, Chosen, Failure, Picked, RunDir, StageName, State, fingerprint};
 use crate::scale::Scale;
+use cut::Rule;
 use desk::{Desk, Done, unbroken};
 pub use failures::Failures;
 use lists::Listing;
@@ -47,6 +49,10 @@ pub struct Job<'a> {
     pub scale: Scale<'a>,
     /// Score from which on a peak is a pick.
     pub threshold: f32,
+    /// How it was chosen, if from scores.
+    pub chosen: Option<Chosen>,
+    /// Micrographs that were scored to choose it.
+    pub fresh: HashSet<PathBuf>,
     /// The list of micrographs that RELION is to be pointed to.
     pub listed_in: &'a Path,
     /// Whether micrographs that failed before, and have not changed, are tried again.
@@ -63,11 +69,6 @@ impl Job<'_> {
         job_fingerprint(model, self.settings, &self.scale)
     }
 }
-
-/// Signal over noise from which on the default model misses most particles: of simulated micrographs
-/// it found .85 at 1.3, .24 at 3.6 and .02 at 5.5. Above, images are smoothed, which does no harm
-/// (5,000 for the filtered pictures of EMPIAR-10017).
-const HIGH_CONTRAST: std::ops::Range<f64> = 2.5..100.0;
 
 /// Stands for all that scores depend on beside the micrographs: of the model, its hash, the number
 /// format it computes in, and how particles look to it.
@@ -130,14 +131,12 @@ pub struct Summary {
     pub picks: usize,
     /// Micrographs without a pick.
     pub empty: usize,
-    /// Micrographs with far more contrast than the default model was trained on.
-    pub high_contrast: usize,
-    /// Whether the model is the default one.
-    pub default_model: bool,
     /// Highest score anywhere.
     pub best_score: Option<f32>,
     /// Score from which on a peak is a pick.
     pub threshold: f32,
+    /// How it was chosen, if from scores.
+    pub chosen: Option<Chosen>,
     /// Micrographs that have a threshold of their own.
     pub own_thresholds: usize,
     /// Where the picks are.
@@ -160,15 +159,17 @@ impl Pick {
             model,
             settings: &settings.pick,
             scale: context.scale().with_model(&model.card),
-            threshold: context.threshold.unwrap_or(model.card.threshold),
+            threshold: model.card.threshold,
+            chosen: None,
+            fresh: HashSet::new(),
             listed_in: settings.data.micrographs.first().map_or(Path::new(""), PathBuf::as_path),
             retry_failed: context.retry_failed,
             run: context.run,
         }
     }
 
-    /// Calls `work` with the fingerprint of the job and the threshold.
-    fn about(context: &Context) -> Result<(String, f32)> {
+    /// The fingerprint of the job, and what decides on the threshold.
+    fn about(context: &Context) -> Result<(String, Rule)> {
         let origin = context.model()?;
         let card = context.card(&origin)?;
         let computes_in = context.settings().train.precision.on(context.machine.first());
@@ -176,7 +177,7 @@ impl Pick {
         let model = (&*hash, computes_in, card.preprocess.particles);
         let scale = context.scale().with_model(&card);
         let job = job_fingerprint(model, &context.settings().pick, &scale)?;
-        Ok((job, context.threshold.unwrap_or(card.threshold)))
+        Ok((job, Rule::of(context.cut, &card)))
     }
 }
 
@@ -186,9 +187,9 @@ impl Stage for Pick {
     }
 
     fn fingerprint(&self, context: &Context) -> Result<String> {
-        let (job, threshold) = Pick::about(context)?;
+        let (job, rule) = Pick::about(context)?;
         let names: Vec<_> = context.sources.iter().map(|s| (&s.name, s.pixel_size)).collect();
-        fingerprint(&(job, threshold, names))
+        fingerprint(&(job, rule.key(), names))
     }
 
     fn each_micrograph(&self) -> bool {
@@ -208,7 +209,9 @@ impl Stage for Pick {
             let why = format!("follows {}; {counts}", pending.stage.name());
             return Ok(Step::new(self, state, why));
         }
-        let (job, threshold) = Pick::about(context)?;
+        let (job, rule) = Pick::about(context)?;
+        let threshold =
+            rule.known(&job, list.as_ref(), context.sources.len()).map(|(threshold, _)| threshold);
         let mut counts = Counts::default();
         for source in context.sources {
             counts.add(context.run.state_of(source, &item_fingerprint(&job, source)?).0);
@@ -233,11 +236,15 @@ impl Stage for Pick {
         cancel: &Cancel,
     ) -> Result<Ended> {
         let model = context.load(&context.model()?)?;
-        let (job, settings) = (Pick::job(context, &model), context.settings());
+        let (mut job, settings) = (Pick::job(context, &model), context.settings());
+        let rule = Rule::of(context.cut, &model.card);
         let mut watch = |event: Event| observe(StageEvent::Pick(event));
         let summary = match context.watch {
-            None => run(&job, context.sources, &mut watch, cancel)?,
-            Some(every) => watch::pick(&job, every, &settings.data, &mut watch, cancel)?,
+            None => {
+                job.set_threshold(rule, context.sources, cancel)?;
+                run(&job, context.sources, &mut watch, cancel)?
+            }
+            Some(every) => watch::pick(job, rule, every, &settings.data, &mut watch, cancel)?,
         };
         observe(StageEvent::Finished(Finished::Pick(&summary)));
         Ok(Ended { failures: summary.failures.into_vec(), outputs: Vec::new() })
@@ -345,7 +352,6 @@ fn pick_into(
 struct Ready {
     picks: Picked,
     best_score: Option<f32>,
-    signal_to_noise: f64,
     /// Whether an earlier run had scored it.
     kept: bool,
     /// Whether its file of picks was written now.
@@ -369,8 +375,8 @@ impl Job<'_> {
     fn summary(&self) -> Summary {
         Summary {
             threshold: self.threshold,
+            chosen: self.chosen,
             folder: self.run.picks(),
-            default_model: self.model.card.is_scale_free(),
             ..Summary::default()
         }
     }
@@ -382,7 +388,6 @@ impl Summary {
         self.kept += usize::from(picked.kept);
         self.picks += picked.picks.picks;
         self.empty += usize::from(picked.picks.picks == 0);
-        self.high_contrast += usize::from(HIGH_CONTRAST.contains(&picked.signal_to_noise));
         self.best_score = self.best_score.into_iter().chain(picked.best_score).reduce(f32::max);
         // A file that was not whole yet when it was first looked at.
         self.failures.forget(&source.name);

@@ -109,10 +109,11 @@ fn score(
     let take = |order: usize, ended: Result<Stored>| {
         let source = &sources[order];
         let failure = match ended {
-            Ok(Stored::Peaks { kept, warnings }) => {
+            Ok(Stored::Peaks { kept, scored }) => {
                 summary.micrographs += 1;
                 summary.kept += usize::from(kept);
-                observe(Event::Scored { source, kept, warnings: &warnings });
+                let warnings = if kept { &[] } else { scored.warnings.as_slice() };
+                observe(Event::Scored { source, kept, warnings });
                 return Ok(());
             }
             Ok(Stored::AsBefore(failure)) => failure,

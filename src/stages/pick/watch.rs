@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::cut::Rule;
 use super::lists::Listing;
 use super::{Event, Job, Summary, check_floor, pick_into, trial};
 use crate::error::{Error, Result};
@@ -27,25 +28,30 @@ const TABLES_SHARE: f64 = 0.05;
 /// Tables are brought up to date while nothing waits; in the end they are those of a run over all
 /// micrographs.
 pub(super) fn pick(
-    job: &Job,
+    mut job: Job,
+    rule: Rule,
     every: Duration,
     data: &Data,
     observe: &mut dyn FnMut(Event),
     cancel: &Cancel,
 ) -> Result<Summary> {
-    check_floor(job.threshold, job.settings.floor)?;
     observe(Event::Begin(0));
     let mut summary = job.summary();
     let mut lister = Lister::of(&data.micrographs, data.filter())?;
     let excluded = job.run.excluded()?;
     let job_now = job.fingerprint()?;
     // A request that goes on takes nothing away.
+    let last = job.run.list()?;
+    let known = rule.known(&job_now, last.as_ref(), 0);
+    let mut is_decided = known.is_some();
+    (job.threshold, job.chosen) = known.unwrap_or((job.threshold, None));
+    check_floor(job.threshold, job.settings.floor)?;
     let goes_on = |last: &List| {
         (&last.job, last.threshold, &*last.listed_in) == (&job_now, job.threshold, job.listed_in)
     };
-    let at_stake = trial::at_stake(job)?.filter(|last| !goes_on(last));
+    let at_stake = trial::at_stake(&job)?.filter(|last| !is_decided || !goes_on(last));
     let mut listing = match &at_stake {
-        None => Some(Listing::begin(job, &[], true, observe)?),
+        None => Some(Listing::begin(&job, &[], true, observe)?),
         Some(_) => None,
     };
     let mut held: Vec<Source> = Vec::new();
@@ -56,7 +62,7 @@ pub(super) fn pick(
         let mut listed = lister.list_present()?;
         excluded.leave_out(&mut listed.sources);
         let mut reasons: Vec<String> = listed.unusable.iter().map(ToString::to_string).collect();
-        reasons.extend(take_out_other_scales(&mut listed, job));
+        reasons.extend(take_out_other_scales(&mut listed, &job));
         for reason in reasons {
             if passed_over.insert(reason.clone()) {
                 observe(Event::Warning(format!("passed over: {reason}")));
@@ -69,26 +75,36 @@ pub(super) fn pick(
         let found = listed.sources;
         let stamp = |source: Source| Some((Stamp::of(&source.path).ok()?, source));
         let mut ready = arrivals.ready(found.into_iter().filter_map(stamp), SystemTime::now());
+        if !is_decided && !ready.is_empty() {
+            match job.set_threshold(rule, &ready, cancel) {
+                Err(Error::Interrupted) => break,
+                ended => ended?,
+            }
+            is_decided = job.chosen.is_none_or(|chosen| chosen.micrographs > 0);
+            if let Some(listing) = &mut listing {
+                listing.cut_as(&job);
+            }
+        }
         if let Some(last) = at_stake.as_ref().filter(|_| listing.is_none() && !ready.is_empty()) {
-            let works = tried(job, last, &ready, observe, cancel)?;
+            let works = tried(&job, last, &ready, observe, cancel)?;
             held.retain(|own| ready.iter().all(|newer| newer.path != own.path));
             held.append(&mut ready);
             if works {
                 ready = std::mem::take(&mut held);
-                listing = Some(Listing::begin(job, &[], true, observe)?);
+                listing = Some(Listing::begin(&job, &[], true, observe)?);
             }
         }
         if let Some(listing) = &mut listing {
             if !ready.is_empty() {
                 listing.arrive(&ready)?;
-                match pick_into(job, &ready, (&mut summary, listing), observe, cancel) {
+                match pick_into(&job, &ready, (&mut summary, listing), observe, cancel) {
                     Err(Error::Interrupted) => {}
                     ended => ended?,
                 }
             }
             let due = written.elapsed().as_secs_f64() * TABLES_SHARE >= cost.as_secs_f64();
             if listing.is_changed() && (due || cancel.requested()) {
-                cost = tables(job, listing, &mut summary, observe, cancel)?;
+                cost = tables(&job, listing, &mut summary, observe, cancel)?;
                 written = Instant::now();
             }
         }
@@ -97,8 +113,9 @@ pub(super) fn pick(
             std::thread::sleep(Duration::from_millis(100).min(every));
         }
     }
+    (summary.threshold, summary.chosen) = (job.threshold, job.chosen);
     if let Some(listing) = listing.as_mut().filter(|listing| listing.is_changed()) {
-        tables(job, listing, &mut summary, observe, cancel)?;
+        tables(&job, listing, &mut summary, observe, cancel)?;
     }
     Ok(summary)
 }

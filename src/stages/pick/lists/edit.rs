@@ -30,7 +30,7 @@ pub fn recut(run: &RunDir, threshold: f32, everywhere: bool) -> Result<Summary> 
     let mut summary =
         Summary { threshold, own_thresholds, folder: run.picks(), ..Summary::default() };
     let mut listing = changing(run, list)?;
-    listing.list.threshold = threshold;
+    (listing.list.threshold, listing.list.chosen) = (threshold, None);
     for place in 0..listing.list.entries.len() {
         if let Some(ready) = listing.cut_anew(place)? {
             summary.add(&listing.list.entries[place].source(), &ready);
@@ -152,9 +152,9 @@ impl Listing<'_> {
         coords::star::write(&star, &peaks)?;
         let picks = Picked { picks: peaks.len(), star: run.output(&star)? };
         self.list.entries[place].picked = Some(picks.clone());
-        let Scored { best_score, signal_to_noise, .. } = scored;
+        let best_score = scored.best_score;
         let warnings = Vec::new();
-        Ok(Some(Ready { picks, best_score, signal_to_noise, kept: true, written: true, warnings }))
+        Ok(Some(Ready { picks, best_score, kept: true, written: true, warnings }))
     }
 
     /// Writes the tables, or says what was damaged meanwhile.

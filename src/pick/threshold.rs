@@ -1,0 +1,129 @@
+//! Threshold: scores of peaks → the score from which on a peak is a pick.
+//!
+//! A model that is trained on many proteins has no threshold that suits all of them: with low
+//! contrast its scores are low. But they are probabilities, from which follows what F1 each
+//! threshold is expected to have, without a label (Lewis 1995; Lipton, Elkan and Naryanaswamy 2014).
+
+/// Expected F1 below which the scores do not show that there are particles: on simulated
+/// micrographs without any it is at most .30, with particles of a signal-to-noise ratio of .01
+/// it is .37 to .47.
+const LEAST_F1: f64 = 0.35;
+
+/// Where most peaks are certain, the lower ones are rarely particles: a pick has at least e to the
+/// power of minus this times the odds of the middle peak.
+const BELOW_MIDDLE: f64 = 1.5;
+
+/// Expected particles among all peaks below which the scores say too little to leave the usual
+/// threshold.
+const LEAST_PARTICLES: f64 = 20.0;
+
+/// A threshold that was chosen from scores.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Choice {
+    /// The score from which on a peak is a pick.
+    pub threshold: f32,
+    /// The F1 there, if each score is the probability that its peak is a particle.
+    pub expected_f1: f64,
+}
+
+/// The threshold with the greatest expected F1, at most `most`; none where the scores are no higher
+/// than on micrographs without particles.
+pub fn of_scores(scores: &[f32], most: f32) -> Option<Choice> {
+    let sorted = sorted(scores);
+    let all: f64 = sorted.iter().map(|score| f64::from(*score)).sum();
+    let (mut hits, mut best, mut usual) = (0.0, (0.0, most), (0.0, most));
+    for (picks, score) in (1..).zip(&sorted) {
+        hits += f64::from(*score);
+        let f1 = 2.0 * hits / (f64::from(picks) + all);
+        if f1 > best.0 {
+            best = (f1, *score);
+        }
+        if *score >= most {
+            usual.0 = f1;
+        }
+    }
+    let (expected_f1, greatest) = if all < LEAST_PARTICLES { usual } else { best };
+    if expected_f1 < LEAST_F1 {
+        return None;
+    }
+    let logit = |score: f32| f64::from(score).clamp(1e-6, 1.0 - 1e-6);
+    let logit = |score: f32| (logit(score) / (1.0 - logit(score))).ln();
+    let below_middle = logit(sorted[sorted.len() / 2]) - BELOW_MIDDLE;
+    let threshold = rounded_down(greatest.max((1.0 / (1.0 + (-below_middle).exp())) as f32));
+    // What is at the limit is the limit, not what rounding left of it.
+    let threshold = if threshold + 0.001 > most { most } else { threshold };
+    Some(Choice { threshold, expected_f1 })
+}
+
+/// The threshold that gives about so many picks; none without a peak.
+pub fn of_count(scores: &[f32], picks: usize) -> Option<f32> {
+    let sorted = sorted(scores);
+    let last = picks.clamp(1, sorted.len().max(1)) - 1;
+    sorted.get(last).map(|score| rounded_down(*score))
+}
+
+/// Best first.
+fn sorted(scores: &[f32]) -> Vec<f32> {
+    let mut sorted = scores.to_vec();
+    sorted.sort_by(|a, b| b.total_cmp(a));
+    sorted
+}
+
+/// To three digits, so that the number that is shown gives the same picks again; an f32 may lie just
+/// below the number that it stands for.
+fn rounded_down(score: f32) -> f32 {
+    ((f64::from(score) * 1000.0 + 1e-4).floor() / 1000.0) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repeated(parts: &[(f32, usize)]) -> Vec<f32> {
+        parts.iter().flat_map(|(score, count)| std::iter::repeat_n(*score, *count)).collect()
+    }
+
+    #[test]
+    fn it_lies_where_the_expected_f1_is_greatest() {
+        // Of 100 at 0.5 and 300 at 0.1: 2 · 50 / (100 + 80) = .556, with the others
+        // 2 · 80 / (400 + 80) = .333.
+        let scores = repeated(&[(0.1, 300), (0.5, 100)]);
+        let choice = of_scores(&scores, 0.7).unwrap();
+        assert!((choice.expected_f1 - 0.5556).abs() < 1e-3, "{choice:?}");
+        assert_eq!(choice.threshold, 0.5);
+    }
+
+    #[test]
+    fn it_is_at_most_the_models_own_and_not_far_below_the_middle_peak() {
+        let certain = repeated(&[(0.999, 300), (0.3, 50), (0.06, 10)]);
+        assert_eq!(of_scores(&certain, 0.7).unwrap().threshold, 0.7);
+        // The odds of 0.8 are 4; e^−1.5 of that are 0.893, which is a score of 0.4716.
+        let unsure = repeated(&[(0.8, 300), (0.45, 100), (0.06, 10)]);
+        assert_eq!(of_scores(&unsure, 0.7).unwrap().threshold, 0.471);
+    }
+
+    #[test]
+    fn few_peaks_leave_the_usual_threshold() {
+        let few = of_scores(&repeated(&[(0.9, 8), (0.5, 9)]), 0.7).unwrap();
+        assert_eq!(few.threshold, 0.7);
+        // 2 · 7.2 / (8 + 11.7).
+        assert!((few.expected_f1 - 0.731).abs() < 1e-3, "{few:?}");
+        assert_eq!(of_scores(&[0.6, 0.5], 0.7), None);
+    }
+
+    #[test]
+    fn low_scores_alone_show_no_particles() {
+        assert_eq!(of_scores(&repeated(&[(0.1, 500), (0.25, 20)]), 0.7), None);
+        assert_eq!(of_scores(&[], 0.7), None);
+    }
+
+    #[test]
+    fn a_count_takes_the_best() {
+        let scores = [0.2, 0.9, 0.55555, 0.4];
+        assert_eq!(of_count(&scores, 2), Some(0.555));
+        assert_eq!(of_count(&scores, 3), Some(0.4));
+        assert_eq!(of_count(&scores, 99), Some(0.2));
+        assert_eq!(of_count(&scores, 0), Some(0.9));
+        assert_eq!(of_count(&[], 5), None);
+    }
+}
