@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# The default model from the lowest to the highest contrast: F1 with the threshold that it chooses, at
+# 0.7, and the best that stored peaks allow, on simulated micrographs of three builds.
+#
+# usage: contrast.sh WORK
+# PICKER names the program.
+set -euo pipefail
+
+picker=$(realpath "${PICKER:-target/release/picker}")
+mkdir -p "$1"
+cd "$1"
+
+simulate() { # simulate SET SEED COUNT SHAPE [flags]
+  [ -d "$1" ] || "$picker" simulate --out "$1" --count "$3" --size 640 --particle-radius 16 --pixel-size 5 \
+    --shape "$4" --seed "$2" "${@:5}" --quiet
+}
+judge() { # judge SET OUT [flags]: picks, F1 and the best F1
+  rm -rf "$1/$2"
+  "$picker" pick "$1/micrographs" --model default --particle-radius 16 --out "$1/$2" "${@:3}" >> log 2>&1 || true
+  "$picker" evaluate --picks "$1/$2/picks/picks.csv" --truth "$1/coordinates" --micrographs "$1/micrographs" \
+    --particle-radius 16 2>> log | sed -n 's/^oracle.*f1=/best /p; s/^macro:.*f1=/f1 /p' | paste -sd' '
+}
+
+seed=5000
+for snr in 0.005 0.01 0.02 0.05 0.2 1 5 20; do
+  number=$seed
+  for shape in compact ring elongated; do
+    number=$((number + 1))
+    simulate "$snr.$shape" "$number" 2 "$shape" --snr "$snr"
+    echo "snr $snr $shape: chosen $(judge "$snr.$shape" chosen); at 0.7 $(judge "$snr.$shape" fixed --threshold 0.7)"
+  done
+  seed=$((seed + 4))
+done | tee scores.txt
+number=6032
+for shape in compact ring elongated; do
+  number=$((number + 1))
+  simulate "none.$shape" "$number" 3 "$shape" --snr 0.1 --density 0
+  judge "none.$shape" chosen > /dev/null
+  echo "no particles, $shape: $(($(wc -l < "none.$shape/chosen/picks/picks.csv") - 1)) picks"
+done | tee empty.txt
