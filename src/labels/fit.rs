@@ -211,9 +211,12 @@ pub fn check(labelled: &[Labelled], origin: &Origin) -> Vec<Finding> {
 fn too_few(count: usize, seen: &str, origin: &Origin) -> Finding {
     Finding {
         severity: Severity::Untold,
-        what: format!(
-            "{count} coordinates are too few to tell whether they lie on particles{seen}"
-        ),
+        what: match count {
+            1 => "one coordinate is too little to tell whether it lies on a particle".to_string(),
+            _ => format!(
+                "{count} coordinates are too few to tell whether they lie on particles{seen}"
+            ),
+        },
         hint: format!("add some; {}", origin.picture()),
     }
 }

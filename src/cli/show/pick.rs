@@ -133,8 +133,9 @@ pub(in crate::cli) fn conclude(summary: &Summary) -> Exit {
     if !summary.up_to_date && summary.chosen.is_some_and(Chosen::shows_nothing) {
         tell(
             "warning: the scores are as low as on micrographs without particles, so that picks are \
-             few; if there are particles, give their number with --expect (about so many on a \
-             micrograph), or label a few micrographs and train",
+             few; check the radius, and whether particles are dark or bright (--particles); if there \
+             are particles, give their number with --expect (about so many on a micrograph), or \
+             label a few micrographs and train",
         );
     }
     if *picks == 0 && *micrographs > 0 {
