@@ -144,7 +144,8 @@ impl Lease {
                         let by = found.map_or("nobody".into(), |found| found.holder());
                         let file = file.display();
                         tracing::warn!(
-                            "{file} is now held by {by}: this process was silent for too long and ends"
+                            "{file} is now held by {by}: this process did not renew its lease in time and \
+                             stops"
                         );
                         return cancel.request();
                     }

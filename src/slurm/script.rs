@@ -1,4 +1,4 @@
-//! Batch scripts: a template with named places → the script of one job.
+//! Batch scripts: a template with named placeholders → the script of one job.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 /// The template that holds where none is given.
 pub const DEFAULT_TEMPLATE: &str = include_str!("template.sh");
 
-/// The places that a template may have, with what stands there.
+/// The placeholders that a template may have, with what replaces each.
 pub const PLACES: [(&str, &str); 8] = [
     ("directives", "the #SBATCH lines"),
     ("environment", "lines that print machine, job and version"),
@@ -19,33 +19,33 @@ pub const PLACES: [(&str, &str); 8] = [
     ("run", "the run directory"),
     ("job", "train, pick or merge"),
 ];
-/// Of the places, each template has one of these.
+/// Of these, each template needs one.
 const NEEDED: [&[&str]; 2] = [&["directives"], &["command", "arguments"]];
 
-/// Puts values into the places of a template.
+/// Replaces the placeholders of a template by their values.
 ///
 /// # Errors
-/// `Malformed` for a place that nothing has a value for, and where one is missing that is needed.
+/// `Malformed` for a placeholder that has no value, and where one is missing that is needed.
 pub fn fill(template: &str, path: &Path, values: &[(&str, String)]) -> Result<String> {
     let names: Vec<String> = PLACES.iter().map(|(name, _)| format!("{{{{{name}}}}}")).collect();
-    let hint = format!("places are {}", names.join(", "));
+    let hint = format!("placeholders are {}", names.join(", "));
     let (mut filled, mut found) = (String::new(), Vec::new());
     for (number, line) in template.lines().enumerate() {
         let mut rest = line;
         while let Some((before, after)) = rest.split_once("{{") {
             filled.push_str(before);
-            let place = after.split_once("}}").map(|(name, behind)| (name.trim(), behind));
+            let placeholder = after.split_once("}}").map(|(name, behind)| (name.trim(), behind));
             // Other programs have such braces too, with more than a word between them.
             let is_name = |name: &str| {
                 !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_-".contains(c))
             };
-            let Some((name, behind)) = place.filter(|(name, _)| is_name(name)) else {
+            let Some((name, behind)) = placeholder.filter(|(name, _)| is_name(name)) else {
                 filled.push_str("{{");
                 rest = after;
                 continue;
             };
             let Some((name, value)) = values.iter().find(|(own, _)| *own == name) else {
-                let what = format!("there is no place {{{{{name}}}}}");
+                let what = format!("there is no placeholder {{{{{name}}}}}");
                 return Err(Error::malformed(path, number + 1, what, hint));
             };
             found.push(*name);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn every_place_of_a_template_gets_its_value() {
+    fn every_placeholder_of_a_template_gets_its_value() {
         let script =
             filled("{{directives}}\nmodule load x; {{ command }} ${HOME} {{run}}").unwrap();
         assert_eq!(script, "<directives>\nmodule load x; <command> ${HOME} <run>\n");
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_and_missing_places_are_errors_that_name_them() {
+    fn unknown_and_missing_placeholders_are_errors_that_name_them() {
         let unknown = filled("{{directives}}\n{{command}}\n{{partition}}").unwrap_err();
         assert!(
             unknown.contains("site.sh line 3") && unknown.contains("{{partition}}"),

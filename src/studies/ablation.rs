@@ -4,7 +4,6 @@
 //! and a run that was stopped goes on from there. Variants are compared seed by seed with the first
 //! of them; intervals are Student's (1908), over seeds.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -293,17 +292,8 @@ fn fill(
     let model = Origin::File(train::model_path(&run.model()));
     let model = model.load(&job.machine, settings.train.precision)?;
     let threshold = model.card.threshold;
-    let picking = pick::Job {
-        model: &model,
-        settings: &model.card.pick,
-        scale: Scale { radius: None, pixel_size, card: Some(&model.card) },
-        threshold,
-        chosen: None,
-        fresh: HashSet::new(),
-        listed_in: Path::new(""),
-        retry_failed: false,
-        run: &run,
-    };
+    let scale = Scale { radius: None, pixel_size, card: Some(&model.card) };
+    let picking = pick::Job::of(&model, scale, &run);
     let picked = pick::run(&picking, job.test, &mut |_| (), cancel)?;
     // Variants judged on different micrographs could not be compared.
     if let Some(Failure { micrograph, error }) = picked.failures.first() {

@@ -258,7 +258,7 @@ fn judge(
     }
     if let Some(few) = findings.iter().find(|finding| finding.severity == Severity::Untold) {
         let lost_nothing = lost.is_empty();
-        let verdict = [vec![format!("not told: {}", few.what)], lost].concat().join("; ");
+        let verdict = [vec![format!("undecided: {}", few.what)], lost].concat().join("; ");
         let count: usize = rows.iter().map(|row| row.coordinates).sum();
         let unmeasured = count < fit::FEW && lost_nothing;
         return (if unmeasured { Fitness::Few } else { Fitness::Untold }, verdict);

@@ -75,12 +75,17 @@ fn a_user_who_knows_how_many_there_are_gets_about_as_many() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     simulate_with(folder, 2, "0.1");
-    pick(folder, &["--expect", "12"]).success().stdout(contains("for 12 picks a micrograph"));
+    pick(folder, &["--expect", "12"])
+        .success()
+        .stdout(contains("chosen for 12 picks a micrograph"));
     let picks = fs::read_to_string(folder.join("picker_run/picks/picks.csv")).unwrap();
     let count = picks.lines().count() - 1;
     assert!((23..=26).contains(&count), "{count}");
     let own = threshold(folder);
     pick(folder, &["--expect", "12"]).success().stdout(contains("picks are up to date"));
+    pick(folder, &["--expect", "900"])
+        .success()
+        .stderr(contains("900 picks a micrograph were asked"));
     pick(folder, &["--expect", "5"]).success();
     assert!(threshold(folder) > own);
     for bad in ["0", "-3", "nan"] {

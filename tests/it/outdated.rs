@@ -1,6 +1,6 @@
 //! What makes which stage outdated: every key of the settings, and every property of the inputs.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -252,17 +252,9 @@ fn what_may_be_gone_the_next_time_is_not_remembered_as_a_failure() {
         stem: "later".into(),
         pixel_size: None,
     };
-    let job = pick::Job {
-        model: &model,
-        settings: &model.card.pick,
-        scale: Scale { radius: Some(Radius::Px(14.0)), pixel_size: None, card: Some(&model.card) },
-        threshold: 0.3,
-        chosen: None,
-        fresh: HashSet::new(),
-        listed_in: Path::new(""),
-        retry_failed: false,
-        run: &run,
-    };
+    let scale = Scale { radius: Some(Radius::Px(14.0)), pixel_size: None, card: Some(&model.card) };
+    let mut job = pick::Job::of(&model, scale, &run);
+    job.threshold = 0.3;
     let pick = || pick::run(&job, std::slice::from_ref(&source), &mut |_| (), &Cancel::default());
     let failed = || pick().unwrap_err().to_string();
     assert!(failed().contains("later.mrc"));

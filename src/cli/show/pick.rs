@@ -10,6 +10,8 @@ use crate::stages::pick::{Event, Summary, shards};
 
 /// Fewer picks a micrograph are few.
 const FEW: usize = 5;
+/// A smaller share of the picks that were asked for is too small.
+const ENOUGH: f64 = 0.8;
 /// Where so many particles have room side by side, few picks are odd.
 const ROOMY: f64 = 40.0;
 
@@ -108,7 +110,7 @@ fn chosen(chosen: Chosen) -> String {
     };
     match (chosen.expect, chosen.expected_f1) {
         (Some(picks), _) => {
-            format!(" (for {picks} picks a micrograph, by the scores of {micrographs})")
+            format!(" (chosen for {picks} picks a micrograph, from the scores of {micrographs})")
         }
         (None, Some(f1)) => {
             format!(" (chosen from the scores of {micrographs}; expected F1 {f1:.2})")
@@ -122,7 +124,7 @@ pub(super) fn describe_shard(shard: Shard, summary: &shards::Summary) -> String 
     let shards::Summary { micrographs, kept, failures } = summary;
     format!(
         "shard {shard}: peaks of {micrographs} micrographs are stored ({kept} from before, {} \
-         failed); once all shards are: `picker merge`",
+         failed); when all shards are finished, `picker merge` writes the picks",
         failures.len()
     )
 }
@@ -137,6 +139,15 @@ pub(in crate::cli) fn conclude(summary: &Summary) -> Exit {
              are particles, give their number with --expect (about so many on a micrograph), or \
              label a few micrographs and train",
         );
+    }
+    if let Some(expected) = summary.chosen.and_then(|chosen| chosen.expect)
+        && (*picks as f64) < ENOUGH * expected * *micrographs as f64
+    {
+        tell(&format!(
+            "warning: {expected} picks a micrograph were asked for, but there are only {:.0}; peaks \
+             below the floor are not stored (set pick.floor lower and pick again)",
+            *picks as f64 / (*micrographs).max(1) as f64
+        ));
     }
     if *picks == 0 && *micrographs > 0 {
         let best = best_score

@@ -38,7 +38,7 @@ pub(super) struct JobArgs {
     /// Generic resources of the job that trains, as gpu:1
     #[arg(long, value_name = "GRES")]
     train_gres: Option<String>,
-    /// A script with places in double braces, in place of picker's own: modules, environments,
+    /// A script with placeholders in double braces, in place of picker's own: modules, environments,
     /// containers
     #[arg(long, value_name = "FILE")]
     template: Option<PathBuf>,

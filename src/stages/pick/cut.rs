@@ -1,7 +1,8 @@
-//! Cut: the threshold of a request for picks, given, the model's own, or chosen from the scores of
-//! its first micrographs.
+//! Cut: the threshold of a request for picks: given, the model's own, or chosen from the scores of
+//! some of its micrographs.
 //!
-//! It is chosen once: later requests for the same scores, and micrographs that arrive, keep it.
+//! Once it is chosen, later requests for the same scores keep it, unless it came from fewer
+//! micrographs than could be looked at now. Micrographs that arrive while picker watches keep it.
 
 use std::collections::HashSet;
 

@@ -50,9 +50,9 @@ pub struct Job<'a> {
     /// Score from which on a peak is a pick.
     pub threshold: f32,
     /// How it was chosen, if from scores.
-    pub chosen: Option<Chosen>,
+    chosen: Option<Chosen>,
     /// Micrographs that were scored to choose it.
-    pub fresh: HashSet<PathBuf>,
+    fresh: HashSet<PathBuf>,
     /// The list of micrographs that RELION is to be pointed to.
     pub listed_in: &'a Path,
     /// Whether micrographs that failed before, and have not changed, are tried again.
@@ -61,7 +61,22 @@ pub struct Job<'a> {
     pub run: &'a RunDir,
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
+    /// Picks as the model does, at its threshold, for no list.
+    pub fn of(model: &'a Model, scale: Scale<'a>, run: &'a RunDir) -> Job<'a> {
+        Job {
+            model,
+            settings: &model.card.pick,
+            scale,
+            threshold: model.card.threshold,
+            chosen: None,
+            fresh: HashSet::new(),
+            listed_in: Path::new(""),
+            retry_failed: false,
+            run,
+        }
+    }
+
     /// Stands for all that scores depend on beside the micrographs.
     pub fn fingerprint(&self) -> Result<String> {
         let (network, card) = (&self.model.network, &self.model.card);
@@ -156,15 +171,10 @@ impl Pick {
     fn job<'a>(context: &'a Context, model: &'a Model) -> Job<'a> {
         let settings = context.settings();
         Job {
-            model,
             settings: &settings.pick,
-            scale: context.scale().with_model(&model.card),
-            threshold: model.card.threshold,
-            chosen: None,
-            fresh: HashSet::new(),
             listed_in: settings.data.micrographs.first().map_or(Path::new(""), PathBuf::as_path),
             retry_failed: context.retry_failed,
-            run: context.run,
+            ..Job::of(model, context.scale().with_model(&model.card), context.run)
         }
     }
 
@@ -241,8 +251,10 @@ impl Stage for Pick {
         let mut watch = |event: Event| observe(StageEvent::Pick(event));
         let summary = match context.watch {
             None => {
+                // Before the threshold is chosen: that takes scores, and so time.
+                watch(Event::Begin(context.sources.len()));
                 job.set_threshold(rule, context.sources, cancel)?;
-                run(&job, context.sources, &mut watch, cancel)?
+                pick_all(&job, context.sources, &mut watch, cancel)?
             }
             Some(every) => watch::pick(job, rule, every, &settings.data, &mut watch, cancel)?,
         };
@@ -265,6 +277,16 @@ pub fn run(
     cancel: &Cancel,
 ) -> Result<Summary> {
     observe(Event::Begin(sources.len()));
+    pick_all(job, sources, observe, cancel)
+}
+
+/// [`run`], after it was said that picking begins.
+fn pick_all(
+    job: &Job,
+    sources: &[Source],
+    observe: &mut dyn FnMut(Event),
+    cancel: &Cancel,
+) -> Result<Summary> {
     check_floor(job.threshold, job.settings.floor)?;
     let last = trial::at_stake(job)?;
     let trial::Look { doubts, room } = trial::look(job, last.as_ref(), sources);
