@@ -13,7 +13,8 @@ usage: clicks.py DATA WORK [--sets 10017,10146,10028,single] [--seeds 1] [--mode
 Everything goes through the interface (docs/inspect-api.md), and the truth plays the user. Where the picks of
 a micrograph can be set right within the clicks that are left, the user confirms them all (a click), removes
 each false one and adds each missing one (a click each), and says that the micrograph is complete (a click).
-Else each click judges one pick or adds one particle, on two micrographs a round. Needs Python alone.
+Else each click judges one pick or adds one particle, on up to four micrographs a round, as many in every mode.
+Needs Python alone.
 """
 
 import argparse
@@ -34,6 +35,9 @@ SETS = {
     "10028": ("empiar-10028", "micrographs", 28, 2),
     "single": ("empiar-10146", "single_frames", 38, 3),
 }
+
+# Micrographs that are labelled in a round, unless fewer clicks than five each are left.
+MICROGRAPHS = 4
 
 
 def coordinates(path):
@@ -146,7 +150,7 @@ class User:
     def work(self, clicks):
         """Labels with so many clicks; how many were needed."""
         left, seen = clicks, set()
-        each = max(5, math.ceil(clicks / 2))
+        each = max(5, math.ceil(clicks / MICROGRAPHS))
         while left > 0:
             identity = self.choose(seen)
             if identity is None:
@@ -179,8 +183,8 @@ class User:
         self.rng.shuffle(missing)
         # Where half of the particles are missed, they are what is worth a click.
         share = 0.8 if len(found) < 0.5 * len(truth) else 0.4
-        added = missing[: round(each * share)]
-        judged = judged[: each - len(added)]
+        judged = judged[: each - min(len(missing), round(each * share))]
+        added = missing[: each - len(judged)]
         right = match(judged, truth, self.radius)
         positives = added + [truth[j] for j in right.values()]
         negatives = [at for i, at in enumerate(judged) if i not in right]

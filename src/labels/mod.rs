@@ -51,6 +51,9 @@ pub struct Settings {
     pub ignore_radius_fraction: f64,
     /// Whether every particle of a labelled micrograph has a label.
     pub completeness: Completeness,
+    /// Whether places without a label on a micrograph that is called complete are left out of training and
+    /// validation where the model that training starts from is as sure of a particle as on labelled ones.
+    pub leave_out_unlabelled_picks: bool,
 }
 
 impl Default for Settings {
@@ -59,6 +62,7 @@ impl Default for Settings {
             mask_radius_fraction: 0.7,
             ignore_radius_fraction: 0.7,
             completeness: Completeness::Complete,
+            leave_out_unlabelled_picks: true,
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Places and areas that somebody has said are no particles → background that counts, in the masks of
-//! training and in validation.
+//! training and in validation; and places that may be particles → what counts neither way.
 
 use ndarray::Array2;
 use serde::Serialize;
@@ -113,6 +113,19 @@ pub fn only_known(labelled: &mut Labelled, ground: Ground) {
         paint_disk(&mut known, centre, ground.radius_work_px, 1.0f32);
     }
     labelled.weight.zip_mut_with(&known, |weight, known| *weight = weight.min(*known));
+}
+
+/// Lets the surroundings of places without a label count neither way, up to the particle's radius;
+/// labelled particles stay.
+pub fn leave_out(labelled: &mut Labelled, ground: Ground, places: &[Coordinate]) {
+    for place in places {
+        let centre = ground.work([place.x_mic_px, place.y_mic_px]);
+        for at in disk(labelled.weight.dim(), centre, ground.radius_work_px) {
+            if labelled.target[at] == 0 {
+                labelled.weight[at] = 0.0;
+            }
+        }
+    }
 }
 
 /// The pieces of a line; one point is a piece without length.
@@ -245,5 +258,19 @@ mod tests {
             let from = |cx: f64| (x as f64 - cx).hypot(y as f64 - 40.0);
             assert_eq!(*weight > 0.0, from(30.0) <= 10.0 || from(70.0) <= 10.0, "({x}, {y})");
         }
+    }
+
+    #[test]
+    fn places_that_may_be_particles_count_neither_way_and_labelled_particles_stay() {
+        let ground = Ground::of(&prepared());
+        let mut labelled = labels::paint(prepared(), &[at(100.0, 80.0)], 0.0, &Settings::default());
+        let before = labelled.clone();
+        // One beside the labelled particle, 8 px away in working px, and one by itself.
+        leave_out(&mut labelled, ground, &[at(116.0, 80.0), at(40.0, 40.0)]);
+        assert_eq!(labelled.target, before.target);
+        assert_eq!((labelled.weight[[40, 50]], labelled.weight[[40, 56]]), (1.0, 1.0), "disk");
+        assert_eq!((labelled.weight[[40, 60]], labelled.weight[[40, 69]]), (0.0, 1.0), "beside it");
+        assert_eq!((labelled.weight[[20, 20]], labelled.weight[[20, 29]]), (0.0, 0.0));
+        assert_eq!(labelled.weight[[20, 31]], 1.0);
     }
 }

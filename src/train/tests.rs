@@ -78,6 +78,7 @@ fn trained_on(
             part: None,
             completeness: Completeness::Complete,
             rejected: Rejected::default(),
+            left_out: Vec::new(),
         }],
         settings,
         patches: &patches::Settings { patch_px: 64, ..patches::Settings::default() },

@@ -29,6 +29,8 @@ pub struct Validation {
     /// What was said to be no particle. A partly labelled micrograph of which anything was is judged
     /// where it is labelled: picks elsewhere may be either, and do not count.
     pub rejected: Rejected,
+    /// Places without a label that may be particles: picks there do not count.
+    pub left_out: Vec<Coordinate>,
 }
 
 impl Validation {
@@ -58,16 +60,16 @@ impl Validation {
             let mut counts = counts.into_iter();
             picks.retain(|_| counts.next().unwrap_or(false));
         }
+        let near = |pick: &Coordinate, all: &[Coordinate]| {
+            all.iter().any(|own| {
+                (own.x_mic_px - pick.x_mic_px).hypot(own.y_mic_px - pick.y_mic_px) <= radius_mic_px
+            })
+        };
         if self.completeness == Completeness::Partial && !self.rejected.is_empty() {
-            let known = |pick: &Coordinate| {
-                let near = |particle: &Coordinate| {
-                    (particle.x_mic_px - pick.x_mic_px).hypot(particle.y_mic_px - pick.y_mic_px)
-                        <= radius_mic_px
-                };
-                self.truth.iter().any(near) || self.rejected.holds(pick, radius_mic_px)
-            };
-            picks.retain(known);
+            picks
+                .retain(|pick| near(pick, &self.truth) || self.rejected.holds(pick, radius_mic_px));
         }
+        picks.retain(|pick| !near(pick, &self.left_out) || near(pick, &self.truth));
         picks
     }
 }
@@ -193,7 +195,20 @@ mod tests {
             part,
             completeness: Completeness::Complete,
             rejected: Rejected::default(),
+            left_out: Vec::new(),
         }
+    }
+
+    #[test]
+    fn picks_on_places_that_may_be_particles_do_not_count_unless_they_hit_a_labelled_one() {
+        let whole = Validation { part: None, ..lower_quarter(&[at(50.0, 50.0)]) };
+        let picks = || vec![at(52.0, 50.0), at(66.0, 50.0), at(120.0, 50.0)];
+        let places = |own: &Validation| -> Vec<f64> {
+            own.judged(picks(), 10.0).iter().map(|pick| pick.x_mic_px).collect()
+        };
+        assert_eq!(places(&whole), [52.0, 66.0, 120.0]);
+        let spared = Validation { left_out: vec![at(60.0, 50.0)], ..whole };
+        assert_eq!(places(&spared), [52.0, 120.0]);
     }
 
     #[test]

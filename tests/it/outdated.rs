@@ -43,6 +43,7 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("labels.mask_radius_fraction", "0.6", "ts"),
     ("labels.ignore_radius_fraction", "0.9", "ts"),
     ("labels.completeness", "'partial'", "ts"),
+    ("labels.leave_out_unlabelled_picks", "false", "ts"),
     ("patches.patch_px", "96", "ts"),
     ("patches.particle_share", "0.4", "ts"),
     ("patches.warp_share", "0.3", "ts"),

@@ -13,7 +13,7 @@ use predicates::prelude::PredicateBooleanExt;
 use predicates::str::contains;
 
 use crate::shards::{assert_same_picks, at_once, slow_files, wait_until};
-use crate::support::{RADIUS, picker, simulate, skipped};
+use crate::support::{RADIUS, picker, quick_config, simulate, skipped};
 
 const DAEMONS: [&str; 3] = ["munged", "slurmctld", "slurmd"];
 
@@ -180,7 +180,10 @@ fn an_array_job_that_is_preempted_and_killed_ends_with_the_bytes_of_one_process(
     let folder = dir.path();
     let Some(cluster) = Cluster::start(folder) else { return };
     let Some(slow) = slow_files(folder, 250) else { return };
-    simulate(folder, 40);
+    // More of them where somebody wants a longer story.
+    let count =
+        std::env::var("PICKER_TEST_SLURM_MICROGRAPHS").map_or(40, |own| own.parse().unwrap());
+    simulate(folder, count);
     let asked = ["--particle-radius", RADIUS, "--threshold", "0.3"];
     at_once(folder, "run", &asked, 0);
     let template = format!(
@@ -202,7 +205,11 @@ fn an_array_job_that_is_preempted_and_killed_ends_with_the_bytes_of_one_process(
     fs::write(&lease, r#"{"host":"node17","process":1,"began_ns":1}"#).unwrap();
     let file = fs::File::options().write(true).open(&lease).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_secs(120)).unwrap();
-    submit().args(asked).assert().success().stdout(contains("8 of 8 shards of 40 micrographs"));
+    submit()
+        .args(asked)
+        .assert()
+        .success()
+        .stdout(contains(format!("8 of 8 shards of {count} micrographs")));
     submit().assert().code(1).stderr(contains("in the queue"));
     // A job of a better partition takes both processors: what runs there is put back.
     let at_work = || (1..=8).filter(|shard| holder(&run, *shard).is_some()).count();
@@ -247,6 +254,26 @@ fn an_array_job_that_is_preempted_and_killed_ends_with_the_bytes_of_one_process(
     cluster.wait_for_all();
     assert_same_picks(&folder.join("one"), &run);
     assert!(!run.join("shards").exists());
+}
+
+#[test]
+fn a_job_that_trains_comes_first_and_the_shards_pick_with_its_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    let Some(cluster) = Cluster::start(folder) else { return };
+    simulate(folder, 4);
+    let trained = ["train", "--particle-radius", RADIUS, "--seed", "1", "--out", "run"];
+    let config = quick_config(folder).display().to_string();
+    picker(folder).args(trained).args(["--config", &config]).assert().success();
+    at_once(folder, "run", &[], 0);
+    let mut command = cluster.picker(folder);
+    command.args(["--seed", "1", "slurm", "submit", "run", "--shards", "2"]);
+    command.args(["--particle-radius", RADIUS, "--coordinates", "coordinates"]);
+    command.args(["--config", &config, "--cpus-per-task", "1", "--mem", "1000"]);
+    let said = contains("trains").and(contains("2 of 2 shards of 4 micrographs"));
+    command.assert().success().stdout(said);
+    cluster.wait_for_all();
+    assert_same_picks(&folder.join("one"), &folder.join("run"));
 }
 
 #[test]

@@ -93,8 +93,8 @@ pub(in crate::cli) struct LabelArgs {
     /// Micrographs to validate on, or the share of the labelled ones to set aside [default: 0.2]
     #[arg(long, value_name = "PATH|SHARE", num_args = 1..)]
     validation: Vec<PathBuf>,
-    /// Whether every particle of the labelled micrographs has a label, or only some [default:
-    /// complete, or as the records of labels by hand say]
+    /// Whether every particle of the labelled micrographs has a label, or only some [default: nearly
+    /// all have one, or as the records of labels by hand say]
     #[arg(long, value_name = "complete|partial", value_parser = named::<Completeness>)]
     labels: Option<Completeness>,
     /// Leave out coordinates that score less; a list of candidates needs it
@@ -109,6 +109,8 @@ impl LabelArgs {
     /// Flags win over the file.
     pub(in crate::cli) fn give(&self, given: &mut Given) -> Result<()> {
         given.set("labels.completeness", self.labels)?;
+        let insists = self.labels == Some(Completeness::Complete);
+        given.set("labels.leave_out_unlabelled_picks", insists.then_some(false))?;
         given.set("data.trust_coordinates", self.trust_coordinates.then_some(true))?;
         given.set("data.min_score", self.min_score)?;
         give_paths(given, "data.coordinates", &self.coordinates)?;

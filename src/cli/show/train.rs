@@ -19,12 +19,18 @@ pub(super) fn show(progress: &mut Progress, settings: &Settings, event: &Event) 
              model is kept in {}",
             folder.display()
         )),
-        Event::Ready { training, particles, validation, started_from } => {
+        Event::Ready { training, particles, left_out, validation, started_from } => {
             let start = start(settings, *started_from);
             progress.say(&format!(
                 "training from {start} on {training} micrographs with {particles} particles, \
                  validating on {validation}"
             ));
+            if *left_out > 0 {
+                progress.say(&format!(
+                    "{left_out} places without a label are left out: this model is as sure of them as of \
+                     labelled particles (--labels complete trains on them as background)"
+                ));
+            }
             progress.begin((total * steps) as u64, "training", "updates");
         }
         Event::Train(train::Event::Resumed(epochs)) => {

@@ -233,7 +233,8 @@ mod tests {
         let trained = |number: usize, before: f64, after: f64| {
             let own = RunDir::look_into(&History::folder(&run, number));
             Origin::Default.copy_to(&own.model().join(Model::TRAINED)).unwrap();
-            let quality = |f1: f64| format!("{{\"f1\": {f1}, \"interval\": [0.1, 0.9]}}");
+            let quality =
+                |f1: f64| format!("{{\"f1\": {f1}, \"interval\": [{}, {}]}}", f1 - 0.05, f1 + 0.05);
             let both =
                 format!("{{\"before\": {}, \"after\": {}}}", quality(before), quality(after));
             publish_text(&own.report().join("held_back.json"), &both).unwrap();

@@ -214,6 +214,7 @@ pub(super) fn prepare(
                 part: None,
                 completeness: Completeness::Complete,
                 rejected: Rejected::default(),
+                left_out: Vec::new(),
             });
             (Vec::new(), validation.collect(), Gate::Unsupervised)
         }

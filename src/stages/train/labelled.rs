@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::{base, division};
+use super::{base, division, left_out};
 use crate::coords::matching::{no_match, some_of};
 use crate::coords::reading::quoted;
 use crate::coords::{self, Coordinate, Coordinates, Unread};
@@ -99,6 +99,8 @@ pub(crate) struct Gathered {
     pub(crate) radius_mic_px: f64,
     /// In particle radii.
     pub(crate) unlabelled_margin: f64,
+    /// Micrographs where particles seem to have no label, in words.
+    pub(crate) doubts: Vec<String>,
     pub(crate) failures: Vec<Failure>,
 }
 
@@ -109,6 +111,8 @@ pub(crate) struct Item {
     pub(crate) beside: Beside,
     /// Picks without a label that are taken for particles.
     pub(crate) believed: Vec<Coordinate>,
+    /// Places without a label that may be particles ([`super::left_out`]).
+    pub(crate) left_out: Vec<Coordinate>,
     pub(crate) loaded: Loaded,
     /// The hash of its file.
     pub(crate) content: String,
@@ -245,8 +249,8 @@ impl Request<'_> {
             Ok((loaded, content)) => {
                 loaded.warnings().into_iter().for_each(|w| observe(Event::Warning(w)));
                 let LabelledSource { source, points, beside } = own.clone();
-                let believed = Vec::new();
-                items.push(Item { source, points, beside, believed, loaded, content });
+                let (believed, left_out) = (Vec::new(), Vec::new());
+                items.push(Item { source, points, beside, believed, left_out, loaded, content });
             }
             Err(error) => {
                 let failure = Failure::new(&own.source.name, &error);
@@ -275,13 +279,24 @@ impl Request<'_> {
                 (training, validation) = if by_hand {
                     division::by_hand(training, share, self.seed)
                 } else {
-                    division::draw(training, share, self.seed, |_| true)
+                    division::draw(training, share, self.seed)
                 };
                 true
             }
             Choice::Named(_) => false,
         };
         self.check_labelled(&training)?;
+        // Who labels by hand has seen a model's picks.
+        let wanted = settings.labels.leave_out_unlabelled_picks
+            && settings.labels.completeness == Completeness::Complete
+            && self.beside.is_empty();
+        let doubts = match base(settings)?.filter(|_| wanted) {
+            Some(base) => {
+                let labelled = training.iter_mut().chain(&mut validation);
+                left_out::look(&base, labelled, &settings.preprocess, machine, cancel)?
+            }
+            None => Vec::new(),
+        };
         let how = division::describe(&training, &validation, drawn, observe)?;
         let shown: Vec<(&Prepared, &[Coordinate])> =
             training.iter().map(|item| (&item.loaded.prepared, item.points.as_slice())).collect();
@@ -295,6 +310,7 @@ impl Request<'_> {
             pixel_size,
             radius_mic_px,
             unlabelled_margin,
+            doubts,
             failures,
         })
     }
@@ -406,8 +422,8 @@ impl Gathered {
         let whole = |item: Item| {
             let (truth, rejected) = item.judged_by();
             let completeness = item.beside.completeness;
-            let prepared = item.loaded.prepared;
-            Validation { prepared, truth, part: None, completeness, rejected }
+            let (prepared, left_out) = (item.loaded.prepared, item.left_out);
+            Validation { prepared, truth, part: None, completeness, rejected, left_out }
         };
         let mut validation: Vec<Validation> = self.validation.drain(..).map(whole).collect();
         if validation.is_empty()
@@ -423,6 +439,7 @@ impl Gathered {
                 part: Some(Area { y0: border, ..valid }),
                 completeness: only.beside.completeness,
                 rejected,
+                left_out: only.left_out.clone(),
             });
             only.loaded.prepared.valid.y1 = border;
         }
@@ -436,7 +453,7 @@ impl Gathered {
     /// but for picks of the model that training starts from ([`super::believed`]).
     pub(crate) fn paint(self, settings: &labels::Settings) -> Vec<Labelled> {
         let paint = |item: Item| {
-            let Item { points, beside, believed, loaded, .. } = item;
+            let Item { points, beside, believed, left_out, loaded, .. } = item;
             let ground = rejected::Ground::of(&loaded.prepared);
             let all = [&points[..], &believed[..]].concat();
             let mut labelled =
@@ -445,6 +462,7 @@ impl Gathered {
             if unknown && self.completeness == Completeness::Complete {
                 rejected::only_known(&mut labelled, ground);
             }
+            rejected::leave_out(&mut labelled, ground, &left_out);
             let mask = settings.mask_radius_fraction;
             beside.rejected.paint(&mut labelled, ground, &points, mask);
             labelled

@@ -6,7 +6,7 @@ mod believed;
 mod division;
 mod held_back;
 pub mod labelled;
-mod second_opinion;
+mod left_out;
 
 use std::path::Path;
 
@@ -50,6 +50,8 @@ pub enum Event<'a> {
         training: usize,
         /// Particles on them.
         particles: usize,
+        /// Places on them that are left out, since they may be particles without a label.
+        left_out: usize,
         /// What validation is done on, in words.
         validation: &'a str,
         /// Hash of the model whose weights it starts from.
@@ -201,16 +203,8 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
     let paired = request.pair(&mut gathering)?;
     let fingerprint = request.fingerprint(job.run)?;
     let mut gathered = request.gather(&paired, (job.run, &job.machine), &mut gathering, cancel)?;
-    // Who starts from nothing has no use for the default model's opinion, and who labels by hand has
-    // seen its picks.
-    let wanted =
-        settings.labels.completeness == Completeness::Complete && request.beside.is_empty();
-    if base.is_some() && wanted {
-        let labelled = gathered.training.iter().chain(&gathered.validation);
-        second_opinion::of_default_model(labelled, &settings.preprocess, &job.machine, cancel)?
-            .into_iter()
-            .for_each(|doubt| gathering(labelled::Event::Warning(doubt)));
-    }
+    let doubts = std::mem::take(&mut gathered.doubts);
+    doubts.into_iter().for_each(|doubt| gathering(labelled::Event::Warning(doubt)));
     if let Some(base) = base.as_ref().filter(|_| !request.beside.is_empty()) {
         let mut items: Vec<&mut labelled::Item> = gathered.validation.iter_mut().collect();
         if gathered.completeness == Completeness::Partial {
@@ -254,10 +248,12 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
     let by_hand = gathered.held_back();
     let validation = gathered.take_validation();
     let failures = std::mem::take(&mut gathered.failures);
+    let left_out = gathered.training.iter().map(|item| item.left_out.len()).sum();
     let labelled = gathered.paint(&card.labels);
     observe(Event::Ready {
         training: labelled.len(),
         particles: labelled.iter().map(|micrograph| micrograph.centres.len()).sum(),
+        left_out,
         validation: &card.validated_how,
         started_from: card.started_from.as_deref(),
     });
