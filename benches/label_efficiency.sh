@@ -10,6 +10,8 @@
 #   WORK      folder for runs; the line of results is also what is printed
 # PICKER names the program, EPOCHS and RETRAIN the epochs of training and of one round.
 set -euo pipefail
+# With code 3 some particles are listed twice, as in some of these sets.
+judge_picks() { "$picker" evaluate "$@" || [ $? -eq 3 ]; }
 
 set_dir=$1 radius=$2 labelled=$3 tests=$4 labels=$5 seed=$6
 work=$7/$(basename "$set_dir").$labels.$seed
@@ -53,7 +55,7 @@ esac
 judge() { # judge MODEL NAME: F1 on the test micrographs
   printf '%s\n' "${test[@]}" > "$work/test.txt"
   "$picker" pick "$work/test.txt" --model "$1" --out "$work/$2" --threads 1 >> "$work/log" 2>&1 || true
-  "$picker" evaluate --picks "$work/$2/picks/picks.csv" --truth "$set_dir/coordinates" \
+  judge_picks --picks "$work/$2/picks/picks.csv" --truth "$set_dir/coordinates" \
     --micrographs "$work/test.txt" --particle-radius "$radius" 2>> "$work/log" |
     sed -n 's/^macro: //p'
 }

@@ -7,6 +7,8 @@
 #   SET   folder with micrographs/ and coordinates/ (STAR), for judging alone
 # PICKER names the program; VARIANTS which of them; COUNT the simulated micrographs; PATCHES an epoch.
 set -euo pipefail
+# With code 3 some particles are listed twice, as in some of these sets.
+judge_picks() { "$picker" evaluate "$@" || [ $? -eq 3 ]; }
 
 work=$1 seed=$2
 shift 2
@@ -60,7 +62,7 @@ for variant in ${VARIANTS:-all $ingredients $sizes}; do
     name=$(basename "$set")
     "$picker" pick "$set/micrographs" --model "$run" --particle-radius "$radius" --threads 1 \
       --out "$run/$name" >> "$run/log" 2>&1 || true
-    oracle=$("$picker" evaluate --picks "$run/$name/picks.all" --truth "$set/coordinates" \
+    oracle=$(judge_picks --picks "$run/$name/picks.all" --truth "$set/coordinates" \
       --micrographs "$set/micrographs" --particle-radius "$radius" 2> /dev/null |
       sed -n 's/^oracle.*f1=//p')
     line+=" $name=$oracle"
