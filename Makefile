@@ -2,6 +2,9 @@
 # make test   all tests
 # make lint   formatting, clippy and docs, warnings as errors
 # make bench  criterion benches
+# make install    the program with libtorch into PREFIX (default ~/.local); make uninstall removes it
+# make dist       the same in one file that runs on other machines: dist/picker-VERSION-linux-x86_64.tar.zst
+# make wheel      a Python wheel that uses the libtorch of the package `torch`: dist/picker_cryoem-….whl
 # make default-model  the model inside the program, anew: simulate, train, pack; under an hour
 
 DEMO ?= demo_run
@@ -12,13 +15,32 @@ DEMO_TRAIN ?=
 
 DEFAULT_MODEL ?= default_model
 
-.PHONY: libtorch build demo test lint bench default-model
+PREFIX ?= $(HOME)/.local
+
+.PHONY: libtorch build dist wheel install uninstall demo test lint bench default-model
 
 libtorch:
 	@./scripts/libtorch.sh
 
 build: libtorch
+	@[ -x target/release/picker ] || echo "cargo build: about 6 minutes on two cores the first time; target/ takes 1.3 GB"
 	cargo build --release
+	@echo "built target/release/picker; \`make install\` puts it on the path: $(PREFIX)/bin/picker"
+
+dist: build
+	@./scripts/dist.sh tarball
+
+wheel: build
+	@./scripts/dist.sh wheel
+
+# Builds only if nothing is built, so that `make build && sudo make install PREFIX=/usr/local` works.
+install:
+	@[ -x target/release/picker ] || $(MAKE) build
+	@./scripts/dist.sh tree
+	@./scripts/install.sh install "$(PREFIX)"
+
+uninstall:
+	@./scripts/install.sh uninstall "$(PREFIX)"
 
 demo: build
 	@PICKER=target/release/picker ./scripts/demo.sh $(DEMO) $(DEMO_COUNT) $(DEMO_SIZE) $(DEMO_SEED) $(DEMO_TRAIN)

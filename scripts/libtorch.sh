@@ -3,7 +3,8 @@
 #
 # A LIBTORCH that the user has set is used as it is, after a look at its version.
 # Otherwise the CPU parts of the PyPI wheel are unpacked once into the user's
-# cache folder, where every later run and every other clone finds them.
+# cache folder, where every later run and every other clone finds them, with
+# their licences.
 set -euo pipefail
 
 version=2.13.0
@@ -35,7 +36,7 @@ fi
   fail "libtorch is fetched for Linux on x86-64 only" "install libtorch $version by hand and set LIBTORCH to its folder"
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/picker/libtorch-$version"
-if [ ! -d "$cache" ]; then
+if [ ! -d "$cache/licences" ]; then
   mkdir -p "$(dirname "$cache")"
   part=$(mktemp -d "$cache.part.XXXXXX")
   trap 'rm -rf "$part"' EXIT
@@ -55,13 +56,19 @@ wanted = re.compile(
     r"|torch/include/|torch/version\.py$"
     r"|nvidia/cu13/lib/lib(cudart|cupti)\.so\.13$"
 )
+licence = re.compile(r"([^/]+)-[^/]+\.dist-info/licenses/(.*[^/])$")
 for wheel in (part / "wheels").glob("*.whl"):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(part / "tree", [n for n in archive.namelist() if wanted.match(n)])
+        for name in archive.namelist():
+            if found := licence.match(name):
+                text = part / "tree/licences" / found[1] / found[2]
+                text.parent.mkdir(parents=True, exist_ok=True)
+                text.write_bytes(archive.read(name))
 PY
   check "$part/tree/torch" "the package index served another version: check the pip configuration"
   # Another clone may have finished first: its copy is as good as ours.
-  mv -T "$part/tree" "$cache" 2>/dev/null || [ -d "$cache" ]
+  mv -T "$part/tree" "$cache" 2>/dev/null || [ -d "$cache/licences" ] || mv "$part/tree/licences" "$cache/"
 fi
 check "$cache/torch" "delete $cache and run this again"
 ln -sfn "$cache" "$root/.libtorch"

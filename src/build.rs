@@ -1,4 +1,5 @@
-//! Tells the linker where libtorch is, so that the programs find it at run time.
+//! Tells the linker where libtorch is, so that the programs find it at run time, and which `hypot` to
+//! call.
 
 fn main() {
     println!("cargo:rerun-if-changed=src/build.rs");
@@ -14,6 +15,10 @@ fn main() {
         return;
     };
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    let target = std::env::var("TARGET").unwrap_or_default();
+    if target.starts_with("x86_64") && target.ends_with("linux-gnu") {
+        println!("cargo:rustc-link-arg-bins=-Wl,--wrap=hypot"); // see main.rs
+    }
     // The wheel's libtorch_cpu.so names CUDA libraries that it only needs on a GPU.
     println!("cargo:rustc-link-arg=-Wl,--allow-shlib-undefined");
     if lib.join("libtorch_cuda.so").exists() {

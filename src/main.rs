@@ -7,6 +7,21 @@ fn main() -> ExitCode {
     picker::cli::main()
 }
 
+// glibc 2.35 gave `hypot` a new symbol version, which a program that is linked there would require.
+// The old one has the same results and is in every glibc; the linker sends all calls here (`--wrap`
+// in build.rs).
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+#[allow(unsafe_code)] // A jump.
+mod old_hypot {
+    std::arch::global_asm!(
+        ".symver libm_hypot, hypot@GLIBC_2.2.5",
+        ".globl __wrap_hypot",
+        ".type __wrap_hypot, @function",
+        "__wrap_hypot:",
+        "jmp libm_hypot@PLT",
+    );
+}
+
 /// Address space that the program needs at least, most of it for libtorch.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const LEAST_ADDRESS_SPACE: u64 = 600 << 20;
