@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::eval::{Evaluation, Point};
 use crate::radius::{Proposal, Rung, witnesses};
 use crate::train::Epoch;
+use crate::units::counted;
 
 /// Okabe and Ito's blue, vermillion and green, which colour-blind readers can tell apart, and a
 /// grey that stands out from dark and from light ground.
@@ -151,7 +152,7 @@ pub fn picks_each(dots: &[Dot], median: f64) -> Result<String> {
         for (at, dot) in numbered() {
             let px = chart.backend_coord(&at);
             if dot.stands_out || dots.len() <= MOST_NAMED {
-                let name = format!("{}: {}", dot.name, picks_in_words(dot.picks));
+                let name = format!("{}: {}", dot.name, counted(dot.picks, "pick"));
                 names.add(px, &name, dot.link);
             }
             if dot.stands_out && written.len() < MOST_WRITTEN {
@@ -160,10 +161,6 @@ pub fn picks_each(dots: &[Dot], median: f64) -> Result<String> {
         }
         Ok(())
     })
-}
-
-fn picks_in_words(picks: usize) -> String {
-    if picks == 1 { "1 pick".into() } else { format!("{picks} picks") }
 }
 
 /// Writes a name beside its point, unless another name is there.
@@ -376,13 +373,15 @@ mod tests {
         let proposal = Proposal { radius_px, steadiness: 0.8, rival: 0.2, confidence };
         let svg = radius(&rungs, Some(&proposal)).unwrap();
         let texts = texts(&svg);
-        for words in ["steadiest around 30.9 px", "bright rim at 28.6 px", "proposal, between both"] {
+        for words in ["steadiest around 30.9 px", "bright rim at 28.6 px", "proposal, between both"]
+        {
             assert!(texts.contains(&words.to_string()), "{words}: {texts:?}");
         }
         // The proposal lies between the peak of the curve and the rim, as the legend says.
         let line_at = |color: &str| -> Vec<f64> {
             let lines = svg.split("<polyline").skip(1).filter(|line| line.contains(color));
-            let points = lines.filter_map(|line| line.split("points=\"").nth(1)?.split([',', ' ']).next());
+            let points =
+                lines.filter_map(|line| line.split("points=\"").nth(1)?.split([',', ' ']).next());
             points.map(|x| x.parse().unwrap()).collect()
         };
         // The last line of each color is not that of the legend.

@@ -380,11 +380,12 @@ mod tests {
             let mut expected = RgbImage::new(600, row_px);
             beside(&mut expected, (start, 0), words);
             assert!(expected.pixels().any(|pixel| *pixel == INK));
-            (start + 4..600)
-                .all(|x| (0..row_px).all(|y| {
+            (start + 4..600).all(|x| {
+                (0..row_px).all(|y| {
                     let own = picture.get_pixel(x, 400 + row * row_px + y);
                     (*own == INK) == (*expected.get_pixel(x, y) == INK)
-                }))
+                })
+            })
         };
         let judged = [mark(Kind::Hit), mark(Kind::Miss), mark(Kind::Miss), mark(Kind::False)];
         let picture = picture_of(&judged, Some(PixelSize(2.0)));
@@ -402,7 +403,8 @@ mod tests {
     fn particles_stand_out_of_noise_that_is_stronger_than_they_are() {
         // Contrast to noise: how far the disk's mean lies below that of the rest.
         let noise = |x: usize, y: usize| {
-            let mut bits = (x as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ ((y as u64) << 32 | 7);
+            let mut bits =
+                (x as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ ((y as u64) << 32 | 7);
             bits = (bits ^ (bits >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
             bits = (bits ^ (bits >> 32)).wrapping_mul(0x94d0_49bb_1331_11eb);
             (bits >> 40) as f32 / (1u64 << 24) as f32 - 0.5
@@ -424,7 +426,8 @@ mod tests {
             let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
             let (disk, rest) = (within(true), within(false));
             let middle = mean(&rest);
-            let spread = mean(&rest.iter().map(|v| (v - middle).powi(2)).collect::<Vec<_>>()).sqrt();
+            let spread =
+                mean(&rest.iter().map(|v| (v - middle).powi(2)).collect::<Vec<_>>()).sqrt();
             (middle - mean(&disk)) / spread
         };
         let (raw, shown) = (contrast(0.01), contrast(Settings::default().blur_diameters));

@@ -177,10 +177,9 @@ fn write_legend(area: &Canvas, legend: &[Sample]) -> Painted<i32> {
         let y = MARGIN_PX + ROW_PX + row * ROW_PX + ROW_PX / 2 - 3;
         let (left, middle) = ((x, y), (x + SAMPLE_PX / 2, y));
         match sample {
-            Sample::Line(_, color) => area.draw(&PathElement::new(
-                [left, (x + SAMPLE_PX, y)],
-                color.stroke_width(2),
-            ))?,
+            Sample::Line(_, color) => {
+                area.draw(&PathElement::new([left, (x + SAMPLE_PX, y)], color.stroke_width(2)))?
+            }
             Sample::Dot(_, color) => area.draw(&Circle::new(middle, 5, color.filled()))?,
             Sample::Area(_, color) => {
                 let corners = [(x, y - 5), (x + SAMPLE_PX, y + 5)];
@@ -222,8 +221,7 @@ pub(super) fn draw(paint: impl FnOnce(&Canvas) -> Painted) -> Result<String> {
 pub(super) fn draw_named(paint: impl FnOnce(&Canvas, &mut Names) -> Painted) -> Result<String> {
     let (mut svg, mut names) = (String::new(), Names::default());
     let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-    let painted =
-        area.fill(&WHITE).map_err(Into::into).and_then(|()| paint(&area, &mut names));
+    let painted = area.fill(&WHITE).map_err(Into::into).and_then(|()| paint(&area, &mut names));
     let painted = painted.and_then(|()| area.present().map_err(Into::into));
     drop(area);
     painted.map_err(|error| {

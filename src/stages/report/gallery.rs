@@ -44,11 +44,8 @@ pub(super) fn gallery(
         Some(_) => counts_of(picked).map(|counts| counts.scores().f1),
         None => Some(picked.picks as f64),
     };
-    let mut ranked: Vec<(f64, usize)> = items
-        .iter()
-        .enumerate()
-        .filter_map(|(place, item)| Some((value(item)?, place)))
-        .collect();
+    let mut ranked: Vec<(f64, usize)> =
+        items.iter().enumerate().filter_map(|(place, item)| Some((value(item)?, place))).collect();
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
     let chosen = choose(ranked.into_iter().map(|(_, place)| place).collect(), judged.is_some());
     let mut chosen: Vec<(&str, usize)> = chosen;

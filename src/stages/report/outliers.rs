@@ -53,9 +53,8 @@ pub(super) fn outliers(
         (!scores.is_empty()).then(|| median(scores))
     };
     let usual = if many.is_empty() { None } else { usual() };
-    let is_good = |place: &usize| {
-        mean_score(*place).zip(usual).is_some_and(|(own, usual)| own >= usual)
-    };
+    let is_good =
+        |place: &usize| mean_score(*place).zip(usual).is_some_and(|(own, usual)| own >= usual);
     let (good, doubtful): (Vec<usize>, Vec<usize>) = many.into_iter().partition(is_good);
     let mut sound: Vec<usize> = others.iter().chain(&good).map(|place| picks[*place]).collect();
     sound.sort_unstable();
@@ -85,7 +84,8 @@ mod tests {
     #[test]
     fn a_micrograph_that_stands_out_is_named() {
         let picks: Vec<usize> = (0..20).map(|i| 100 + i % 5).chain([0, 400]).collect();
-        let scores: Vec<f64> = picks.iter().map(|own| if *own == 400 { 0.4 } else { 0.7 }).collect();
+        let scores: Vec<f64> =
+            picks.iter().map(|own| if *own == 400 { 0.4 } else { 0.7 }).collect();
         assert_eq!(found(&picks, &scores), [(21, Why::ManyOfLowScore), (20, Why::Few)]);
     }
 

@@ -14,12 +14,13 @@ use crate::run::{Failure, Progress, Record, RunDir, StageName};
 use crate::stages::evaluate::Stored;
 use crate::stages::self_train::Round;
 use crate::train::Epoch;
+use crate::units::counted;
 
 /// Most rows of a table of micrographs.
 const MOST_ROWS: usize = 30;
 
 fn how_many(micrographs: usize) -> String {
-    if micrographs == 1 { "1 micrograph".into() } else { format!("{micrographs} micrographs") }
+    counted(micrographs, "micrograph")
 }
 
 fn texts<const N: usize>(cells: [&str; N]) -> Vec<String> {

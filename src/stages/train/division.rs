@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::labelled::{Event, Item};
 use crate::error::{Error, Result};
+use crate::units::counted;
 
 /// Sets a share of those that `may` be set aside, at least one micrograph, unless none would be left.
 pub(super) fn draw(
@@ -83,6 +84,6 @@ pub(super) fn describe(
             "give their coordinates along with the others in data.coordinates",
         )),
         (_, 1) => Ok(validation[0].source.name.clone()),
-        (_, n) => Ok(format!("{n} micrographs")),
+        (_, n) => Ok(counted(n, "micrograph")),
     }
 }
