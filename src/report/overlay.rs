@@ -71,10 +71,12 @@ impl Default for Settings {
 /// The width at half height of a Gaussian, in standard deviations.
 const WIDTH_SD: f64 = 2.355;
 /// Pictures from this width on have large letters.
-const LARGE_PX: u32 = 400;
+const LARGE_PX: u32 = 600;
 /// The sample of a line in the legend, and the longest scale bar as a share of the width.
 const SAMPLE_PX: u32 = 48;
 const LONGEST_BAR: f64 = 0.25;
+/// Values further from the median than so many robust spreads are black or white.
+const MOST_SPREADS: f32 = 3.5;
 const INK: Rgb<u8> = Rgb([235, 235, 235]);
 /// Half the width of a line, and of the dark edge that sets it off from the image.
 const LINE_PX: f64 = 1.1;
@@ -213,7 +215,20 @@ fn low_passed(
     let values = Array2::from_shape_fn((height as usize, width as usize), |(y, x)| {
         blurred.get_pixel(x as u32, y as u32).0[0]
     });
-    stretched(&values, stretch)
+    stretched(&values, within_spread(&values, stretch))
+}
+
+/// The percentiles drawn in to so many robust spreads from the median, so that a blob of ice or a
+/// carbon edge does not take the contrast from the particles.
+fn within_spread(image: &Array2<f32>, (low, high): (f64, f64)) -> (f64, f64) {
+    let mut sorted: Vec<f32> = image.iter().copied().collect();
+    sorted.sort_by(f32::total_cmp);
+    let last = (sorted.len() - 1) as f64;
+    let at = |percent: f64| sorted[(last * percent / 100.0) as usize];
+    let (middle, spread) = (at(50.0), (at(84.0) - at(16.0)) / 2.0);
+    let percent = |value: f32| 100.0 * sorted.partition_point(|v| *v < value) as f64 / last;
+    let reach = MOST_SPREADS * spread;
+    (low.max(percent(middle - reach).min(16.0)), high.min(percent(middle + reach).max(84.0)))
 }
 
 /// Brightness with two percentiles at 0 and 1, which is how far `resize` lets floats go.
@@ -397,6 +412,21 @@ mod tests {
         assert!(words(&picture_of(&[], None), 0, "100 px", 108));
         let found = [0.5, 1.0, 3.9, 49.0, 312.0, f64::NAN].map(round_length);
         assert_eq!(found, [None, Some(1.0), Some(2.0), Some(20.0), Some(200.0), None]);
+    }
+
+    #[test]
+    fn a_blob_of_ice_takes_no_contrast_from_the_rest() {
+        let textured = disk_image(600, 400, (420.0, 120.0), 20.0);
+        let mut iced = textured.clone();
+        iced.slice_mut(ndarray::s![300..370, 50..150]).fill(-20.0);
+        // Brightness of the ground less that of the particle.
+        let contrast = |image: &Array2<f32>| {
+            let picture = draw(image, &[], 20.0, &Settings::default()).unwrap();
+            let at = |x, y| f64::from(picture.get_pixel(x, y).0[0]);
+            at(300, 60) - at(420, 120)
+        };
+        let (clean, with_ice) = (contrast(&textured), contrast(&iced));
+        assert!(clean > 50.0 && with_ice > 0.5 * clean, "{clean} {with_ice}");
     }
 
     #[test]

@@ -46,10 +46,10 @@ impl<'a> Axis<'a> {
         Axis { range: 0.0..1.05 * most.max(1) as f64, name, whole: true }
     }
 
-    /// Of things in their order from the first to the `last`, which may be the same.
+    /// Of things in their order from the first to the `last`, which may be the same; with room beside
+    /// both.
     pub(super) fn of_numbers(last: usize, name: &'a str) -> Axis<'a> {
-        let range = if last > 1 { 1.0..last as f64 } else { 0.5..1.5 };
-        Axis { range, name, whole: true }
+        Axis { range: 0.5..last.max(1) as f64 + 0.5, name, whole: true }
     }
 
     /// Where it starts and ends.

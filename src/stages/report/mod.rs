@@ -127,7 +127,7 @@ pub fn write(run: &RunDir, card: &Card) -> Result<PathBuf> {
     let mut figure = |what: &str, how_much: String| page.figures.push((what.into(), how_much));
     figure("micrographs picked", items.len().to_string());
     figure("picks", total.to_string());
-    figure("picks, median", format!("{:.0}", picking.median_picks));
+    figure("picks, median", picking.median_picks.to_string());
     figure("without a pick", empty.to_string());
     figure("failed", failed.len().to_string());
     figure("threshold", format!("{threshold:.3}"));
