@@ -132,6 +132,13 @@ pub struct Rung {
     pub steadiness: f64,
 }
 
+impl Rung {
+    /// The particle radius at which picks made with this one are steadiest, in micrograph px.
+    pub fn stands_for_px(&self) -> f64 {
+        self.radius_px / CENTRE_OVER_RADIUS
+    }
+}
+
 /// Puts together what was seen at each radius on each micrograph.
 pub fn rungs(radii: &[f64], seen: &[Vec<Seen>]) -> Vec<Rung> {
     let one = |(index, radius): (usize, &f64)| {
@@ -202,19 +209,28 @@ pub struct Proposal {
     pub confidence: Confidence,
 }
 
-/// The proposal, if anything was picked at all.
+/// The two radii that a proposal lies between, in micrograph px.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Witnesses {
+    /// By the centre of the steady rungs.
+    pub by_steadiness_px: f64,
+    /// By the bright rim around picks.
+    pub by_rim_px: f64,
+    /// What the first and the last steady rung stand for.
+    pub steady_px: (f64, f64),
+    /// The steady rungs.
+    plateau: (usize, usize),
+}
+
+/// What the rungs around the steadiest show, if anything was picked at all.
 ///
 /// The steady rungs around the steadiest are centred a little above the true radius, since a network
 /// that has learnt circles drawn too wide rather than too tight likes these best; and so is the
 /// bright rim around a defocused particle. The two are about equally good witnesses.
-pub fn propose(rungs: &[Rung]) -> Option<Proposal> {
+pub fn witnesses(rungs: &[Rung]) -> Option<Witnesses> {
     let steadiness = |index: usize| rungs[index].steadiness;
-    let steadiest = (0..rungs.len()).max_by(|a, b| steadiness(*a).total_cmp(&steadiness(*b)))?;
-    let best = steadiness(steadiest);
-    if best <= 0.0 {
-        return None;
-    }
-    let steady = |index: &usize| steadiness(*index) > PLATEAU_SHARE * best;
+    let steadiest = steadiest(rungs)?;
+    let steady = |index: &usize| steadiness(*index) > PLATEAU_SHARE * steadiness(steadiest);
     let first = (0..=steadiest).rev().take_while(steady).last()?;
     let last = (steadiest..rungs.len()).take_while(steady).last()?;
     let plateau = &rungs[first..=last];
@@ -222,16 +238,34 @@ pub fn propose(rungs: &[Rung]) -> Option<Proposal> {
     let mean = |value: fn(&Rung) -> f64| {
         plateau.iter().map(|rung| rung.steadiness * value(rung)).sum::<f64>() / weight
     };
-    let centre = mean(|rung| rung.radius_px.ln()).exp() / CENTRE_OVER_RADIUS;
-    let rim = mean(|rung| rung.rim_px.ln()).exp() / RIM_OVER_RADIUS;
+    Some(Witnesses {
+        by_steadiness_px: mean(|rung| rung.radius_px.ln()).exp() / CENTRE_OVER_RADIUS,
+        by_rim_px: mean(|rung| rung.rim_px.ln()).exp() / RIM_OVER_RADIUS,
+        steady_px: (rungs[first].stands_for_px(), rungs[last].stands_for_px()),
+        plateau: (first, last),
+    })
+}
+
+/// The steadiest rung, if any is steady at all.
+fn steadiest(rungs: &[Rung]) -> Option<usize> {
+    let steadiness = |index: usize| rungs[index].steadiness;
+    let steadiest = (0..rungs.len()).max_by(|a, b| steadiness(*a).total_cmp(&steadiness(*b)))?;
+    (steadiness(steadiest) > 0.0).then_some(steadiest)
+}
+
+/// The proposal, if anything was picked at all: the mean of both witnesses.
+pub fn propose(rungs: &[Rung]) -> Option<Proposal> {
+    let best = rungs[steadiest(rungs)?].steadiness;
+    let Witnesses { by_steadiness_px, by_rim_px, plateau: (first, last), .. } = witnesses(rungs)?;
     let outside = (0..rungs.len()).filter(|index| index + 1 < first || *index > last + 1);
-    let rival = outside.map(steadiness).fold(0.0, f64::max);
+    let rival = outside.map(|index| rungs[index].steadiness).fold(0.0, f64::max);
     let confidence = match best {
         best if best >= SURE && rival <= RIVAL_SHARE * best => Confidence::Sure,
         best if best >= LIKELY => Confidence::Likely,
         _ => Confidence::Unsure,
     };
-    Some(Proposal { radius_px: (centre * rim).sqrt(), steadiness: best, rival, confidence })
+    let radius_px = (by_steadiness_px * by_rim_px).sqrt();
+    Some(Proposal { radius_px, steadiness: best, rival, confidence })
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::coords::duplicates::{merged, thin};
 use crate::coords::{self, Candidates, Coordinates, Format};
 use crate::error::Error;
 use crate::run::{Failure, RunDir};
+use crate::units::counted;
 
 /// Files that are written at the same time.
 const WRITERS: usize = 8;
@@ -134,12 +135,14 @@ pub(super) fn run(args: &ConvertArgs, _global: &Global) -> Result<Exit> {
     let points: usize = all.iter().map(|own| own.points.len()).sum();
     writeln!(
         io::stdout(),
-        "{points} coordinates of {} micrographs: {}",
-        all.len(),
+        "{} of {}: {}",
+        counted(points, "coordinate"),
+        counted(all.len(), "micrograph"),
         args.out.display()
     )?;
     if args.remove_duplicates.is_some() {
-        writeln!(io::stdout(), "{removed} duplicates were left out")?;
+        let were = if removed == 1 { "was" } else { "were" };
+        writeln!(io::stdout(), "{} {were} left out", counted(removed, "duplicate"))?;
     }
     Ok(show::ended_with(&failures))
 }

@@ -9,6 +9,7 @@ use super::Exit;
 use crate::run::{Division, RunDir, ShardModel, ShardState};
 use crate::slurm::{JobState, Queue, Submission};
 use crate::stages::pick::shards;
+use crate::units::counted;
 
 /// A shard with what SLURM says of its task.
 struct Row {
@@ -71,9 +72,9 @@ pub(super) fn status(run: &RunDir, division: &Division, as_json: bool) -> Result
     let finished = rows.iter().filter(|row| row.state.is_finished()).count();
     writeln!(
         out,
-        "in all: {done} of {} micrographs, {finished} of {} shards finished",
-        division.micrographs.len(),
-        rows.len()
+        "in all: {done} of {}, {finished} of {} finished",
+        counted(division.micrographs.len(), "micrograph"),
+        counted(rows.len(), "shard")
     )?;
     writeln!(out, "merge: {}", in_slurm(merge.as_ref(), "not done yet"))?;
     Ok(Exit::Done)
@@ -87,7 +88,8 @@ fn line(Row { state, job }: &Row, of: usize) -> String {
         None if state.is_finished() => "finished".into(),
         None => in_slurm(job.as_ref(), "no process works on it"),
     };
-    format!("shard {number}/{of}: {done} of {micrographs} micrographs, {what}")
+    let micrographs = counted(*micrographs, "micrograph");
+    format!("shard {number}/{of}: {done} of {micrographs}, {what}")
 }
 
 fn in_slurm(job: Option<&(String, JobState)>, otherwise: &str) -> String {

@@ -18,6 +18,7 @@ use crate::run::RunDir;
 use crate::settings::{Data, Given};
 use crate::stages::begin;
 use crate::studies::extract::{Job, Summary};
+use crate::units::counted;
 
 /// Answers as `topaz extract`, so that `picker` can be entered as the Topaz executable
 ///
@@ -90,7 +91,8 @@ pub(super) fn run(args: &ExtractArgs, global: &Global) -> Result<Exit> {
     let mut warn = |warning: &str| tell(&format!("warning: {warning}"));
     let Summary { micrographs, picks, failures } =
         job.run(&sources, out, &mut warn, &session.cancel)?;
-    writeln!(io::stdout(), "{picks} picks on {micrographs} micrographs: {}", out.display())?;
+    let (picks, micrographs) = (counted(picks, "pick"), counted(micrographs, "micrograph"));
+    writeln!(io::stdout(), "{picks} on {micrographs}: {}", out.display())?;
     Ok(show::ended_with(&failures))
 }
 

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::words::as_written;
 use super::{Exit, Global};
 use crate::coords;
 use crate::error::Error;
@@ -51,7 +52,7 @@ pub(super) fn run(args: &InfoArgs, _global: &Global) -> Result<Exit> {
 fn look(file: &Path) -> Result<Value, Error> {
     if file.extension().is_some_and(|e| e == "safetensors") {
         let card = Origin::File(file.to_path_buf()).card()?;
-        return Ok(json!({ "kind": "model", "card": card }));
+        return Ok(json!({ "kind": "model", "card": as_written(&card).map_err(unwritable)? }));
     }
     if coords::Format::of_name(file).is_some() {
         let all = match coords::read(file) {
@@ -86,13 +87,17 @@ fn look(file: &Path) -> Result<Value, Error> {
         "height_px": header.shape.height,
         "pixel_size_a": micrograph.header_pixel_size.measured(),
         "pixel_size_doubt": micrograph.header_pixel_size.doubt(),
-        "min": statistics.map(|s| s.min),
-        "max": statistics.map(|s| s.max),
+        "min": statistics.and_then(|s| as_written(&s.min).ok()),
+        "max": statistics.and_then(|s| as_written(&s.max).ok()),
         "mean": statistics.map(|s| s.mean),
         "sd": statistics.map(|s| s.sd),
         "not_finite": statistics.map(|s| s.not_finite),
         "warnings": micrograph.warnings,
     }))
+}
+
+fn unwritable(error: serde_json::Error) -> Error {
+    Error::internal(error.to_string())
 }
 
 /// A STAR file without coordinates may list micrographs.

@@ -18,6 +18,7 @@ use super::{Exit, Global};
 use crate::inspect::{Named, Options, Server, Trainer, hostname};
 use crate::micrograph::{self, Filter};
 use crate::run::RunDir;
+use crate::units::counted;
 
 /// Shows picks and takes labels in the browser
 ///
@@ -55,7 +56,8 @@ pub(super) fn run(args: &InspectArgs, global: &Global) -> Result<Exit> {
     let options = Options { run, micrographs, machine, bind, port, read_only, trainer };
     let server = Server::open(options)?;
     let url = server.url();
-    tell(&format!("{} micrographs of {}; Ctrl-C stops", server.micrographs(), root.display()));
+    let micrographs = counted(server.micrographs(), "micrograph");
+    tell(&format!("{micrographs} of {}; Ctrl-C stops", root.display()));
     let port = server.bound().port();
     if !bind.is_loopback() {
         tracing::warn!(

@@ -9,7 +9,7 @@ use crate::micrograph::{self, HeaderPixelSize, Source};
 use crate::run::{Entry, Item, Record, RunDir, StageName};
 use crate::scale::Scale;
 use crate::settings::{Data, Given};
-use crate::units::Radius;
+use crate::units::{PixelSize, Radius};
 
 /// Picked micrographs whose records are looked at.
 const LOOKED_AT: usize = 64;
@@ -36,6 +36,11 @@ impl RadiusArgs {
     /// The run directory.
     pub(super) fn run(&self) -> RunDir {
         RunDir::look_into(&self.run)
+    }
+
+    /// The pixel size that was typed.
+    pub(super) fn pixel_size(&self) -> Option<PixelSize> {
+        self.pixel_size.map(PixelSize)
     }
 
     /// The particle radius in px of a micrograph, or of micrographs that are known by their names

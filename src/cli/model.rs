@@ -9,10 +9,12 @@ use serde_json::json;
 
 use super::args::check_threshold;
 use super::info::print_fields;
-use super::words::short;
+use super::show::{Known, summary};
+use super::words::{as_written, short};
 use super::{Exit, Global};
 use crate::model::{Device, Network, Origin, Precision, export};
 use crate::studies::packing;
+use crate::units::counted;
 
 /// Shows what a model is, packs a trained one for particles of any size, exports its weights
 #[derive(Debug, Args)]
@@ -28,14 +30,17 @@ enum Command {
     Export(ExportArgs),
 }
 
-/// Shows a model's card: what it was made from, and how it is to be used
+/// Shows what a model is, how good it was in validation, and how to use it
 #[derive(Debug, Args)]
 struct ShowArgs {
     /// A model file, the folder of a run, or `default`, the model inside picker
     #[arg(value_name = "MODEL", default_value = Origin::DEFAULT)]
     model: PathBuf,
-    /// Print one JSON object
+    /// Show all that is known: every setting, and the micrographs that it was made from
     #[arg(long)]
+    all: bool,
+    /// Print all as one JSON object
+    #[arg(long, conflicts_with = "all")]
     json: bool,
 }
 
@@ -84,17 +89,27 @@ fn show(args: &ShowArgs) -> Result<Exit> {
     let model = Origin::locate(&args.model)?;
     let card = model.card()?;
     let network = Network::new(card.architecture, 0, Device::Cpu, Precision::F32)?;
+    let (hash, size_bytes) = (model.hash()?, model.bytes()?.len());
+    let mut out = io::stdout().lock();
+    if !args.all && !args.json {
+        let typed = &args.model.display().to_string();
+        let parameters = network.parameter_count();
+        let known = Known { typed, origin: &model, hash: short(&hash), size_bytes, parameters };
+        for (name, value) in summary(&card, &known) {
+            writeln!(out, "{name}: {value}")?;
+        }
+        return Ok(Exit::Done);
+    }
     let told = json!({
         "schema": 1,
         "model": model.to_string(),
-        "hash": model.hash()?,
-        "size_bytes": model.bytes()?.len(),
+        "hash": hash,
+        "size_bytes": size_bytes,
         "architecture": card.architecture.name(),
         "parameters": network.parameter_count(),
         "scale_free": card.is_scale_free(),
-        "card": card,
+        "card": as_written(&card)?,
     });
-    let mut out = io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&told)?)?;
     } else {
@@ -120,7 +135,7 @@ fn pack(args: &PackArgs) -> Result<Exit> {
 fn export(args: &ExportArgs) -> Result<Exit> {
     let model = Origin::locate(&args.model)?;
     let tensors = export::weights(&model, &args.out)?;
-    writeln!(io::stdout(), "weights: {}, {tensors} tensors", args.out.display())?;
+    writeln!(io::stdout(), "weights: {}, {}", args.out.display(), counted(tensors, "tensor"))?;
     if let Some(path) = &args.example {
         export::example(&model, path)?;
         writeln!(io::stdout(), "example: {}", path.display())?;

@@ -17,8 +17,9 @@ use crate::report::overlay::{self, Kind};
 
 /// Draws picks (and truth) on a micrograph as a PNG
 ///
-/// With --truth, hits are solid blue circles, misses dashed yellow and false picks dotted orange;
-/// the bars below the image show how many there are of each.
+/// The micrograph is low-passed, so that particles can be seen. With --truth, hits are solid blue
+/// circles, misses dashed yellow and false picks dotted orange; below the image is written how many
+/// there are of each.
 #[derive(Debug, Args)]
 pub(super) struct OverlayArgs {
     /// The micrograph
@@ -72,8 +73,11 @@ pub(super) fn run(args: &OverlayArgs, _global: &Global) -> Result<Exit> {
         None => overlay::plain(&picks),
     };
 
-    let pixels = micrograph::read(&source.path)?.pixels;
-    let picture = overlay::draw(&pixels, &marks, particle_radius, &overlay::Settings::default())?;
+    let micrograph = micrograph::read(&source.path)?;
+    let typed = args.radius.pixel_size();
+    let (pixel_size, _) = micrograph::pixel_size(source, typed, micrograph.header_pixel_size);
+    let settings = overlay::Settings { pixel_size, ..overlay::Settings::default() };
+    let picture = overlay::draw(&micrograph.pixels, &marks, particle_radius, &settings)?;
     let out = args.out.clone().unwrap_or_else(|| {
         let stem = source.stem.file_name().unwrap_or_default().to_string_lossy();
         PathBuf::from(format!("{stem}_overlay.png"))
@@ -84,11 +88,11 @@ pub(super) fn run(args: &OverlayArgs, _global: &Global) -> Result<Exit> {
 
     let count = |kind: Kind| marks.iter().filter(|mark| mark.kind == kind).count();
     let told = if truth.is_some() {
-        [(Kind::Hit, "hits"), (Kind::Miss, "misses"), (Kind::False, "false picks")]
-            .map(|(kind, name)| format!("{} {name} ({})", count(kind), kind.look()))
+        [Kind::Hit, Kind::Miss, Kind::False]
+            .map(|kind| format!("{} ({})", kind.count(count(kind)), kind.look()))
             .join(", ")
     } else {
-        format!("{} picks", marks.len())
+        Kind::Pick.count(marks.len())
     };
     tracing::info!("{}: {told}", out.display());
     Ok(Exit::Done)

@@ -11,7 +11,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::Global;
 use super::words::{tell, with_flags};
 use crate::error::one_line;
+use crate::preprocess::Repairs;
 use crate::run::Failure;
+use crate::units::counted;
 
 /// What a long command shows on stderr while it works.
 pub(super) struct Progress {
@@ -21,6 +23,27 @@ pub(super) struct Progress {
     begun: Begun,
     /// Kinds of failures that were shown.
     reasons: RefCell<BTreeSet<String>>,
+    mended: Cell<Mended>,
+}
+
+/// What was mended, and in how many micrographs.
+#[derive(Clone, Copy, Default)]
+struct Mended {
+    micrographs: usize,
+    repairs: Repairs,
+}
+
+impl Mended {
+    fn add(mut self, repairs: Repairs) -> Mended {
+        self.micrographs += usize::from(repairs.in_words().is_some());
+        self.repairs += repairs;
+        self
+    }
+
+    fn in_words(self) -> Option<String> {
+        let micrographs = counted(self.micrographs, "micrograph");
+        Some(format!("mended in {micrographs}: {}", self.repairs.in_words()?))
+    }
 }
 
 /// What is counted.
@@ -31,14 +54,35 @@ struct Begun {
     /// Units that an earlier run has done.
     before: u64,
     note: RefCell<String>,
+    /// Of units that are waited for, those that are there.
+    waiting: Cell<usize>,
+}
+
+/// What stands beside the bar while units are waited for.
+fn arriving(done: u64, noun: &str, elapsed: Duration, waiting: usize) -> String {
+    // The first minutes say little.
+    let minutes = elapsed.as_secs_f64() / 60.0;
+    let noun = counted(done as usize, noun.trim_end_matches('s'));
+    let pace = match done as f64 / minutes {
+        _ if done == 0 || minutes < 1.0 => return format!("{noun}, {waiting} waiting"),
+        pace if pace < 1.0 => format!("{:.0} per hour", 60.0 * pace),
+        pace if pace < 10.0 => format!("{pace:.1} per minute"),
+        pace => format!("{pace:.0} per minute"),
+    };
+    format!("{noun}, {waiting} waiting, {pace}")
 }
 
 impl Begun {
+    fn new(units: u64, noun: &'static str) -> Begun {
+        let (note, waiting) = (RefCell::default(), Cell::default());
+        Begun { units, noun, started: Instant::now(), before: 0, note, waiting }
+    }
+
     /// What stands beside the bar.
     fn text(&self, done: u64) -> String {
-        let Begun { units, noun, started, before, note } = self;
+        let Begun { units, noun, started, before, note, waiting } = self;
         match units {
-            0 => format!("{done} {noun}, waiting for files"),
+            0 => arriving(done, noun, started.elapsed(), waiting.get()),
             _ => {
                 let pace = pace(started.elapsed(), done.saturating_sub(*before), units - before);
                 format!("{done}/{units} {noun}{pace}{}", note.borrow())
@@ -59,12 +103,16 @@ struct Lines {
 impl Lines {
     const EVERY: Duration = Duration::from_secs(10);
 
-    fn at(&self, unit: u64) {
+    fn at(&self, unit: u64, waiting: usize) {
         if self.last.get().elapsed() < Lines::EVERY || unit == 0 {
             return;
         }
         self.last.set(Instant::now());
         let Lines { what, units, noun, .. } = self;
+        if *units == 0 {
+            let text = arriving(unit, noun, self.started.elapsed(), waiting);
+            return print_line(&format!("{what}: {text}"));
+        }
         let pace = pace(self.started.elapsed(), unit, *units);
         print_line(&format!("{what}: {unit} of {units} {noun}{pace}"));
     }
@@ -102,15 +150,15 @@ impl Progress {
             bar: ProgressBar::hidden(),
             quiet: global.quiet,
             lines: global.relion_job.then_some(lines),
-            begun: Begun { units: 0, noun: "", started: now, before: 0, note: RefCell::default() },
+            begun: Begun::new(0, ""),
             reasons: RefCell::default(),
+            mended: Cell::default(),
         }
     }
 
     /// Starts a bar of so many units, which are called `noun`; none if they are waited for.
     pub(super) fn begin(&mut self, units: u64, what: &'static str, noun: &'static str) {
-        let (started, note) = (Instant::now(), RefCell::default());
-        self.begun = Begun { units, noun, started, before: 0, note };
+        self.begun = Begun::new(units, noun);
         if let Some(lines) = &mut self.lines {
             let now = Instant::now();
             *lines = Lines { what, units, noun, started: now, last: Cell::new(now) };
@@ -137,7 +185,18 @@ impl Progress {
     pub(super) fn at(&self, unit: u64) {
         self.bar.set_position(unit);
         self.bar.set_message(self.begun.text(unit));
-        self.lines.iter().for_each(|lines| lines.at(unit));
+        self.lines.iter().for_each(|lines| lines.at(unit, self.begun.waiting.get()));
+    }
+
+    /// Of the units that are waited for, so many are there.
+    pub(super) fn waiting(&self, count: usize) {
+        self.begun.waiting.set(count);
+        self.bar.set_message(self.begun.text(self.bar.position()));
+    }
+
+    /// Notes what was mended in a micrograph, for a line at the end.
+    pub(super) fn mended(&self, repairs: Repairs) {
+        self.mended.set(self.mended.get().add(repairs));
     }
 
     /// Goes on after so many units of an earlier run, which say nothing of this one's speed.
@@ -178,6 +237,7 @@ impl Progress {
 
     pub(super) fn end(&self) {
         self.bar.finish_and_clear();
+        self.mended.take().in_words().iter().for_each(|mended| self.say(mended));
     }
 }
 
@@ -187,15 +247,8 @@ mod tests {
 
     #[test]
     fn a_bar_says_what_it_counts_and_no_speed_before_it_has_one() {
-        let begun = |units| Begun {
-            units,
-            noun: "micrographs",
-            started: Instant::now(),
-            before: 0,
-            note: RefCell::default(),
-        };
+        let begun = |units| Begun::new(units, "micrographs");
         assert_eq!(begun(40).text(0), "0/40 micrographs");
-        assert_eq!(begun(0).text(3), "3 micrographs, waiting for files");
         let seconds = Duration::from_secs;
         assert_eq!(pace(seconds(4), 2, 4), ", 2.0 s each, 4 s left");
         assert_eq!(pace(seconds(4), 8, 4000), ", 2.0/s, 33 min left");
@@ -209,5 +262,28 @@ mod tests {
             pace(seconds(90000), 10000, 20000)
         );
         assert!(longest.len() <= 80, "{longest}");
+    }
+
+    #[test]
+    fn a_watch_says_what_is_picked_what_waits_and_how_fast_files_come() {
+        let seconds = Duration::from_secs;
+        let said = |done, elapsed, waiting| arriving(done, "micrographs", elapsed, waiting);
+        assert_eq!(said(0, seconds(500), 2), "0 micrographs, 2 waiting");
+        assert_eq!(said(1, seconds(30), 0), "1 micrograph, 0 waiting");
+        assert_eq!(said(3, seconds(120), 1), "3 micrographs, 1 waiting, 1.5 per minute");
+        assert_eq!(said(3, seconds(3600), 0), "3 micrographs, 0 waiting, 3 per hour");
+        assert_eq!(said(4000, seconds(6000), 7), "4000 micrographs, 7 waiting, 40 per minute");
+    }
+
+    #[test]
+    fn repairs_are_summed_up_in_one_line_with_their_numbers_in_words() {
+        let hot = |hot| Repairs { hot, ..Repairs::default() };
+        let bordered = Repairs { border: 4096, ..Repairs::default() };
+        assert_eq!(Mended::default().add(bordered).in_words(), None);
+        let one = Mended::default().add(hot(1)).add(hot(0));
+        assert_eq!(one.in_words().unwrap(), "mended in 1 micrograph: 1 hot pixel");
+        let more = Repairs { not_finite: 7, hot: 1, dead_lines: 1, border: 0 };
+        let words = "mended in 2 micrographs: 7 not-a-number pixels, 2 hot pixels, 1 dead line";
+        assert_eq!(one.add(more).in_words().unwrap(), words);
     }
 }

@@ -12,6 +12,7 @@ use crate::run::RunDir;
 use crate::settings::Given;
 use crate::stages::load_model;
 use crate::studies::radius::{Look, Measured, measure};
+use crate::units::counted;
 
 /// Refuses to look for the radius with a model that knows one.
 fn check(card: &Card) -> Result<()> {
@@ -70,9 +71,9 @@ pub(super) fn find(
     };
     let proposal = take(&measured, run, given)?;
     let how = format!(
-        "particle radius {:.1} px, from {} micrographs (steadiness {:.2}; {})",
+        "particle radius {:.1} px, from {} (steadiness {:.2}; {})",
         proposal.radius_px,
-        measured.micrographs(),
+        counted(measured.micrographs(), "micrograph"),
         proposal.steadiness,
         evidence(run)
     );
@@ -102,8 +103,8 @@ fn take(measured: &Measured, run: &RunDir, given: &mut Given) -> Result<Proposal
     };
     Err(Error::missing(
         format!(
-            "the particle radius cannot be told from {} micrographs: {why}; {}",
-            measured.micrographs(),
+            "the particle radius cannot be told from {}: {why}; {}",
+            counted(measured.micrographs(), "micrograph"),
             evidence(run)
         ),
         "give the radius with --particle-radius PX: half the longest side of a particle",

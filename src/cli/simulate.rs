@@ -10,6 +10,7 @@ use super::session::drawn_seed;
 use super::words::named;
 use super::{Exit, Global};
 use crate::simulate::{Plan, Settings, Shape, Teaching};
+use crate::units::counted;
 
 /// Makes micrographs with known particles
 ///
@@ -109,7 +110,8 @@ pub(super) fn run(args: &SimulateArgs, global: &Global) -> Result<Exit> {
     let threads =
         rayon::ThreadPoolBuilder::new().num_threads(global.threads.unwrap_or(0)).build()?;
     let particles = threads.install(|| plan.write(&args.out, count))?;
-    tracing::info!("{count} micrographs with {particles} particles in {}", args.out.display());
+    let (count, particles) = (counted(count, "micrograph"), counted(particles, "particle"));
+    tracing::info!("{count} with {particles} in {}", args.out.display());
     Ok(Exit::Done)
 }
 

@@ -4,7 +4,9 @@
 
 use std::io::Write;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// Keys with a flag of their own, the longer ones first.
 const FLAGS: [(&str, &str); 25] = [
@@ -62,12 +64,18 @@ pub(super) fn with_flags(text: &str) -> String {
 
 /// A value by its name in a settings file.
 pub(super) fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
-    serde_json::from_value(serde_json::Value::from(name)).map_err(|error| error.to_string())
+    serde_json::from_value(Value::from(name)).map_err(|error| error.to_string())
 }
 
 /// The first digits of a model's hash, which are enough to recognise it.
 pub(super) fn short(hash: &str) -> &str {
     hash.get(..12).unwrap_or(hash)
+}
+
+/// A value as JSON has it in a file: numbers of 32 bits with no more digits than they need.
+pub(super) fn as_written(value: &impl Serialize) -> serde_json::Result<Value> {
+    // `to_value` makes them 64 bits first.
+    serde_json::from_str(&serde_json::to_string(value)?)
 }
 
 /// A line on stderr. Where it cannot be written, as to a full disk, work goes on without it.
@@ -100,6 +108,17 @@ mod tests {
         for (key, flag) in FLAGS.iter().filter(|(_, flag)| flag.starts_with("--")) {
             assert!(has(flag.split(' ').next().unwrap()), "{key}: {flag}");
         }
+    }
+
+    #[test]
+    fn numbers_are_written_with_no_more_digits_than_they_need() {
+        #[derive(Serialize)]
+        struct Own {
+            floor: f32,
+            share: f64,
+        }
+        let written = as_written(&Own { floor: 0.05, share: 0.1 }).unwrap();
+        assert_eq!(written.to_string(), r#"{"floor":0.05,"share":0.1}"#);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Repairs at full size: the valid area is found; NaN, hot pixels and dead lines are mended.
 
+use std::ops::AddAssign;
+
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis, s};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -7,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Area, robust_statistics, slice_of};
 use crate::error::{Error, Result};
 use crate::micrograph::Extremes;
+use crate::units::{Shape, counted};
 
 /// A border is looked for in this share of the width and height, from each side.
 const BORDER_SEARCH: f64 = 0.1;
@@ -40,10 +43,45 @@ pub struct Repairs {
     pub border: usize,
 }
 
+/// From this share of an image's pixels on, repairs leave doubt in it.
+const GRAVE_SHARE: f64 = 0.01;
+
 impl Repairs {
-    /// Whether a user should hear of it.
+    /// Whether there were any.
     pub fn any(&self) -> bool {
         *self != Repairs::default()
+    }
+
+    /// What was mended, in words, if anything was.
+    pub fn in_words(&self) -> Option<String> {
+        let kinds = [
+            (self.not_finite, "not-a-number pixel"),
+            (self.hot, "hot pixel"),
+            (self.dead_lines, "dead line"),
+        ];
+        let words: Vec<String> = kinds
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| counted(count, what))
+            .collect();
+        (!words.is_empty()).then(|| words.join(", "))
+    }
+
+    /// The share of an image of this size that was mended, if that is more than an odd pixel or line.
+    pub fn grave_share(&self, mic: Shape) -> Option<f64> {
+        let of_lines = self.dead_lines * mic.width.max(mic.height);
+        let px = (self.not_finite + self.hot + of_lines) as f64;
+        let share = px / (mic.width * mic.height).max(1) as f64;
+        (share > GRAVE_SHARE).then_some(share)
+    }
+}
+
+impl AddAssign for Repairs {
+    fn add_assign(&mut self, other: Repairs) {
+        self.not_finite += other.not_finite;
+        self.hot += other.hot;
+        self.dead_lines += other.dead_lines;
+        self.border += other.border;
     }
 }
 

@@ -4,3 +4,5 @@ pub mod curves;
 pub mod overlay;
 pub mod page;
 pub mod panel;
+mod plot;
+mod text;

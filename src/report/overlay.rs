@@ -1,17 +1,20 @@
 //! A micrograph with circles: pixels and marks → a picture to look at.
 //!
-//! The micrograph is repaired, low-passed, flattened and stretched between robust percentiles;
-//! row 0 is at the top. Colours are from the palette of Okabe & Ito, which every kind of colour
+//! The micrograph is repaired, low-passed to about a tenth of the particle's diameter, so that
+//! particles stand out of the noise, flattened and stretched between robust percentiles; row 0 is at
+//! the top. Below it a legend and a scale bar are written. Colours are from the palette of Okabe & Ito, which every kind of colour
 //! vision tells apart, and each kind of mark has its own line style besides.
 
 use std::f64::consts::TAU;
 
-use image::imageops::{FilterType, resize};
+use image::imageops::{FilterType, blur, resize};
 use image::{ImageBuffer, Luma, Rgb, RgbImage};
 use ndarray::Array2;
 
+use super::text::{self, GLYPH_PX};
 use crate::coords::Coordinate;
 use crate::error::{Error, Result};
+use crate::units::PixelSize;
 use crate::{eval, preprocess};
 
 /// What a circle stands for.
@@ -45,18 +48,36 @@ pub struct Settings {
     pub side_px: u32,
     /// Detail that is kept, as the particle radius in px after low-passing.
     pub detail_radius_px: f64,
+    /// Width at half height of the Gaussian that low-passes, in particle diameters.
+    pub blur_diameters: f64,
     /// Percentiles that become black and white.
     pub stretch: (f64, f64),
+    /// For the scale bar; none: it is as long as a number of px.
+    pub pixel_size: Option<PixelSize>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { side_px: 1200, detail_radius_px: 12.0, stretch: (0.5, 99.5) }
+        Settings {
+            side_px: 1200,
+            detail_radius_px: 12.0,
+            blur_diameters: 0.1,
+            stretch: (0.5, 99.5),
+            pixel_size: None,
+        }
     }
 }
 
-/// Height of one row of the legend.
-const LEGEND_ROW_PX: u32 = 14;
+/// The width at half height of a Gaussian, in standard deviations.
+const WIDTH_SD: f64 = 2.355;
+/// Pictures from this width on have large letters.
+const LARGE_PX: u32 = 600;
+/// The sample of a line in the legend, and the longest scale bar as a share of the width.
+const SAMPLE_PX: u32 = 48;
+const LONGEST_BAR: f64 = 0.25;
+/// Values further from the median than so many robust spreads are black or white.
+const MOST_SPREADS: f32 = 3.5;
+const INK: Rgb<u8> = Rgb([235, 235, 235]);
 /// Half the width of a line, and of the dark edge that sets it off from the image.
 const LINE_PX: f64 = 1.1;
 const EDGE_PX: f64 = 2.0;
@@ -77,6 +98,17 @@ impl Kind {
             Kind::Miss => "dashed yellow",
             Kind::False => "dotted orange",
         }
+    }
+
+    /// So many of them, in words.
+    pub fn count(self, count: usize) -> String {
+        let (one, many) = match self {
+            Kind::Pick => ("pick", "picks"),
+            Kind::Hit => ("hit", "hits"),
+            Kind::Miss => ("miss", "misses"),
+            Kind::False => ("false pick", "false picks"),
+        };
+        format!("{count} {}", if count == 1 { one } else { many })
     }
 
     fn colour(self) -> [f64; 3] {
@@ -119,8 +151,8 @@ pub fn judge(picks: &[Coordinate], truth: &[Coordinate], particle_radius_px: f64
 
 /// Draws the micrograph with a circle of the particle's radius around each mark.
 ///
-/// Below the image, one row for each kind of mark: its line, then a bar as long as its share of
-/// the most frequent kind.
+/// Below the image, one row for each kind of mark says how it looks and how many there are; the last
+/// row is the scale bar.
 ///
 /// # Errors
 /// Pixels that cannot be prepared: no valid area, or a particle larger than the micrograph.
@@ -147,11 +179,12 @@ pub fn draw(
     let shown = |size: usize| ((size as f64 * scale).round() as u32).max(1);
     let (shown_width, shown_height) = (shown(width), shown(height));
 
-    let grey = stretched(&prepared.image, settings.stretch);
+    let sd_px = settings.blur_diameters * 2.0 * prepared.radius_work_px / WIDTH_SD;
+    let grey = low_passed(&prepared.image, sd_px, settings.stretch);
     let grey = resize(&grey, shown_width, shown_height, FilterType::CatmullRom);
     let kinds: Vec<Kind> =
         Kind::ALL.into_iter().filter(|kind| marks.iter().any(|m| m.kind == *kind)).collect();
-    let legend_height = LEGEND_ROW_PX * kinds.len() as u32;
+    let legend_height = legend_row_px(shown_width) * (kinds.len() as u32 + 1);
     let mut picture = RgbImage::new(shown_width, shown_height + legend_height);
     for (x, y, value) in grey.enumerate_pixels() {
         picture.put_pixel(x, y, Rgb([(255.0 * value.0[0]).round() as u8; 3]));
@@ -166,7 +199,36 @@ pub fn draw(
         circle(&mut picture, shown_height, centre, particle_radius_px * scale, mark.kind);
     }
     legend(&mut picture, shown_height, &kinds, marks);
+    scale_bar(&mut picture, settings.pixel_size, scale);
     Ok(picture)
+}
+
+/// Blurred, with two percentiles at black and white.
+fn low_passed(
+    image: &Array2<f32>,
+    sd_px: f64,
+    stretch: (f64, f64),
+) -> ImageBuffer<Luma<f32>, Vec<f32>> {
+    // `blur` keeps floats between 0 and 1 only.
+    let blurred = blur(&stretched(image, (0.0, 100.0)), sd_px as f32);
+    let (width, height) = blurred.dimensions();
+    let values = Array2::from_shape_fn((height as usize, width as usize), |(y, x)| {
+        blurred.get_pixel(x as u32, y as u32).0[0]
+    });
+    stretched(&values, within_spread(&values, stretch))
+}
+
+/// The percentiles drawn in to so many robust spreads from the median, so that a blob of ice or a
+/// carbon edge does not take the contrast from the particles.
+fn within_spread(image: &Array2<f32>, (low, high): (f64, f64)) -> (f64, f64) {
+    let mut sorted: Vec<f32> = image.iter().copied().collect();
+    sorted.sort_by(f32::total_cmp);
+    let last = (sorted.len() - 1) as f64;
+    let at = |percent: f64| sorted[(last * percent / 100.0) as usize];
+    let (middle, spread) = (at(50.0), (at(84.0) - at(16.0)) / 2.0);
+    let percent = |value: f32| 100.0 * sorted.partition_point(|v| *v < value) as f64 / last;
+    let reach = MOST_SPREADS * spread;
+    (low.max(percent(middle - reach).min(16.0)), high.min(percent(middle + reach).max(84.0)))
 }
 
 /// Brightness with two percentiles at 0 and 1, which is how far `resize` lets floats go.
@@ -206,28 +268,68 @@ fn circle(picture: &mut RgbImage, limit_y: u32, (x0, y0): (f64, f64), radius: f6
     }
 }
 
+/// How many times letters are enlarged in a picture of this width.
+fn enlarged(width: u32) -> u32 {
+    if width < LARGE_PX { 1 } else { 2 }
+}
+
+fn legend_row_px(width: u32) -> u32 {
+    enlarged(width) * (GLYPH_PX + 3)
+}
+
 fn legend(picture: &mut RgbImage, top: u32, kinds: &[Kind], marks: &[Mark]) {
-    let count = |kind: Kind| marks.iter().filter(|mark| mark.kind == kind).count();
-    let most = kinds.iter().map(|kind| count(*kind)).max().unwrap_or(1);
-    let width = f64::from(picture.width());
-    let line_end = (0.1 * width).min(80.0);
-    let bar_start = line_end + 12.0;
+    let width = picture.width();
+    let row_px = legend_row_px(width);
+    let sample_end = SAMPLE_PX.min(width / 4);
     for (kind, row) in kinds.iter().zip(0..) {
-        let bar_end = bar_start + (width - 8.0 - bar_start) * count(*kind) as f64 / most as f64;
-        let middle = f64::from(LEGEND_ROW_PX) * 0.5;
-        for y in 0..LEGEND_ROW_PX {
-            for x in 0..picture.width() {
-                let (along, off) = (f64::from(x), (f64::from(y) + 0.5 - middle).abs());
-                let on_line = (8.0..line_end).contains(&along) && kind.inked(along - 8.0);
-                let on_bar = (bar_start..bar_end).contains(&along) && off <= 4.0;
-                let share = if on_bar { 1.0 } else { cover(off, 2.0 * LINE_PX) };
-                if on_line || on_bar {
-                    let pixel = picture.get_pixel_mut(x, top + row * LEGEND_ROW_PX + y);
-                    ink(pixel, kind.colour(), share);
+        let row_top = top + row * row_px;
+        for y in 0..row_px {
+            let off = (f64::from(y) + 0.5 - 0.5 * f64::from(row_px)).abs();
+            for x in 8..sample_end {
+                if kind.inked(f64::from(x - 8)) {
+                    let share = cover(off, 2.0 * LINE_PX);
+                    ink(picture.get_pixel_mut(x, row_top + y), kind.colour(), share);
                 }
             }
         }
+        let count = marks.iter().filter(|mark| mark.kind == *kind).count();
+        beside(picture, (sample_end, row_top), &format!("{} ({})", kind.count(count), kind.look()));
     }
+}
+
+/// Writes a row's words to the right of its sample.
+fn beside(picture: &mut RgbImage, (sample_end, row_top): (u32, u32), words: &str) {
+    let width = picture.width();
+    let (letters, row_px) = (enlarged(width), legend_row_px(width));
+    let place = (sample_end + 8, row_top + (row_px - GLYPH_PX * letters) / 2);
+    text::write(picture, place, width, (letters, INK), words);
+}
+
+/// Draws the scale bar in the last row, for `scale` picture px to a px of the micrograph.
+fn scale_bar(picture: &mut RgbImage, pixel_size: Option<PixelSize>, scale: f64) {
+    let (width, row_px) = (picture.width(), legend_row_px(picture.width()));
+    let row_top = picture.height() - row_px;
+    let px_per_unit = pixel_size.map_or(scale, |size| scale / size.0);
+    let Some(length) = round_length(LONGEST_BAR * f64::from(width) / px_per_unit) else { return };
+    let bar_px = ((length * px_per_unit).round() as u32).min(width.saturating_sub(8));
+    for y in row_px / 2 - 2..row_px / 2 + 2 {
+        (8..8 + bar_px).for_each(|x| picture.put_pixel(x, row_top + y, INK));
+    }
+    let words = match pixel_size {
+        None => format!("{length} px"),
+        Some(_) if length >= 100.0 => format!("{} nm", length / 10.0),
+        Some(_) => format!("{length} Å"),
+    };
+    beside(picture, (8 + bar_px, row_top), &words);
+}
+
+/// The longest of 1, 2, 5, 10, 20, … that is no longer than this.
+fn round_length(longest: f64) -> Option<f64> {
+    if !(1.0..1e9).contains(&longest) {
+        return None;
+    }
+    let power = 10_f64.powf(longest.log10().floor());
+    [5.0, 2.0, 1.0].into_iter().map(|step| step * power).find(|length| *length <= longest)
 }
 
 /// How much of a pixel a line covers whose middle is `off` px away.
@@ -260,7 +362,9 @@ mod tests {
         for ((width, height), expected) in [((600, 400), (300, 200)), ((150, 210), (150, 210))] {
             let image = disk_image(width, height, (60.0, 60.0), 20.0);
             let picture = draw(&image, &[], 20.0, &settings).unwrap();
-            assert_eq!(picture.dimensions(), expected);
+            // Below is the scale bar.
+            let (width, height) = expected;
+            assert_eq!(picture.dimensions(), (width, height + legend_row_px(width)));
         }
     }
 
@@ -270,12 +374,94 @@ mod tests {
         let mark = Mark { x_mic_px: 420.0, y_mic_px: 120.0, kind: Kind::Hit };
         let settings = Settings { side_px: 320, ..Settings::default() };
         let picture = draw(&image, &[mark], 30.0, &settings).unwrap();
-        assert_eq!(picture.height(), 200 + LEGEND_ROW_PX);
+        assert_eq!(picture.height(), 200 + 2 * legend_row_px(320));
         assert!(picture.get_pixel(210, 60).0[0] < 60, "the particle is dark");
         for (x, y) in [(225, 60), (195, 60), (210, 75), (210, 45)] {
             let [r, _, b] = picture.get_pixel(x, y).0;
             assert!(b > r + 60, "blue ink at {x}, {y}, not {r} {b}");
         }
+    }
+
+    #[test]
+    fn the_legend_says_in_words_what_circles_mean_and_the_scale_bar_how_long_it_is() {
+        let image = disk_image(600, 400, (420.0, 120.0), 30.0);
+        let mark = |kind| Mark { x_mic_px: 420.0, y_mic_px: 120.0, kind };
+        let picture_of = |marks: &[Mark], pixel_size| {
+            draw(&image, marks, 30.0, &Settings { pixel_size, ..Settings::default() }).unwrap()
+        };
+        // What a picture of the same width has in a row, when only these words are in it.
+        let row_px = legend_row_px(600);
+        let words = |picture: &RgbImage, row: u32, words: &str, start: u32| {
+            let mut expected = RgbImage::new(600, row_px);
+            beside(&mut expected, (start, 0), words);
+            assert!(expected.pixels().any(|pixel| *pixel == INK));
+            (start + 4..600).all(|x| {
+                (0..row_px).all(|y| {
+                    let own = picture.get_pixel(x, 400 + row * row_px + y);
+                    (*own == INK) == (*expected.get_pixel(x, y) == INK)
+                })
+            })
+        };
+        let judged = [mark(Kind::Hit), mark(Kind::Miss), mark(Kind::Miss), mark(Kind::False)];
+        let picture = picture_of(&judged, Some(PixelSize(2.0)));
+        assert!(words(&picture, 0, "1 hit (solid blue)", SAMPLE_PX));
+        assert!(words(&picture, 1, "2 misses (dashed yellow)", SAMPLE_PX));
+        assert!(words(&picture, 2, "1 false pick (dotted orange)", SAMPLE_PX));
+        // A quarter of 600 px of 2 Å are 300 Å: the bar has 200 Å, in 100 px.
+        assert!(words(&picture, 3, "20 nm", 108));
+        assert!(words(&picture_of(&[], None), 0, "100 px", 108));
+        let found = [0.5, 1.0, 3.9, 49.0, 312.0, f64::NAN].map(round_length);
+        assert_eq!(found, [None, Some(1.0), Some(2.0), Some(20.0), Some(200.0), None]);
+    }
+
+    #[test]
+    fn a_blob_of_ice_takes_no_contrast_from_the_rest() {
+        let textured = disk_image(600, 400, (420.0, 120.0), 20.0);
+        let mut iced = textured.clone();
+        iced.slice_mut(ndarray::s![300..370, 50..150]).fill(-20.0);
+        // Brightness of the ground less that of the particle.
+        let contrast = |image: &Array2<f32>| {
+            let picture = draw(image, &[], 20.0, &Settings::default()).unwrap();
+            let at = |x, y| f64::from(picture.get_pixel(x, y).0[0]);
+            at(300, 60) - at(420, 120)
+        };
+        let (clean, with_ice) = (contrast(&textured), contrast(&iced));
+        assert!(clean > 50.0 && with_ice > 0.5 * clean, "{clean} {with_ice}");
+    }
+
+    #[test]
+    fn particles_stand_out_of_noise_that_is_stronger_than_they_are() {
+        // Contrast to noise: how far the disk's mean lies below that of the rest.
+        let noise = |x: usize, y: usize| {
+            let mut bits =
+                (x as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ ((y as u64) << 32 | 7);
+            bits = (bits ^ (bits >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            bits = (bits ^ (bits >> 32)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (bits >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+        };
+        let image = Array2::from_shape_fn((300, 300), |(y, x)| {
+            let inside = (x as f64 - 150.0).hypot(y as f64 - 150.0) < 12.0;
+            noise(x, y) - if inside { 0.3 } else { 0.0 }
+        });
+        let contrast = |blur_diameters: f64| {
+            let settings = Settings { blur_diameters, ..Settings::default() };
+            let picture = draw(&image, &[], 12.0, &settings).unwrap();
+            let within = |near: bool| -> Vec<f64> {
+                let pixels = picture.enumerate_pixels().filter(|(x, y, _)| {
+                    let far = (f64::from(*x) - 150.0).hypot(f64::from(*y) - 150.0);
+                    if near { far < 9.0 } else { far > 20.0 && *y < 300 }
+                });
+                pixels.map(|(_, _, pixel)| f64::from(pixel.0[0])).collect()
+            };
+            let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+            let (disk, rest) = (within(true), within(false));
+            let middle = mean(&rest);
+            let spread =
+                mean(&rest.iter().map(|v| (v - middle).powi(2)).collect::<Vec<_>>()).sqrt();
+            (middle - mean(&disk)) / spread
+        };
+        let (raw, shown) = (contrast(0.01), contrast(Settings::default().blur_diameters));
+        assert!(shown > 2.0 * raw && shown > 2.0, "{raw} {shown}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Plots are inline SVG in the colours of the page, pictures are inline JPEG; nothing is fetched.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use base64::Engine as _;
@@ -16,6 +17,8 @@ pub struct Page {
     pub figures: Vec<(String, String)>,
     /// The sections in their order; those without content are left out.
     pub sections: Vec<Section>,
+    /// Where the page shows what a cell of a table names: `#` and the picture's id.
+    pub links: BTreeMap<String, String>,
 }
 
 /// A heading with what stands below it.
@@ -45,6 +48,8 @@ pub struct Table {
 /// A picture.
 #[derive(Debug)]
 pub struct Picture {
+    /// What links call it.
+    pub id: String,
     /// What it shows.
     pub caption: String,
     /// JPEG data.
@@ -70,6 +75,8 @@ dd { margin: 0; font-size: 1.35rem; font-variant-numeric: tabular-nums; }
 svg, img { width: 100%; height: auto; display: block; }
 figure { margin: 0; }
 figcaption { color: var(--soft); font-size: .9rem; margin-top: .3rem; }
+figure:target { outline: 3px solid #d55e00; outline-offset: 3px; }
+a { color: inherit; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .92rem; width: 100%; overflow-wrap: normal; }
 th, td { text-align: left; padding: .35rem .7rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
@@ -95,7 +102,7 @@ impl Page {
         }
         html.push_str("</dl>\n");
         for section in self.sections.iter().filter(|section| !section.is_empty()) {
-            section.write(&mut html);
+            section.write(&mut html, &self.links);
         }
         html.push_str("</body>\n</html>\n");
         html
@@ -108,7 +115,7 @@ impl Section {
         no_table && self.plots.is_empty() && self.pictures.is_empty() && self.text.is_empty()
     }
 
-    fn write(&self, html: &mut String) {
+    fn write(&self, html: &mut String, links: &BTreeMap<String, String>) {
         let _ = writeln!(html, "<section>\n<h2>{}</h2>", escape(&self.heading));
         if !self.text.is_empty() {
             let _ = writeln!(html, "<p>{}</p>", escape(&self.text));
@@ -118,11 +125,11 @@ impl Section {
             for plot in &self.plots {
                 let _ = writeln!(html, "<figure>{}</figure>", themed(plot));
             }
-            for Picture { caption, jpeg } in &self.pictures {
-                let caption = escape(caption);
+            for Picture { id, caption, jpeg } in &self.pictures {
+                let (id, caption) = (escape(id), escape(caption));
                 let _ = writeln!(
                     html,
-                    "<figure><img alt=\"{caption}\" src=\"data:image/jpeg;base64,{}\">\
+                    "<figure id=\"{id}\"><img alt=\"{caption}\" src=\"data:image/jpeg;base64,{}\">\
                      <figcaption>{caption}</figcaption></figure>",
                     STANDARD.encode(jpeg)
                 );
@@ -130,14 +137,14 @@ impl Section {
             html.push_str("</div>\n");
         }
         if let Some(table) = self.table.as_ref().filter(|table| !table.rows.is_empty()) {
-            table.write(html);
+            table.write(html, links);
         }
         html.push_str("</section>\n");
     }
 }
 
 impl Table {
-    fn write(&self, html: &mut String) {
+    fn write(&self, html: &mut String, links: &BTreeMap<String, String>) {
         html.push_str("<div class=\"scroll\"><table>\n<tr>");
         for (column, cell) in self.head.iter().enumerate() {
             let numbers = self.rows.iter().any(|row| row.get(column).is_some_and(|c| is_number(c)));
@@ -147,7 +154,11 @@ impl Table {
         for row in &self.rows {
             html.push_str("<tr>");
             for cell in row {
-                let _ = write!(html, "<td{}>{}</td>", class(is_number(cell)), escape(cell));
+                let text = match links.get(cell) {
+                    Some(link) => format!("<a href=\"{}\">{}</a>", escape(link), escape(cell)),
+                    None => escape(cell),
+                };
+                let _ = write!(html, "<td{}>{text}</td>", class(is_number(cell)));
             }
             html.push_str("</tr>\n");
         }
@@ -163,7 +174,7 @@ fn class(number: bool) -> &'static str {
     if number { " class=\"number\"" } else { "" }
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
@@ -200,11 +211,24 @@ mod tests {
 
     #[test]
     fn nothing_is_fetched_from_elsewhere() {
-        let picture = Picture { caption: "a".into(), jpeg: vec![1, 2, 3] };
+        let picture = Picture { id: "p".into(), caption: "a".into(), jpeg: vec![1, 2, 3] };
         let section = Section { pictures: vec![picture], ..Section::default() };
         let html = Page { sections: vec![section], ..Page::default() }.html();
         assert!(html.contains("data:image/jpeg;base64,AQID"));
         assert!(!html.contains("http://") && !html.contains("https://"));
+    }
+
+    #[test]
+    fn a_name_in_a_table_leads_to_its_picture() {
+        let id = "picture-3".to_string();
+        let pictures = vec![Picture { id, caption: "best: a&b.mrc".into(), jpeg: vec![1] }];
+        let rows = ["a&b.mrc", "c.mrc"].map(|name| vec![name.to_string()]).to_vec();
+        let table = Some(Table { head: vec!["micrograph".into()], rows });
+        let links = BTreeMap::from([("a&b.mrc".to_string(), "#picture-3".to_string())]);
+        let sections = vec![Section { table, pictures, ..Section::default() }];
+        let html = Page { sections, links, ..Page::default() }.html();
+        assert!(html.contains("<td><a href=\"#picture-3\">a&amp;b.mrc</a></td>"), "{html}");
+        assert!(html.contains("<td>c.mrc</td>") && html.contains("<figure id=\"picture-3\">"));
     }
 
     #[test]

@@ -5,12 +5,12 @@
 //! ends. Row 0 is at the top.
 
 use colorous::VIRIDIS;
-use font8x8::UnicodeFonts;
 use image::imageops::{FilterType, resize};
 use image::{Rgb, RgbImage};
 use ndarray::Array2;
 
 use super::overlay::stretched;
+use super::text::{self, GLYPH_PX};
 
 /// Longer side of each picture in the panel.
 const SIDE_PX: u32 = 560;
@@ -18,9 +18,9 @@ const SIDE_PX: u32 = 560;
 const COLUMNS: u32 = 3;
 /// Between pictures, and around them.
 const MARGIN_PX: u32 = 12;
-/// Height of a line of text: glyphs of 8 px, enlarged.
+/// Height of a line of text.
 const ENLARGED: u32 = 2;
-const TEXT_PX: u32 = 8 * ENLARGED;
+const TEXT_PX: u32 = GLYPH_PX * ENLARGED;
 /// Height of the colour bar.
 const BAR_PX: u32 = 12;
 /// How much of the micrograph shines through.
@@ -94,18 +94,8 @@ fn ends(map: &Array2<f32>) -> (f32, f32) {
 }
 
 /// Writes as much of a text as fits the width.
-fn write(panel: &mut RgbImage, (left, top): (u32, u32), width: u32, text: &str) {
-    let glyphs = text.chars().map(|c| font8x8::BASIC_FONTS.get(c).unwrap_or([0; 8]));
-    for (index, glyph) in (0..width / TEXT_PX).zip(glyphs) {
-        for y in 0..TEXT_PX {
-            for x in 0..TEXT_PX {
-                let inked = glyph[(y / ENLARGED) as usize] >> (x / ENLARGED) & 1 == 1;
-                if inked {
-                    panel.put_pixel(left + index * TEXT_PX + x, top + y, INK);
-                }
-            }
-        }
-    }
+fn write(panel: &mut RgbImage, place: (u32, u32), width: u32, words: &str) {
+    text::write(panel, place, width, (ENLARGED, INK), words);
 }
 
 #[cfg(test)]

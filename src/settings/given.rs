@@ -86,8 +86,10 @@ impl Given {
     /// Sets a key, if there is a value.
     pub fn set(&mut self, key: &str, value: Option<impl Serialize>) -> Result<()> {
         let Some(value) = value else { return Ok(()) };
-        let value = Value::try_from(value)
-            .map_err(|error| Error::setting(key, error.to_string(), "use a finite number"))?;
+        let value = as_written(&One { value })
+            .map_err(|error| Error::setting(key, error, "use a finite number"))?
+            .remove("value");
+        let Some(value) = value else { return Ok(()) };
         for pair in EITHER.iter().filter(|pair| pair.contains(&key)) {
             pair.iter().for_each(|other| drop(self.0.remove(*other)));
         }
@@ -246,8 +248,20 @@ fn same(a: &Value, b: &Value) -> bool {
 
 /// The keys of one section with their values.
 fn table(section: &str, settings: &impl Serialize) -> Result<BTreeMap<String, Value>> {
-    let keys = toml::Table::try_from(settings).map_err(|error| unwritable(&error))?;
+    let keys = as_written(settings).map_err(Error::internal)?;
     Ok(keys.into_iter().map(|(key, value)| (format!("{section}.{key}"), value)).collect())
+}
+
+#[derive(Serialize)]
+struct One<T> {
+    value: T,
+}
+
+/// Values as a file has them: numbers of 32 bits with no more digits than they need, which
+/// `toml::Table::try_from` makes 64 bits first.
+fn as_written(values: &impl Serialize) -> std::result::Result<toml::Table, String> {
+    let text = toml::to_string(values).map_err(|error| error.to_string())?;
+    text.parse().map_err(|error: toml::de::Error| error.to_string())
 }
 
 fn unwritable(error: &toml::ser::Error) -> Error {
@@ -332,6 +346,18 @@ mod tests {
         assert_eq!(resolved.provenance["pick.floor"], Provenance::File);
         assert_eq!(resolved.provenance["pick.edge_margin_radii"], Provenance::Model);
         assert_eq!(resolved.provenance["train.epochs"], Provenance::BuiltIn);
+    }
+
+    #[test]
+    fn numbers_that_were_typed_are_written_as_typed() {
+        let mut given = Given::default();
+        given.set("data.min_score", Some(0.35_f32)).unwrap();
+        let pick = crate::pick::Settings { floor: 0.07, ..Default::default() };
+        given.set_section("pick", &pick).unwrap();
+        let text = given.to_toml().unwrap();
+        assert!(text.contains("min_score = 0.35\n"), "{text}");
+        assert!(text.contains("floor = 0.07\n"), "{text}");
+        assert_eq!(given.resolve().unwrap().settings.pick.floor, 0.07);
     }
 
     #[test]

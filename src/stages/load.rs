@@ -6,7 +6,7 @@ use std::path::Path;
 use super::prepare;
 use crate::error::{Error, Result};
 use crate::micrograph::{self, HeaderPixelSize, Source};
-use crate::preprocess::{self, Prepared, Repairs};
+use crate::preprocess::{self, Prepared};
 use crate::run::RunDir;
 use crate::scale::Scale;
 use crate::units::PixelSize;
@@ -17,7 +17,7 @@ pub(crate) struct Loaded {
     pub(crate) prepared: Prepared,
     pub(crate) pixel_size: Option<PixelSize>,
     pub(crate) header_pixel_size: HeaderPixelSize,
-    /// Oddities of the file, and what was mended in it.
+    /// Oddities of the file. What was mended in it is in `prepared`.
     pub(crate) of_file: Vec<String>,
     /// If two sources of the pixel size contradict each other.
     pub(crate) doubt: Option<String>,
@@ -55,7 +55,7 @@ pub(crate) fn load_anew(
         let prepared = preprocess::prepare(micrograph.pixels, own.radius_px, settings)?;
         let mut of_file: Vec<String> =
             micrograph.warnings.iter().map(|own| format!("{}: {own}", source.name)).collect();
-        of_file.extend(repairs_in_words(prepared.repairs, source));
+        of_file.extend(grave_repairs(&prepared, source));
         Ok(Loaded {
             prepared,
             pixel_size: own.pixel_size,
@@ -76,18 +76,11 @@ pub(crate) fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Resul
         .map_err(|error| name_file(error, path))
 }
 
-fn repairs_in_words(repairs: Repairs, source: &Source) -> Option<String> {
-    let mended = [
-        (repairs.not_finite, "pixels that are not numbers"),
-        (repairs.hot, "hot pixels"),
-        (repairs.dead_lines, "dead lines"),
-    ];
-    let words: Vec<String> = mended
-        .iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{count} {what}"))
-        .collect();
-    (!words.is_empty()).then(|| format!("{}: mended {}", source.name, words.join(", ")))
+/// A warning, where so much was mended that the image is in doubt.
+fn grave_repairs(prepared: &Prepared, source: &Source) -> Option<String> {
+    let share = 100.0 * prepared.repairs.grave_share(prepared.frame.mic)?;
+    let mended = prepared.repairs.in_words()?;
+    Some(format!("{}: {share:.0} % of the image were mended ({mended}): look at it", source.name))
 }
 
 /// Adds the file to errors that come from its pixels and have no path.

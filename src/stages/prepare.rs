@@ -64,6 +64,8 @@ pub enum Event<'a> {
     Begin(usize),
     /// One is dealt with.
     Done {
+        /// What was mended now.
+        repairs: Repairs,
         /// Oddities a user should read.
         warnings: &'a [String],
         /// Why it could not be used, if so.
@@ -143,9 +145,22 @@ impl Stage for Prepare {
     }
 }
 
-/// A micrograph that was dealt with: whether an earlier run had done it, what a user should read,
-/// and why it failed, if it did.
-type Dealt = (bool, (Vec<String>, Option<Failure>));
+/// What came of a micrograph.
+#[derive(Debug, Default)]
+struct Dealt {
+    /// What was mended now.
+    repairs: Repairs,
+    /// What a user should read.
+    warnings: Vec<String>,
+    /// Why it failed, if it did.
+    failure: Option<Failure>,
+}
+
+impl Dealt {
+    fn failed(failure: Failure) -> Dealt {
+        Dealt { failure: Some(failure), ..Dealt::default() }
+    }
+}
 
 /// Prepares and stores every micrograph.
 pub fn run(
@@ -158,18 +173,19 @@ pub fn run(
     let one = |(): &(), _: usize, source: &Source| {
         let asked = job.asked(source)?;
         Ok(match job.state(source, &asked) {
-            (State::Done, _) => (true, (Vec::new(), None)),
+            (State::Done, _) => (true, Dealt::default()),
             (State::Failed, Some(Record { error: Some(error), .. })) if !job.retry_failed => {
                 let failure = Failure { micrograph: source.name.clone(), error };
-                (true, (Vec::new(), Some(failure.again())))
+                (true, Dealt::failed(failure.again()))
             }
             _ => (false, job.prepare(source, asked)?),
         })
     };
     let mut summary = Summary::default();
-    let take = |_: usize, ended: Result<Dealt>| {
-        let (kept, (warnings, failure)) = ended?;
+    let take = |_: usize, ended: Result<(bool, Dealt)>| {
+        let (kept, Dealt { repairs, warnings, failure }) = ended?;
         observe(StageEvent::Prepare(Event::Done {
+            repairs,
             warnings: &warnings,
             failure: failure.as_ref(),
         }));
@@ -209,8 +225,7 @@ impl Job<'_> {
         (state, Some(record))
     }
 
-    /// What a user should read, and why it failed, if it did.
-    fn prepare(&self, source: &Source, asked: String) -> Result<(Vec<String>, Option<Failure>)> {
+    fn prepare(&self, source: &Source, asked: String) -> Result<Dealt> {
         let share = self.budget.take_to_prepare(source, &self.scale, self.settings);
         let loaded = Identity::of(&source.path).and_then(|input| {
             let _share = share?;
@@ -218,7 +233,7 @@ impl Job<'_> {
         });
         let (input, loaded) = match loaded {
             Ok(found) => found,
-            Err(error) => return Ok((Vec::new(), Some(Failure::new(&source.name, &error)))),
+            Err(error) => return Ok(Dealt::failed(Failure::new(&source.name, &error))),
         };
         let mut record = Record {
             schema: SCHEMA,
@@ -242,7 +257,7 @@ impl Job<'_> {
                     record.error = Some(failure.error.clone());
                     record.write(self.run, source)?;
                 }
-                return Ok((Vec::new(), Some(failure)));
+                return Ok(Dealt::failed(failure));
             }
         };
         let warnings = loaded.warnings();
@@ -257,7 +272,7 @@ impl Job<'_> {
         record.repairs = repairs;
         record.warnings = loaded.of_file;
         record.write(self.run, source)?;
-        Ok((warnings, None))
+        Ok(Dealt { repairs, warnings, failure: None })
     }
 }
 

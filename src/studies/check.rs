@@ -12,7 +12,7 @@ use crate::labels::fit::{self, Finding, Labelled, Origin, Severity};
 use crate::micrograph::{self, Source};
 use crate::preprocess::{self, Prepared};
 use crate::stages::evaluate::doubles;
-use crate::units::Shape;
+use crate::units::{Shape, counted};
 
 /// So many images tell whether coordinates fit; the rest is counted.
 const MOST_IMAGES: usize = 40;
@@ -224,7 +224,14 @@ fn judge(
         wrong.push("the coordinates do not fit the images as they are".to_string());
     }
     if outside > 0 {
-        wrong.push(format!("{outside} coordinates lie outside"));
+        wrong.push(format!(
+            "{} outside",
+            if outside == 1 {
+                "1 coordinate lies".into()
+            } else {
+                format!("{outside} coordinates lie")
+            }
+        ));
     }
     if !wrong.is_empty() {
         return (Fitness::Unfit, format!("not fit for import: {}", wrong.join("; ")));
@@ -243,7 +250,7 @@ fn judge(
         ));
     }
     if !unreadable.is_empty() {
-        lost.push(format!("{} files could not be read", unreadable.len()));
+        lost.push(format!("{} could not be read", counted(unreadable.len(), "file")));
     }
     let twice: usize = rows.iter().map(|row| row.duplicates).sum();
     if twice > 0 {
@@ -254,7 +261,7 @@ fn judge(
         ));
     }
     if misfits > 0 {
-        lost.push(format!("the coordinates of {misfits} micrographs do not fit"));
+        lost.push(format!("the coordinates of {} do not fit", counted(misfits, "micrograph")));
     }
     if let Some(few) = findings.iter().find(|finding| finding.severity == Severity::Untold) {
         let lost_nothing = lost.is_empty();

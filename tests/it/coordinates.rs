@@ -102,7 +102,7 @@ fn a_file_that_cannot_be_read_is_named_and_counted_by_every_command_and_the_othe
         check(folder, "mixed")
             .code(3)
             .stdout(contains(name).and(contains(reason)))
-            .stdout(contains("fit for import in part: 1 files could not be read"));
+            .stdout(contains("fit for import in part: 1 file could not be read"));
         let seen = || contains(name).and(contains(reason));
         train(folder)
             .args(["--coordinates", "mixed", "--epochs", "1"])
@@ -121,7 +121,7 @@ fn a_file_that_cannot_be_read_is_named_and_counted_by_every_command_and_the_othe
             .args(["--particle-radius", RADIUS, "--micrographs", "micrographs"])
             .assert()
             .code(3)
-            .stdout(contains("1 files could not be read"))
+            .stdout(contains("1 file could not be read"))
             .stderr(seen());
     }
 }

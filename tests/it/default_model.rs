@@ -476,8 +476,14 @@ fn the_doctor_and_show_tell_what_it_is() {
     );
     picker(folder).arg("doctor").assert().success().stdout(contains(&default_hash()[..12]));
     picker(folder)
+        .args(["model", "show", "--all"])
+        .assert()
+        .success()
+        .stdout(contains("scale_free: true").and(contains("recipe:")))
+        .stdout(contains("floor: 0.05\n").and(contains("threshold: 0.7\n")));
+    picker(folder)
         .args(["model", "show"])
         .assert()
         .success()
-        .stdout(contains("scale_free: true").and(contains("recipe:")));
+        .stdout(contains("particle radius: any").and(contains("recipe:").not()));
 }

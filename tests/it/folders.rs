@@ -66,7 +66,7 @@ fn one_line_says_what_is_left_out_and_what_cannot_be_used_is_named_in_the_end() 
         .args(["--exclude", "*_0001*", "--exclude", "gone*", "--out", "other"])
         .assert()
         .code(3)
-        .stdout(contains("on 1 micrographs"));
+        .stdout(contains("on 1 micrograph "));
     pick().args(["--include", "[x"]).assert().code(2).stderr(contains("--include: [x"));
 }
 

@@ -223,5 +223,5 @@ fn a_threshold_of_one_micrograph_is_kept_by_the_commands_and_given_up_when_asked
     server.change("PUT", &path, None, &json!({ "threshold": best })).json();
     drop(server);
     let said = told(dir.path(), &["pick", "--particle-radius", "13"]);
-    assert!(said.contains("1 micrographs had thresholds of their own"), "{said}");
+    assert!(said.contains("1 micrograph had thresholds of their own"), "{said}");
 }

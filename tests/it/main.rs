@@ -23,6 +23,7 @@ mod maps;
 mod micrographs;
 mod mutated;
 mod networks;
+mod newcomer;
 mod outdated;
 mod external_job;
 mod pipeline;

@@ -67,7 +67,7 @@ fn what_leaves_the_list_leaves_the_picks() {
     run(folder).assert().success().stderr(contains("broken.mrc").not());
 
     fs::rename(folder.join("micrographs/sim_0002.mrc"), folder.join("away.mrc")).unwrap();
-    run(folder).assert().success().stderr(contains("1 micrographs are no longer asked for"));
+    run(folder).assert().success().stderr(contains("1 micrograph is no longer asked for"));
     let star = folder.join("run/picks/sim_0002_autopick.star");
     assert!(!star.exists());
     assert_eq!(names(folder), ["micrographs/sim_0001.mrc", "micrographs/sim_0003.mrc"]);
@@ -84,7 +84,7 @@ fn what_leaves_the_list_leaves_the_picks() {
     pick(folder, &["micrographs/sim_0003.mrc"]).assert().success();
     assert_eq!(names(folder), ["micrographs/sim_0003.mrc"]);
     let again = picker(folder).args(["threshold", "--threshold", "0.5", "--out", "run"]).assert();
-    again.success().stdout(contains("on 1 micrographs"));
+    again.success().stdout(contains("on 1 micrograph "));
     assert_eq!(names(folder), ["micrographs/sim_0003.mrc"]);
 }
 

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use crate::eval::{Evaluation, FEWEST_FOR_INTERVAL, Scores};
 use crate::stages::evaluate::{Joined, WithMissed};
+use crate::units::counted;
 
 /// Prints a row a micrograph and the figures of all.
 pub(in crate::cli) fn print_table(
@@ -63,7 +64,8 @@ pub(in crate::cli) fn print_table(
         print_names(out, what, names)?;
     }
     if let Some(WithMissed { micrographs, overall }) = left_out {
-        writeln!(out, "if those without picks count as missed, over {micrographs} micrographs:")?;
+        let micrographs = counted(micrographs, "micrograph");
+        writeln!(out, "if those without picks count as missed, over {micrographs}:")?;
         print_scores(out, "  micro", &overall.micro)?;
         print_scores(out, "  macro", &overall.macro_)?;
     }

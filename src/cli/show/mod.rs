@@ -1,5 +1,6 @@
 //! What stages report → lines for people: results on stdout, all else on stderr.
 
+mod card;
 mod evaluation;
 mod pick;
 mod self_train;
@@ -17,7 +18,9 @@ use crate::run::{Failure, Shard};
 use crate::settings::Settings;
 use crate::stages::pick::shards as pick_shards;
 use crate::stages::{Context, Event, Finished, prepare, train as training};
+use crate::units::counted;
 
+pub(super) use card::{Known, summary};
 pub(super) use evaluation::print_table;
 pub(super) use pick::{conclude, describe as describe_picks};
 pub(super) use self_train::nothing_learnt;
@@ -65,9 +68,10 @@ impl Show {
                 self.done = 0;
                 self.progress.begin(*count as u64, "preprocessing", "micrographs");
             }
-            prepare::Event::Done { warnings, failure } => {
+            prepare::Event::Done { repairs, warnings, failure } => {
                 self.done += 1;
                 self.progress.at(self.done);
+                self.progress.mended(*repairs);
                 warnings.iter().for_each(|warning| self.progress.warn(warning));
                 failure.iter().for_each(|failure| self.progress.left_out(failure, false));
             }
@@ -78,8 +82,8 @@ impl Show {
         match finished {
             Finished::Prepare(summary) => {
                 let new = summary.micrographs - summary.kept;
-                let done = summary.micrographs;
-                self.progress.say(&format!("prepared {done} micrographs, {new} of them new"));
+                let done = counted(summary.micrographs, "micrograph");
+                self.progress.say(&format!("prepared {done}, {new} of them new"));
             }
             Finished::Train(outcome) => self.print(&train::conclusion(outcome, &self.model)),
             Finished::SelfTrain(outcome) => self.print(&self_train::conclusion(outcome)),
@@ -134,6 +138,7 @@ impl Show {
 fn gathering(progress: &Progress, event: &training::labelled::Event) {
     match event {
         training::labelled::Event::Warning(warning) => progress.warn(warning),
+        training::labelled::Event::Mended(repairs) => progress.mended(*repairs),
         training::labelled::Event::Failed(failure) => progress.left_out(failure, false),
     }
 }

@@ -7,6 +7,7 @@ use crate::cli::progress::Progress;
 use crate::cli::words::tell;
 use crate::run::{Chosen, Failure, Shard};
 use crate::stages::pick::{Event, Summary, shards};
+use crate::units::counted;
 
 /// Fewer picks a micrograph are few.
 const FEW: usize = 5;
@@ -21,6 +22,8 @@ pub(super) struct Picking {
     started: Option<Instant>,
     /// Whether files are waited for, so that most of the time is spent waiting.
     watching: bool,
+    /// Of the files that are waited for, those that are there.
+    waiting: usize,
     done: u64,
     new: u64,
     succeeded: bool,
@@ -33,6 +36,10 @@ impl Picking {
     pub(super) fn show(&mut self, progress: &mut Progress, event: &Event) {
         if matches!(event, Event::Picked { .. } | Event::Scored { .. } | Event::Failed(_)) {
             self.done += 1;
+            self.waiting = self.waiting.saturating_sub(1);
+            if self.watching {
+                progress.waiting(self.waiting);
+            }
             progress.at(self.done);
         }
         match event {
@@ -42,10 +49,19 @@ impl Picking {
                 progress.begin(*count as u64, "picking", "micrographs");
             }
             Event::Retired(count) => progress.say(&format!(
-                "{count} micrographs are no longer asked for: their picks were removed (their \
-                 stored peaks are kept)"
+                "{} no longer asked for: their picks were removed (their stored peaks are kept)",
+                if *count == 1 {
+                    "1 micrograph is".into()
+                } else {
+                    format!("{count} micrographs are")
+                }
             )),
-            Event::Picked { source, picks, kept, warnings } => {
+            Event::Waiting(count) => {
+                self.waiting = *count;
+                progress.waiting(self.waiting);
+            }
+            Event::Picked { source, picks, kept, repairs, warnings } => {
+                progress.mended(*repairs);
                 self.new += u64::from(!kept);
                 self.succeeded = true;
                 self.held.drain(..).for_each(|failure| progress.left_out(&failure, false));
@@ -53,7 +69,8 @@ impl Picking {
                 let kept = if *kept { " (kept)" } else { "" };
                 tracing::debug!("{}: {picks} picks{kept}", source.name);
             }
-            Event::Scored { source, kept, warnings } => {
+            Event::Scored { source, kept, repairs, warnings } => {
+                progress.mended(*repairs);
                 self.new += u64::from(!kept);
                 self.succeeded = true;
                 self.held.drain(..).for_each(|failure| progress.left_out(&failure, false));
@@ -76,8 +93,8 @@ impl Picking {
             1.. if !self.watching => format!(" ({:.2} s each)", seconds / new as f64),
             _ => String::new(),
         };
-        progress
-            .say(&format!("picked {done} micrographs in {seconds:.0} s, {new} of them new{each}"));
+        let done = counted(done as usize, "micrograph");
+        progress.say(&format!("picked {done} in {seconds:.0} s, {new} of them new{each}"));
     }
 }
 
@@ -92,13 +109,14 @@ pub(in crate::cli) fn describe(summary: &Summary) -> String {
     };
     if summary.up_to_date {
         return format!(
-            "picks are up to date: {picks} on {micrographs} micrographs at threshold \
-             {threshold}{own}: {folder}"
+            "picks are up to date: {picks} on {} at threshold {threshold}{own}: {folder}",
+            counted(*micrographs, "micrograph")
         );
     }
     format!(
-        "{picks} picks on {micrographs} micrographs ({empty} without a pick) at threshold \
-         {threshold}{own}: {folder}"
+        "{} on {} ({empty} without a pick) at threshold {threshold}{own}: {folder}",
+        counted(*picks, "pick"),
+        counted(*micrographs, "micrograph")
     )
 }
 
@@ -106,7 +124,7 @@ pub(in crate::cli) fn describe(summary: &Summary) -> String {
 fn chosen(chosen: Chosen) -> String {
     let micrographs = match chosen.micrographs {
         1 => "one micrograph".to_string(),
-        count => format!("{count} micrographs"),
+        count => counted(count, "micrograph"),
     };
     match (chosen.expect, chosen.expected_f1) {
         (Some(picks), _) => {
@@ -123,8 +141,9 @@ fn chosen(chosen: Chosen) -> String {
 pub(super) fn describe_shard(shard: Shard, summary: &shards::Summary) -> String {
     let shards::Summary { micrographs, kept, failures } = summary;
     format!(
-        "shard {shard}: peaks of {micrographs} micrographs are stored ({kept} from before, {} \
-         failed); when all shards are finished, `picker merge` writes the picks",
+        "shard {shard}: the peaks of {} are stored ({kept} from before, {} failed); when all shards \
+         are finished, `picker merge` writes the picks",
+        counted(*micrographs, "micrograph"),
         failures.len()
     )
 }
@@ -153,7 +172,8 @@ pub(in crate::cli) fn conclude(summary: &Summary) -> Exit {
         let best = best_score
             .map_or("no peak at all".into(), |score| format!("the highest score is {score:.3}"));
         tell(&format!(
-            "error: no picks on any of {micrographs} micrographs at threshold {threshold:.3}; {best}"
+            "error: no picks on any of {} at threshold {threshold:.3}; {best}",
+            counted(*micrographs, "micrograph")
         ));
         tell(
             "hint: try `picker threshold --threshold` with a lower score; check the radius and the \
@@ -167,16 +187,18 @@ pub(in crate::cli) fn conclude(summary: &Summary) -> Exit {
         && room >= ROOMY
     {
         tell(&format!(
-            "warning: only {picks} picks on {micrographs} micrographs, with a particle radius of \
+            "warning: only {} on {}, with a particle radius of \
              {radius_px:.1} px, which leaves room for about {room:.0} on each; if more particles can \
              be seen (`picker overlay`), check the radius and the pixel size, or lower the threshold \
-             with `picker threshold`"
+             with `picker threshold`",
+            counted(*picks, "pick"),
+            counted(*micrographs, "micrograph")
         ));
     } else if 2 * empty > *micrographs {
         tell(&format!(
-            "warning: {empty} of {micrographs} micrographs have no pick at threshold \
-             {threshold:.3}; where particles can be seen on them, lower it with `picker threshold`, \
-             or label one and train"
+            "warning: {empty} of {} have no pick at threshold {threshold:.3}; where particles can be seen on them, lower it with `picker threshold`, \
+             or label one and train",
+            counted(*micrographs, "micrograph")
         ));
     }
     Exit::Done

@@ -7,6 +7,7 @@ use crate::model::Origin;
 use crate::settings::Settings;
 use crate::stages::self_train::{Event, Gate, Nothing, Outcome, Round};
 use crate::train;
+use crate::units::counted;
 
 /// Shows what is reported while rounds go on.
 pub(super) fn show(progress: &mut Progress, settings: &Settings, event: &Event) {
@@ -68,9 +69,9 @@ fn describe(round: &Round) -> String {
         format!(", sure of {:.0} % of the particles labelled by hand", 100.0 * share)
     });
     format!(
-        "round {}: {} pseudo-particles, {:.0} % of pixels ignored{agreement}; {judged}{folds}, {:.0} s",
+        "round {}: {}, {:.0} % of pixels ignored{agreement}; {judged}{folds}, {:.0} s",
         round.round,
-        round.pseudo_particles,
+        counted(round.pseudo_particles, "pseudo-particle"),
         100.0 * round.ignored_share,
         round.seconds
     )

@@ -7,6 +7,7 @@ use crate::labels::Completeness;
 use crate::settings::Settings;
 use crate::stages::train::{Event, Outcome};
 use crate::train::{self, Epoch, Start};
+use crate::units::counted;
 
 /// Shows what is reported while a network is trained.
 pub(super) fn show(progress: &mut Progress, settings: &Settings, event: &Event) {
@@ -22,8 +23,9 @@ pub(super) fn show(progress: &mut Progress, settings: &Settings, event: &Event) 
         Event::Ready { training, particles, left_out, validation, started_from } => {
             let start = start(settings, *started_from);
             progress.say(&format!(
-                "training from {start} on {training} micrographs with {particles} particles, \
-                 validating on {validation}"
+                "training from {start} on {} with {}, validating on {validation}",
+                counted(*training, "micrograph"),
+                counted(*particles, "particle")
             ));
             if *left_out > 0 {
                 progress.say(&format!(

@@ -18,6 +18,7 @@ use crate::publish::publish_text;
 use crate::run::{Division, RunDir, Shard, ShardModel};
 use crate::slurm::{self, After, Queue, Submission};
 use crate::stages::pick::shards;
+use crate::units::counted;
 use scripts::{JobArgs, Scripts};
 
 /// Works on a SLURM cluster
@@ -168,13 +169,13 @@ impl Texts {
 
 fn print_jobs(jobs: &Submission, division: &Division) -> Result<Exit> {
     let mut out = io::stdout();
-    let micrographs = division.micrographs.len();
+    let micrographs = counted(division.micrographs.len(), "micrograph");
     if let Some(job) = jobs.train {
         writeln!(out, "job {job}: trains")?;
     }
     if let Some(job) = jobs.shards {
         let (own, all) = (jobs.numbers.len(), division.shards);
-        writeln!(out, "job {job}: picks {own} of {all} shards of {micrographs} micrographs")?;
+        writeln!(out, "job {job}: picks {own} of {all} shards of {micrographs}")?;
     }
     if let Some(job) = jobs.merge {
         writeln!(out, "job {job}: merges them")?;

@@ -18,7 +18,7 @@ use crate::labels::beside;
 use crate::micrograph::{Source, Stamp};
 use crate::model::Card;
 use crate::run::{Cancel, Failure, Item, List, RunDir, StageName, fingerprint};
-use crate::units::Shape;
+use crate::units::{Shape, counted};
 pub use record::{ByName, Stored, Summary};
 
 /// Picks and particles of the same micrographs.
@@ -173,7 +173,7 @@ impl Joined {
     pub fn doubts(&self, evaluation: &Evaluation, radius: f64, least: Option<f32>) -> Vec<String> {
         let mut doubts = Vec::new();
         if !self.unread.is_empty() {
-            doubts.push(format!("{} files could not be read", self.unread.len()));
+            doubts.push(format!("{} could not be read", counted(self.unread.len(), "file")));
         }
         if !self.left_out.is_empty() {
             let all = self.left_out.len() + self.names.len();
@@ -304,8 +304,8 @@ impl Stage for Evaluate {
         let own = list.as_ref().map_or(0, List::own_thresholds);
         if own > 0 {
             tracing::warn!(
-                "{own} micrographs have a threshold of their own; all are judged at the common one, \
-                 {threshold:.3}"
+                "with a threshold of their own: {}; all are judged at the common one, {threshold:.3}",
+                counted(own, "micrograph")
             );
         }
         let truth = beside::read_truth(&context.settings().data.truth)?;

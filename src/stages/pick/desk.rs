@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::micrograph::{Identity, Source};
 use crate::model::{Card, Inference};
 use crate::pick;
+use crate::preprocess::Repairs;
 use crate::run::{Failure, Item, Outcome, Picked, RunDir, Scored, State};
 use crate::scale::Scale;
 use crate::stages::budget::{Budget, frame_of};
@@ -178,6 +179,7 @@ impl<'a> Desk<'a> {
                 best_score: scored.best_score,
                 kept: true,
                 written: false,
+                repairs: Repairs::default(),
                 warnings: Vec::new(),
             }));
         }
@@ -200,6 +202,7 @@ impl<'a> Desk<'a> {
             best_score: scored.best_score,
             kept,
             written: true,
+            repairs: if kept { Repairs::default() } else { scored.repairs },
             warnings: if kept { Vec::new() } else { scored.warnings },
         }))
     }

@@ -21,6 +21,7 @@ use crate::publish::publish;
 use crate::report::curves::{SCORE_BINS, count_scores};
 use crate::run::{Entry, Item, List, Output, Picked, RunDir, Scored, beside};
 use crate::star;
+use crate::units::counted;
 
 pub use edit::{Returning, leave_out, recut, set_threshold, take_back};
 
@@ -215,8 +216,9 @@ impl<'a> Listing<'a> {
         }
         if dropped > 0 {
             observe(Event::Warning(format!(
-                "{dropped} micrographs had thresholds of their own, which hold for the scores of \
-                 the former model or settings only: the common one is used"
+                "{} had thresholds of their own, which hold for the scores of the former model or \
+                 settings only: the common one is used",
+                counted(dropped, "micrograph")
             )));
         }
         Ok(())

@@ -29,9 +29,10 @@ use crate::error::{Error, Result};
 use crate::micrograph::Source;
 use crate::model::{Inference, Model, Precision};
 use crate::pick;
-use crate::preprocess::Particles;
+use crate::preprocess::{Particles, Repairs};
 use crate::run::{Cancel, Chosen, Failure, Picked, RunDir, StageName, State, fingerprint};
 use crate::scale::Scale;
+use crate::units::counted;
 use cut::Rule;
 use desk::{Desk, Done, unbroken};
 pub use failures::Failures;
@@ -105,6 +106,8 @@ fn item_fingerprint(job: &str, source: &Source) -> Result<String> {
 pub enum Event<'a> {
     /// So many micrographs are to be picked; none if files are waited for.
     Begin(usize),
+    /// Of the files that are waited for, so many are there and not yet picked.
+    Waiting(usize),
     /// Files of micrographs that are no longer asked for were removed from the picks.
     Retired(usize),
     /// A micrograph has its picks; kept ones were scored by an earlier run.
@@ -115,6 +118,8 @@ pub enum Event<'a> {
         picks: usize,
         /// Whether an earlier run had scored it.
         kept: bool,
+        /// What was mended now.
+        repairs: Repairs,
         /// Oddities a user should read.
         warnings: &'a [String],
     },
@@ -124,6 +129,8 @@ pub enum Event<'a> {
         source: &'a Source,
         /// Whether an earlier process had scored it.
         kept: bool,
+        /// What was mended now.
+        repairs: Repairs,
         /// Oddities a user should read.
         warnings: &'a [String],
     },
@@ -315,8 +322,8 @@ fn pick_all(
     }
     // Stored peaks are read only to be put into the tables: these were scored by an earlier run.
     observe(Event::Warning(format!(
-        "stored peaks of {} micrographs are damaged; they are scored again",
-        damaged.len()
+        "stored peaks of {} are damaged and are scored again",
+        counted(damaged.len(), "micrograph")
     )));
     let stems: HashSet<&Path> = damaged.iter().map(|own| own.stem.as_path()).collect();
     let again: Vec<Source> =
@@ -351,8 +358,9 @@ fn pick_into(
         match ended {
             Ok(Done::Picked(picked)) => {
                 summary.add(source, &picked);
-                let Ready { picks, kept, warnings, .. } = &picked;
-                observe(Event::Picked { source, picks: picks.picks, kept: *kept, warnings });
+                let Ready { kept, repairs, ref warnings, .. } = picked;
+                let picks = picked.picks.picks;
+                observe(Event::Picked { source, picks, kept, repairs, warnings });
                 listing.add(source, picked.picks, picked.written)
             }
             Ok(Done::AsBefore(failure)) => {
@@ -378,6 +386,8 @@ struct Ready {
     kept: bool,
     /// Whether its file of picks was written now.
     written: bool,
+    /// What was mended now.
+    repairs: Repairs,
     warnings: Vec<String>,
 }
 

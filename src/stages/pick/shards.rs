@@ -9,6 +9,7 @@ use super::{Event, Job, Pick, check_floor, item_fingerprint};
 use crate::error::{Error, Result};
 use crate::micrograph::Source;
 use crate::model::{Inference, Model, Origin};
+use crate::preprocess::Repairs;
 use crate::run::{
     Cancel, Division, Failure, RunDir, Shard, ShardModel, ShardState, StageName, State,
 };
@@ -113,7 +114,8 @@ fn score(
                 summary.micrographs += 1;
                 summary.kept += usize::from(kept);
                 let warnings = if kept { &[] } else { scored.warnings.as_slice() };
-                observe(Event::Scored { source, kept, warnings });
+                let repairs = if kept { Repairs::default() } else { scored.repairs };
+                observe(Event::Scored { source, kept, repairs, warnings });
                 return Ok(());
             }
             Ok(Stored::AsBefore(failure)) => failure,

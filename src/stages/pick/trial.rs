@@ -11,7 +11,7 @@ use crate::micrograph::{self, Source};
 use crate::run::{Cancel, Failure, List};
 use crate::scale::Scale;
 use crate::stages::workers::in_order;
-use crate::units::Radius;
+use crate::units::{Radius, counted};
 
 /// From this ratio of two radii on, one of them is probably a mistake.
 const FAR: f64 = 1.5;
@@ -78,8 +78,8 @@ pub(super) fn check(job: &Job, last: &List, sources: &[Source], cancel: &Cancel)
     Err(Error::unusable(
         job.run.picks(),
         format!(
-            "no picks on any of {} micrographs at threshold {:.3} ({best}); {stay}",
-            sources.len() - failures.len(),
+            "no picks on any of {} at threshold {:.3} ({best}); {stay}",
+            counted(sources.len() - failures.len(), "micrograph"),
             job.threshold
         ),
         "check the radius, the pixel size and whether particles are dark or bright \

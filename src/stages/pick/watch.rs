@@ -74,7 +74,9 @@ pub(super) fn pick(
         }
         let found = listed.sources;
         let stamp = |source: Source| Some((Stamp::of(&source.path).ok()?, source));
-        let mut ready = arrivals.ready(found.into_iter().filter_map(stamp), SystemTime::now());
+        let stamped: Vec<(Stamp, Source)> = found.into_iter().filter_map(stamp).collect();
+        observe(Event::Waiting(arrivals.not_taken(&stamped) + held.len()));
+        let mut ready = arrivals.ready(stamped, SystemTime::now());
         if !is_decided && !ready.is_empty() {
             match job.set_threshold(rule, &ready, cancel) {
                 Err(Error::Interrupted) => break,
@@ -184,6 +186,11 @@ struct Arrivals {
 }
 
 impl Arrivals {
+    /// How many files have not been taken as they are now.
+    fn not_taken(&self, found: &[(Stamp, Source)]) -> usize {
+        found.iter().filter(|(stamp, own)| self.taken.get(&own.path) != Some(stamp)).count()
+    }
+
     /// What can be taken now: files that are as they were at the last look, or untouched for a
     /// minute, and were not taken as they are.
     fn ready(
@@ -224,6 +231,7 @@ mod tests {
             changed_ns: 0,
         };
         let mut arrivals = Arrivals::default();
+        assert_eq!(arrivals.not_taken(&[(stamp(10, 990), source("a.mrc"))]), 1);
         let mut look = |stamp: &Stamp| arrivals.ready([(*stamp, source("a.mrc"))], now).len();
         assert_eq!(look(&stamp(10, 990)), 0, "just written");
         assert_eq!(look(&stamp(20, 995)), 0, "still growing");
@@ -231,6 +239,7 @@ mod tests {
         assert_eq!(look(&stamp(20, 995)), 0, "taken already");
         assert_eq!(look(&stamp(30, 999)), 0, "written again");
         assert_eq!(look(&stamp(30, 999)), 1);
+        assert_eq!(arrivals.not_taken(&[(stamp(30, 999), source("a.mrc"))]), 0);
         let mut fresh = Arrivals::default();
         let old = [(stamp(10, 100), source("old.mrc"))];
         assert_eq!(fresh.ready(old, now).len(), 1, "untouched for long");

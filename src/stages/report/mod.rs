@@ -1,6 +1,7 @@
 //! The report of a run: run directory → `report/report.html` and the numbers behind its plots.
 
 mod gallery;
+mod outliers;
 mod sections;
 
 use std::fmt::Debug;
@@ -22,12 +23,10 @@ use crate::report::page::Page;
 use crate::run::{Cancel, Entry, Failure, Item, List, RunDir, Scored, StageName, fingerprint};
 use crate::train::Epoch;
 use gallery::gallery;
+use outliers::outliers;
 use sections::{
     evaluation_section, failures, made_with, picks_section, radius_section, self_training, training,
 };
-
-/// Robust standard deviations from the median beyond which a micrograph's picks are remarkable.
-const REMARKABLE: f64 = 3.5;
 
 /// Picks of a run in numbers: what the plots of scores and picks show.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,6 +85,17 @@ struct Picked {
     picks: usize,
 }
 
+impl Picked {
+    /// Mean score of its picks, if there are any and their scores can be read.
+    fn mean_score(&self, run: &RunDir) -> Option<f64> {
+        let peaks = read_peaks(run, &self.scored).ok()?;
+        let scores = peaks.iter().filter_map(|peak| peak.score);
+        let scores: Vec<f64> =
+            scores.filter(|score| *score >= self.threshold).map(f64::from).collect();
+        (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
+    }
+}
+
 /// Writes the report of what is in a run directory; its path.
 pub fn write(run: &RunDir, card: &Card) -> Result<PathBuf> {
     let list = run.list()?;
@@ -117,7 +127,7 @@ pub fn write(run: &RunDir, card: &Card) -> Result<PathBuf> {
     let mut figure = |what: &str, how_much: String| page.figures.push((what.into(), how_much));
     figure("micrographs picked", items.len().to_string());
     figure("picks", total.to_string());
-    figure("picks, median", format!("{:.0}", picking.median_picks));
+    figure("picks, median", picking.median_picks.to_string());
     figure("without a pick", empty.to_string());
     figure("failed", failed.len().to_string());
     figure("threshold", format!("{threshold:.3}"));
@@ -138,16 +148,19 @@ pub fn write(run: &RunDir, card: &Card) -> Result<PathBuf> {
         let what = if unseen { "F1, test" } else { "F1, known particles" };
         figure(what, format!("{:.3}", judged.evaluation.macro_.f1));
     }
+    let outliers = outliers(&picking.picks, |place| items[place].mean_score(run));
+    let (gallery, links) = gallery(run, &items, &outliers, judged.as_ref());
     page.sections = vec![
         failures(&failed),
-        picks_section(&picking, &bins)?,
+        picks_section(&picking, &bins, &outliers, &links)?,
         radius_section(run),
-        gallery(run, &items, judged.as_ref()),
+        gallery,
         evaluation_section(judged.as_ref())?,
         training(card, &epochs)?,
         self_training(&rounds),
         made_with(run, card, &items)?,
     ];
+    page.links = links;
     let path = run.page();
     publish_text(&path, &page.html())?;
     Ok(path)
@@ -221,38 +234,11 @@ impl Picking {
             median_picks: median(items.iter().map(|picked| picked.picks as f64).collect()),
         }
     }
-
-    /// Micrographs with far more or far fewer picks than the others, most remarkable first.
-    fn remarkable(&self) -> Vec<(&str, usize)> {
-        let off = |count: usize| (count as f64 - self.median_picks).abs();
-        let spread = 1.4826 * median(self.picks.iter().map(|count| off(*count)).collect());
-        // Picks are counts: without any spread, chance still gives their square root.
-        let spread = spread.max(self.median_picks.sqrt()).max(1.0);
-        let all = self.micrographs.iter().map(String::as_str).zip(self.picks.iter().copied());
-        let mut far: Vec<(&str, usize)> =
-            all.filter(|(_, count)| off(*count) > REMARKABLE * spread).collect();
-        far.sort_by(|a, b| off(b.1).total_cmp(&off(a.1)).then(a.0.cmp(b.0)));
-        far
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_micrograph_that_stands_out_is_named() {
-        let picks: Vec<usize> = (0..20).map(|i| 100 + i % 5).chain([0, 400]).collect();
-        let picking = Picking {
-            schema: 1,
-            threshold: 0.4,
-            score_histogram: Vec::new(),
-            micrographs: (0..22).map(|i| format!("m{i}")).collect(),
-            median_picks: 102.0,
-            picks,
-        };
-        assert_eq!(picking.remarkable(), [("m21", 400), ("m20", 0)]);
-    }
 
     #[test]
     fn medians_of_few_values() {

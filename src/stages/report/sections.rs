@@ -1,22 +1,26 @@
 //! Sections of the page: figures and tables of a run in words.
 
+use std::collections::BTreeMap;
+
+use super::outliers::Why;
 use super::{Picked, Picking};
 use crate::error::Result;
 use crate::eval::Counts;
 use crate::labels::Completeness;
 use crate::model::Card;
-use crate::report::curves::{self, SCORE_BINS};
+use crate::report::curves::{self, Dot, SCORE_BINS};
 use crate::report::page::{Section, Table};
 use crate::run::{Failure, Progress, Record, RunDir, StageName};
 use crate::stages::evaluate::Stored;
 use crate::stages::self_train::Round;
 use crate::train::Epoch;
+use crate::units::counted;
 
 /// Most rows of a table of micrographs.
 const MOST_ROWS: usize = 30;
 
 fn how_many(micrographs: usize) -> String {
-    if micrographs == 1 { "1 micrograph".into() } else { format!("{micrographs} micrographs") }
+    counted(micrographs, "micrograph")
 }
 
 fn texts<const N: usize>(cells: [&str; N]) -> Vec<String> {
@@ -43,20 +47,44 @@ pub(super) fn failures(failed: &[Failure]) -> Section {
     }
 }
 
-pub(super) fn picks_section(picking: &Picking, bins: &[u64; SCORE_BINS]) -> Result<Section> {
+pub(super) fn picks_section(
+    picking: &Picking,
+    bins: &[u64; SCORE_BINS],
+    outliers: &[(usize, Why)],
+    links: &BTreeMap<String, String>,
+) -> Result<Section> {
     if picking.picks.is_empty() {
         return Ok(Section::default());
     }
-    let far = picking.remarkable();
-    let rows =
-        far.iter().take(MOST_ROWS).map(|(name, count)| vec![(*name).into(), count.to_string()]);
-    let text = match far.len() {
-        0 => "Peaks from the line up are picks. No micrograph stands out by its number of picks."
+    let named = picking.micrographs.iter().zip(&picking.picks);
+    let dots: Vec<Dot> = named
+        .enumerate()
+        .map(|(place, (name, picks))| Dot {
+            name,
+            picks: *picks,
+            stands_out: outliers.iter().any(|(other, _)| *other == place),
+            link: links.get(name).map(String::as_str),
+        })
+        .collect();
+    let rows = outliers.iter().take(MOST_ROWS).map(|(place, why)| {
+        let Dot { name, picks, .. } = dots[*place];
+        vec![name.to_string(), picks.to_string(), why.words().to_string()]
+    });
+    let most = 2 * outliers.len() > dots.len();
+    let text = match outliers.len() {
+        0 => "Peaks from the threshold up are picks. No micrograph stands out by its number of picks."
             .into(),
         n => format!(
-            "Peaks from the line up are picks. Far more or far fewer picks than usual: {}; look at \
-             them before using their picks.",
-            how_many(n)
+            "Peaks from the threshold up are picks. To be looked at before their picks are used: {}, \
+             with far fewer picks than the best micrographs, or with far more than usual and lower \
+             scores.{}",
+            how_many(n),
+            if most {
+                " These are most of the micrographs: see whether particles are missed there, or \
+                 whether there are none."
+            } else {
+                ""
+            }
         ),
     };
     Ok(Section {
@@ -64,9 +92,12 @@ pub(super) fn picks_section(picking: &Picking, bins: &[u64; SCORE_BINS]) -> Resu
         text,
         plots: vec![
             curves::scores(bins, picking.threshold)?,
-            curves::picks_each(&picking.picks, picking.median_picks)?,
+            curves::picks_each(&dots, picking.median_picks)?,
         ],
-        table: Some(Table { head: texts(["stands out", "picks"]), rows: rows.collect() }),
+        table: Some(Table {
+            head: texts(["micrograph", "picks", "stands out by"]),
+            rows: rows.collect(),
+        }),
         ..Section::default()
     })
 }
@@ -200,8 +231,9 @@ pub(super) fn radius_section(run: &RunDir) -> Section {
     };
     Section {
         heading: "Particle radius".into(),
-        text: "Picks were made with one radius after another. The radius is where neighbouring \
-               radii find the same particles with the same edge."
+        text: "Picks were made with one radius after another. Where neighbouring radii find the same \
+               particles with the same edge, picks are steady. The proposal lies between the radius \
+               that the steady range stands for and that of the bright rim around the picks."
             .into(),
         plots: vec![plot],
         ..Section::default()

@@ -21,6 +21,7 @@ use crate::stages::budget::Budget;
 use crate::stages::load::{Loaded, load};
 use crate::stages::train::labelled::{self, is_among, load_side_by_side};
 use crate::train::Validation;
+use crate::units::counted;
 
 /// Share of the micrographs that are set aside to judge on when there are no labels.
 const ASIDE: f64 = 0.2;
@@ -207,7 +208,8 @@ pub(super) fn prepare(
             card.labels.completeness = Completeness::Complete;
             let aside = ((open.len() as f64 * ASIDE).round() as usize).clamp(1, MOST_ASIDE);
             let aside = open.split_off(open.len() - aside);
-            card.validated_how = format!("the base's picks on {} micrographs", aside.len());
+            card.validated_how =
+                format!("the base's picks on {}", counted(aside.len(), "micrograph"));
             let validation = aside.into_iter().map(|open| Validation {
                 prepared: open.prepared,
                 truth: Vec::new(),
@@ -302,6 +304,8 @@ fn read_unlabelled<'a>(
             Ok((loaded, content)) => {
                 let warnings = loaded.warnings().into_iter().map(labelled::Event::Warning);
                 warnings.for_each(|warning| observe(Event::Gathering(warning)));
+                let mended = labelled::Event::Mended(loaded.prepared.repairs);
+                observe(Event::Gathering(mended));
                 all.push(Unlabelled { source, loaded, content });
             }
             Err(error) => {

@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::labelled::{Event, Item};
 use crate::error::{Error, Result};
+use crate::units::counted;
 
 /// Sets a share aside, drawn with the seed: at least one micrograph, unless none would be left.
 pub(super) fn draw(items: Vec<Item>, share: f64, seed: u64) -> (Vec<Item>, Vec<Item>) {
@@ -98,6 +99,6 @@ pub(super) fn describe(
             "give their coordinates along with the others in data.coordinates",
         )),
         (_, 1) => Ok(validation[0].source.name.clone()),
-        (_, n) => Ok(format!("{n} micrographs")),
+        (_, n) => Ok(counted(n, "micrograph")),
     }
 }

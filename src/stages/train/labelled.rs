@@ -15,6 +15,7 @@ use crate::labels::rejected::{self, Rejected};
 use crate::labels::{self, Completeness, Labelled};
 use crate::micrograph::{Source, same_file};
 use crate::model::{Machine, Seen};
+use crate::preprocess::Repairs;
 use crate::preprocess::{Area, Prepared};
 use crate::run::{Cancel, Failure, RunDir, fingerprint};
 use crate::scale::Scale;
@@ -62,6 +63,8 @@ pub struct Request<'a> {
 pub enum Event<'a> {
     /// Something a user should read.
     Warning(String),
+    /// What was mended in a micrograph.
+    Mended(Repairs),
     /// A micrograph could not be used.
     Failed(&'a Failure),
 }
@@ -248,6 +251,7 @@ impl Request<'_> {
         let take = |own: &LabelledSource, read: Result<(Loaded, String)>| match read {
             Ok((loaded, content)) => {
                 loaded.warnings().into_iter().for_each(|w| observe(Event::Warning(w)));
+                observe(Event::Mended(loaded.prepared.repairs));
                 let LabelledSource { source, points, beside } = own.clone();
                 let (believed, left_out) = (Vec::new(), Vec::new());
                 items.push(Item { source, points, beside, believed, left_out, loaded, content });

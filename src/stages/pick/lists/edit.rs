@@ -9,6 +9,7 @@ use super::{Listing, check_floor, peaks_path, read_peaks, star_path};
 use crate::coords::{self, Coordinate};
 use crate::detect::cut;
 use crate::error::{Error, Result};
+use crate::preprocess::Repairs;
 use crate::run::{Entry, Item, LeftOut, List, Picked, RunDir, Scored};
 use crate::stages::pick::{Ready, Summary, remove};
 
@@ -153,8 +154,8 @@ impl Listing<'_> {
         let picks = Picked { picks: peaks.len(), star: run.output(&star)? };
         self.list.entries[place].picked = Some(picks.clone());
         let best_score = scored.best_score;
-        let warnings = Vec::new();
-        Ok(Some(Ready { picks, best_score, kept: true, written: true, warnings }))
+        let (repairs, warnings) = (Repairs::default(), Vec::new());
+        Ok(Some(Ready { picks, best_score, kept: true, written: true, repairs, warnings }))
     }
 
     /// Writes the tables, or says what was damaged meanwhile.
