@@ -4,6 +4,7 @@
 mod ablate;
 mod architecture;
 mod bad_input;
+mod book;
 mod browser;
 mod coordinates;
 mod cut;
