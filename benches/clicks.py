@@ -10,7 +10,7 @@ usage: clicks.py DATA WORK [--sets 10017,10146,10028,single] [--seeds 1] [--mode
   MODES    proposals: labels what the program proposes; random: micrographs and picks at random;
            full: all particles of all micrographs that are not judged on, in one round
 
-Everything goes through the interface (docs/inspect-api.md), and the truth plays the user. Where the picks of
+Everything goes through the interface (docs/src/inspect-api.md), and the truth plays the user. Where the picks of
 a micrograph can be set right within the clicks that are left, the user confirms them all (a click), removes
 each false one and adds each missing one (a click each), and says that the micrograph is complete (a click).
 Else each click judges one pick or adds one particle, on up to four micrographs a round, as many in every mode.

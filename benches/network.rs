@@ -1,5 +1,5 @@
 //! The network beside the same network as a framework's tutorial would build it (f32, channels
-//! first, normalisations not folded, gradients by the book); see benches/README.md.
+//! first, normalisations not folded, gradients by the book); see docs/src/benchmarks/speed.md.
 //!
 //! `network` prints ratios of runs in turn; `network forward` scores ten images of the size of a
 //! prepared micrograph and nothing else, for benches/compare.sh to time.

@@ -1,4 +1,4 @@
-//! The cost of each stage between a micrograph on disk and its picks; see benches/README.md.
+//! The cost of each stage between a micrograph on disk and its picks; see docs/src/benchmarks/speed.md.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::hint::black_box;

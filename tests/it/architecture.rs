@@ -1,5 +1,5 @@
 //! The house: which room may use which (layers from the bottom up), and who may use libtorch, clap
-//! and the terminal. `docs/architecture.md` draws it.
+//! and the terminal. `docs/src/architecture.md` draws it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -160,7 +160,7 @@ fn libtorch_stays_in_the_network_and_the_terminal_in_the_command_line() {
 #[test]
 fn the_page_on_architecture_names_every_room_with_its_layer_and_what_it_uses() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let page = fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+    let page = fs::read_to_string(root.join("docs/src/architecture.md")).unwrap();
     // Room → layer and rooms used, from rows such as | `star` | task | error |, below | **1** | | |.
     let (mut layer_of_rows, mut shown) = (String::new(), BTreeMap::new());
     for row in page.lines().filter(|line| line.starts_with("| ")) {
@@ -186,12 +186,12 @@ fn the_page_on_architecture_names_every_room_with_its_layer_and_what_it_uses() {
     for (room, uses) in uses {
         let layer = layer(&room).to_string();
         let row = format!("`{room}` in layer {layer}, which uses {uses:?}");
-        assert_eq!(shown.get(&room), Some(&(layer, uses)), "docs/architecture.md: {row}");
+        assert_eq!(shown.get(&room), Some(&(layer, uses)), "docs/src/architecture.md: {row}");
     }
     for entry in fs::read_dir(root.join("src")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let named = shown.contains_key(name.trim_end_matches(".rs")) || page.contains(&name);
-        assert!(named, "docs/architecture.md does not name src/{name}");
+        assert!(named, "docs/src/architecture.md does not name src/{name}");
     }
 }
 

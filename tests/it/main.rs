@@ -5,6 +5,7 @@ mod ablate;
 mod architecture;
 mod bad_input;
 mod binary;
+mod book;
 mod browser;
 mod coordinates;
 mod cut;

@@ -282,7 +282,7 @@ fn the_snakemake_example_of_the_page_on_clusters_works_as_written() {
     let mut one = picker(folder);
     one.args(["pick", "micrographs/", "--particle-radius", RADIUS]).assert().success();
     fs::rename(folder.join("picker_run"), folder.join("one")).unwrap();
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cluster.md");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/src/cluster.md");
     let page = fs::read_to_string(page).unwrap();
     let example = page.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
     assert!(example.contains("--particle-radius 42"), "{example}");

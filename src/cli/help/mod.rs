@@ -1,5 +1,7 @@
 //! The command line as clap has it, with two examples a command; completions and man pages of it.
 
+#[cfg(test)]
+mod documented;
 mod examples;
 
 use std::io;

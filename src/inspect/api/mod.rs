@@ -1,4 +1,4 @@
-//! The interface that the page and scripts use; `docs/inspect-api.md` describes it.
+//! The interface that the page and scripts use; `docs/src/inspect-api.md` describes it.
 //!
 //! This file has what its parts share; each part has its own routes.
 

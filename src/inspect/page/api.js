@@ -1,4 +1,4 @@
-// Requests to the server, as docs/inspect-api.md describes them.
+// Requests to the server, as docs/src/inspect-api.md describes them.
 
 export class Refused extends Error {
   constructor(status, message, hint) {
