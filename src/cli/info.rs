@@ -52,7 +52,9 @@ pub(super) fn run(args: &InfoArgs, _global: &Global) -> Result<Exit> {
 fn look(file: &Path) -> Result<Value, Error> {
     if file.extension().is_some_and(|e| e == "safetensors") {
         let card = Origin::File(file.to_path_buf()).card()?;
-        return Ok(json!({ "kind": "model", "card": as_written(&card).map_err(unwritable)? }));
+        return Ok(
+            json!({ "kind": "model", "card": as_written(&card).map_err(|error| unwritable(&error))? }),
+        );
     }
     if coords::Format::of_name(file).is_some() {
         let all = match coords::read(file) {
@@ -96,7 +98,7 @@ fn look(file: &Path) -> Result<Value, Error> {
     }))
 }
 
-fn unwritable(error: serde_json::Error) -> Error {
+fn unwritable(error: &serde_json::Error) -> Error {
     Error::internal(error.to_string())
 }
 

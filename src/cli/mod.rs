@@ -28,6 +28,7 @@ mod info;
 mod inspect;
 mod known;
 mod maps;
+mod mended;
 mod merge;
 mod micrographs;
 mod misspelt;

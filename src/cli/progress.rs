@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Global;
+use super::mended::Mended;
 use super::words::{tell, with_flags};
 use crate::error::one_line;
 use crate::preprocess::Repairs;
@@ -24,26 +25,6 @@ pub(super) struct Progress {
     /// Kinds of failures that were shown.
     reasons: RefCell<BTreeSet<String>>,
     mended: Cell<Mended>,
-}
-
-/// What was mended, and in how many micrographs.
-#[derive(Clone, Copy, Default)]
-struct Mended {
-    micrographs: usize,
-    repairs: Repairs,
-}
-
-impl Mended {
-    fn add(mut self, repairs: Repairs) -> Mended {
-        self.micrographs += usize::from(repairs.in_words().is_some());
-        self.repairs += repairs;
-        self
-    }
-
-    fn in_words(self) -> Option<String> {
-        let micrographs = counted(self.micrographs, "micrograph");
-        Some(format!("mended in {micrographs}: {}", self.repairs.in_words()?))
-    }
 }
 
 /// What is counted.
@@ -273,17 +254,5 @@ mod tests {
         assert_eq!(said(3, seconds(120), 1), "3 micrographs, 1 waiting, 1.5 per minute");
         assert_eq!(said(3, seconds(3600), 0), "3 micrographs, 0 waiting, 3 per hour");
         assert_eq!(said(4000, seconds(6000), 7), "4000 micrographs, 7 waiting, 40 per minute");
-    }
-
-    #[test]
-    fn repairs_are_summed_up_in_one_line_with_their_numbers_in_words() {
-        let hot = |hot| Repairs { hot, ..Repairs::default() };
-        let bordered = Repairs { border: 4096, ..Repairs::default() };
-        assert_eq!(Mended::default().add(bordered).in_words(), None);
-        let one = Mended::default().add(hot(1)).add(hot(0));
-        assert_eq!(one.in_words().unwrap(), "mended in 1 micrograph: 1 hot pixel");
-        let more = Repairs { not_finite: 7, hot: 1, dead_lines: 1, border: 0 };
-        let words = "mended in 2 micrographs: 7 not-a-number pixels, 2 hot pixels, 1 dead line";
-        assert_eq!(one.add(more).in_words().unwrap(), words);
     }
 }

@@ -178,7 +178,7 @@ fn write_legend(area: &Canvas, legend: &[Sample]) -> Painted<i32> {
         let (left, middle) = ((x, y), (x + SAMPLE_PX / 2, y));
         match sample {
             Sample::Line(_, color) => {
-                area.draw(&PathElement::new([left, (x + SAMPLE_PX, y)], color.stroke_width(2)))?
+                area.draw(&PathElement::new([left, (x + SAMPLE_PX, y)], color.stroke_width(2)))?;
             }
             Sample::Dot(_, color) => area.draw(&Circle::new(middle, 5, color.filled()))?,
             Sample::Area(_, color) => {

@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::cli::Exit;
 use crate::cli::progress::Progress;
 use crate::cli::words::tell;
+use crate::preprocess::Repairs;
 use crate::run::{Chosen, Failure, Shard};
 use crate::stages::pick::{Event, Summary, shards};
 use crate::units::counted;
@@ -61,20 +62,12 @@ impl Picking {
                 progress.waiting(self.waiting);
             }
             Event::Picked { source, picks, kept, repairs, warnings } => {
-                progress.mended(*repairs);
-                self.new += u64::from(!kept);
-                self.succeeded = true;
-                self.held.drain(..).for_each(|failure| progress.left_out(&failure, false));
-                warnings.iter().for_each(|warning| progress.warn(warning));
+                self.succeed(progress, *kept, *repairs, warnings);
                 let kept = if *kept { " (kept)" } else { "" };
                 tracing::debug!("{}: {picks} picks{kept}", source.name);
             }
             Event::Scored { source, kept, repairs, warnings } => {
-                progress.mended(*repairs);
-                self.new += u64::from(!kept);
-                self.succeeded = true;
-                self.held.drain(..).for_each(|failure| progress.left_out(&failure, false));
-                warnings.iter().for_each(|warning| progress.warn(warning));
+                self.succeed(progress, *kept, *repairs, warnings);
                 tracing::debug!("{}: peaks stored", source.name);
             }
             Event::Failed(failure) if self.watching || self.succeeded => {
@@ -83,6 +76,14 @@ impl Picking {
             Event::Failed(failure) => self.held.push((*failure).clone()),
             Event::Warning(warning) => progress.warn(warning),
         }
+    }
+
+    fn succeed(&mut self, progress: &Progress, kept: bool, repairs: Repairs, warnings: &[String]) {
+        progress.mended(repairs);
+        self.new += u64::from(!kept);
+        self.succeeded = true;
+        self.held.drain(..).for_each(|failure| progress.left_out(&failure, false));
+        warnings.iter().for_each(|warning| progress.warn(warning));
     }
 
     /// How long it took.

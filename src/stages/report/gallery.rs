@@ -47,7 +47,8 @@ pub(super) fn gallery(
     let mut ranked: Vec<(f64, usize)> =
         items.iter().enumerate().filter_map(|(place, item)| Some((value(item)?, place))).collect();
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let chosen = choose(ranked.into_iter().map(|(_, place)| place).collect(), judged.is_some());
+    let chosen =
+        choose(&ranked.into_iter().map(|(_, place)| place).collect::<Vec<_>>(), judged.is_some());
     let mut chosen: Vec<(&str, usize)> = chosen;
     for (place, why) in outliers.iter().take(MOST_OUTLIERS) {
         if chosen.iter().all(|(_, other)| other != place) {
@@ -87,7 +88,7 @@ pub(super) fn gallery(
 }
 
 /// Some of the micrographs, which are given from the best to the worst, with what each is.
-fn choose(ranked: Vec<usize>, judged: bool) -> Vec<(&'static str, usize)> {
+fn choose(ranked: &[usize], judged: bool) -> Vec<(&'static str, usize)> {
     let (best, worst) = if judged { ("best", "worst") } else { ("most picks", "fewest picks") };
     let last = ranked.len().saturating_sub(1);
     let named: Vec<(&str, usize)> = match ranked.len() {
@@ -176,7 +177,7 @@ mod tests {
     fn pictures_go_from_the_best_to_the_worst_without_showing_one_twice() {
         let names = |count: usize, judged: bool| -> Vec<(&str, usize)> {
             // Ranked backwards: the last of the list is the best.
-            choose((0..count).rev().collect(), judged)
+            choose(&(0..count).rev().collect::<Vec<_>>(), judged)
         };
         assert_eq!(names(0, true), []);
         assert_eq!(names(1, true), [("the only one", 0)]);
