@@ -20,7 +20,7 @@ use crate::slurm::{self, After, Queue, Submission};
 use crate::stages::pick::shards;
 use scripts::{JobArgs, Scripts};
 
-/// Works on a SLURM cluster
+/// Submits work to a SLURM cluster
 #[derive(Debug, Args)]
 pub(super) struct SlurmArgs {
     #[command(subcommand)]

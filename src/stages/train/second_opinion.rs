@@ -41,8 +41,9 @@ pub(super) fn of_default_model<'a>(
         let hits = eval::match_one_to_one(&picks, &item.points, prepared.radius_mic_px).len();
         if is_doubtful(picks.len(), item.points.len(), hits) {
             doubts.push(format!(
-                "{}: {} particles are labelled; the default model finds {}, among them {hits} of \
-                 these. If particles are left without a label, set labels.completeness to partial",
+                "{}: {} particles are labelled; the default model finds {}, and {hits} of these \
+                 are labelled. If some particles have no label, set labels.completeness to \
+                 partial",
                 item.source.name,
                 item.points.len(),
                 picks.len(),
