@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(row(5, JobState::Running), "shard 2/8: 5 of 5 micrographs, finished");
         assert!(row(1, JobState::Pending).ends_with("pending in SLURM (job 7_2)"));
         let gone = row(1, JobState::Gone);
-        assert!(gone.ends_with("no process works on it; job 7_2 is gone from SLURM"), "{gone}");
+        assert!(gone.ends_with("no process works on it; SLURM no longer knows job 7_2"), "{gone}");
         assert!(row(1, JobState::Ended("TIMEOUT".into())).ends_with("ended: TIMEOUT"));
     }
 }
