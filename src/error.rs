@@ -227,7 +227,7 @@ impl Error {
                 io::ErrorKind::NotFound => Some("check the path for typing errors".into()),
                 _ => None,
             },
-            Error::Interrupted => Some("run the same command again to go on".into()),
+            Error::Interrupted => Some("run the same command again to continue".into()),
             Error::Torch { .. } => None,
             Error::Internal { .. } => {
                 Some("report it with the command and the file that it happened with".into())

@@ -78,10 +78,10 @@ fn check(card: &Card, radius_px: f64) -> Result<()> {
     Err(Error::setting(
         "scale",
         format!(
-            "particles of radius {radius_px:.1} px are too small: the model learnt them at \
+            "particles of radius {radius_px:.1} px are too small: the model was trained at \
              {learnt:.1} px"
         ),
-        "use less binned micrographs, or train with the radius in these ones",
+        "use micrographs with less binning, or train a model on these",
     ))
 }
 
@@ -99,8 +99,8 @@ fn own_radius(card: &Card, pixel_size: Option<PixelSize>) -> Result<f64> {
                     trained.0, here.0
                 ),
                 format!(
-                    "if both are right, give data.particle_radius_px {radius:.1}; if not, the right \
-                     data.pixel_size_a"
+                    "if both are correct, give data.particle_radius_px {radius:.1}; otherwise \
+                     give the correct data.pixel_size_a"
                 ),
             ))
         }

@@ -177,7 +177,7 @@ impl Parser<'_> {
         let again = !self.labels.insert(name.to_owned());
         if name.is_empty() || again {
             let what = if again {
-                format!("the label \"_{}\" stands here twice", shorten(name))
+                format!("the label \"_{}\" appears here twice", shorten(name))
             } else {
                 "a label without a name".to_owned()
             };
@@ -428,7 +428,7 @@ mod tests {
             ("1 2\n", "line 1: expected \"data_\""),
             ("data_\nloop_\n_a\n_b\n1 2\n3\n", "line 6: 1 values for 2 labels"),
             ("data_\nloop_\n_a\n_b\n1 2 3\n", "line 5: 3 values for 2 labels"),
-            ("data_\nloop_\n_a\n_a\n1 2\n", "line 4: the label \"_a\" stands here twice"),
+            ("data_\nloop_\n_a\n_a\n1 2\n", "line 4: the label \"_a\" appears here twice"),
             ("data_\n_a #1\n_b #2\n1 2\n", "line 2: \"_a\" outside a table needs one value"),
             ("data_\nloop_\n1 2\n", "line 3: values without a table"),
         ] {

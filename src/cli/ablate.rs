@@ -21,26 +21,27 @@ use crate::stages::train::{self as training, Choice};
 use crate::studies::ablation::{self, Event, Job, Row};
 use crate::train::{self, Start};
 
-/// Compares variants of the configuration on the same micrographs: which is worth it here?
+/// Compares variants of the settings on the same micrographs
 ///
-/// Trains every variant with every seed from nothing on the same split and budget, picks the test
-/// micrographs, and prints F1 (mean, range, difference to the first variant with its 95 % interval
-/// over seeds), parameters and times. Says better or worse only where the interval leaves no doubt.
-/// Stopped at any moment, it goes on where it was when run again.
+/// Trains every variant with every seed from random weights on the same micrographs, picks the test
+/// micrographs, and prints F1 (mean, range, difference to the first variant with its 95 %
+/// confidence interval over seeds), parameters and times. Says better or worse only if the interval
+/// excludes zero. It can be stopped at any moment, and the same command continues.
 #[derive(Debug, Args)]
 pub(super) struct AblateArgs {
     #[command(flatten)]
     micrographs: MicrographArgs,
-    /// Variants, as tables [[variant]] with a name and what each changes; see configs/ablation.toml
+    /// Variants, as tables [[variant]] with a name and the settings that each changes; see
+    /// configs/ablation.toml
     #[arg(long, value_name = "FILE")]
     variants: PathBuf,
     /// Labelled micrographs to judge on; they are left out of training and validation
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     test: Vec<PathBuf>,
-    /// Seeds, one training each; fewer than three support no verdict worth having
+    /// Seeds, one training each; use at least three for a meaningful interval
     #[arg(long, value_delimiter = ',', value_name = "N,…", default_value = "1,2,3")]
     seeds: Vec<u64>,
-    /// Most epochs of each training
+    /// Maximum number of epochs of each training
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
     /// Print one JSON object instead of a table
@@ -56,7 +57,7 @@ pub(super) struct AblateArgs {
     labels: LabelArgs,
     #[command(flatten)]
     scale: ScaleArgs,
-    /// Run directory that knows what is not given here: radius, micrographs, coordinates
+    /// Run directory that provides what is not given here: radius, micrographs, coordinates
     #[arg(long, value_name = "DIR", default_value = "picker_run")]
     run: PathBuf,
 }
@@ -89,7 +90,7 @@ pub(super) fn run(args: &AblateArgs, global: &Global) -> Result<Exit> {
         return Err(Error::setting(
             "--test",
             format!("{} is named for validation too", both.name),
-            "what decides over a model cannot judge it: name others",
+            "micrographs used for validation cannot be test micrographs: name others",
         )
         .into());
     }

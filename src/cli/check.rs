@@ -16,12 +16,13 @@ use crate::micrograph;
 use crate::settings::Given;
 use crate::studies::check::{Fitness, Report, check};
 
-/// Tells whether coordinates fit their micrographs and are ready for import
+/// Tests whether coordinates fit their micrographs and are ready for import
 ///
-/// Counts, coordinates outside the image, duplicates closer than half a radius, empty quadrants, and
-/// whether a flip, exchanged axes or a scale factor would fit the images better (looked for on at
-/// most 40 of them). Exit code 0: fit; 1: not, or not to be seen; 3: fit, but coordinates are lost
-/// (names without a micrograph, files that cannot be read) or there twice, or too few to tell.
+/// Prints numbers of coordinates, coordinates outside the image, duplicates closer than half a
+/// radius, empty quadrants, and whether a flip, swapped axes or a scale factor would fit the images
+/// better (tested on at most 40 of them). Exit code 0: they fit; 1: they do not fit, or the images
+/// do not show it; 3: they fit, but some are lost (names without a micrograph, files that cannot be
+/// read) or occur twice, or they are too few to tell.
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     /// Micrographs: folders, files, globs, lists of paths, RELION STAR files [default: the folder
@@ -32,7 +33,7 @@ pub(super) struct CheckArgs {
     /// the run]
     #[arg(long, num_args = 1.., value_name = "PATH")]
     coordinates: Vec<PathBuf>,
-    /// Leave out coordinates that score less; a list of candidates needs it
+    /// Leave out coordinates with a lower score; required for lists of candidates
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     min_score: Option<f32>,
     #[command(flatten)]

@@ -24,14 +24,15 @@ const WRITERS: usize = 8;
 
 /// Converts coordinates between formats, with explicit unit, scale, flips, shift and box size
 ///
-/// Writes one file a micrograph into the folder OUT, or one table of all micrographs when OUT is a
-/// file of a format that has such tables (STAR: with base names, as cryoSPARC imports particles).
+/// Writes one file per micrograph into the folder OUT or, if OUT is a file, one table of all
+/// micrographs, in a format that has such tables (STAR: with base names, as cryoSPARC imports
+/// particles).
 #[derive(Debug, Args)]
 pub(super) struct ConvertArgs {
     /// Coordinates: files or folders of any format [default: the picks of the run]
     #[arg(value_name = "PATH")]
     input: Vec<PathBuf>,
-    /// Run directory whose picks are converted where no coordinates are named
+    /// Run directory whose picks are converted if no coordinates are named
     #[arg(long, value_name = "DIR", default_value = "picker_run")]
     run: PathBuf,
     /// Format to write
@@ -42,14 +43,14 @@ pub(super) struct ConvertArgs {
     out: PathBuf,
     #[command(flatten)]
     reading: ReadingArgs,
-    /// Take coordinates as they are written, without the shifts that RELION has beside them
+    /// Do not apply the shifts that RELION stores with refined particles
     #[arg(long)]
     ignore_shifts: bool,
-    /// Leave out coordinates that score less; those without a score stay
+    /// Leave out coordinates with a lower score; those without a score are kept
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     min_score: Option<f32>,
-    /// Of coordinates nearer than this to each other, keep the one with the best score, also where
-    /// several inputs have the same micrograph (the picks of two programs)
+    /// Of coordinates closer than this to each other, keep the one with the highest score, also if
+    /// several inputs contain the same micrograph (the picks of two programs)
     #[arg(long, value_name = "PX")]
     remove_duplicates: Option<f64>,
     /// Side of the boxes to write, an even number of px, for formats that store boxes

@@ -22,7 +22,7 @@ pub(super) fn status(run: &RunDir, division: &Division, as_json: bool) -> Result
     let submission = Submission::read(&run.slurm())?;
     let queue = submission.as_ref().and_then(Queue::ask);
     if submission.is_some() && queue.is_none() {
-        tracing::warn!("SLURM does not answer: what it knows of the jobs is not shown");
+        tracing::warn!("SLURM does not answer: the state of its jobs is not shown");
     }
     let known = submission.as_ref().zip(queue.as_ref());
     let of_task = |number: usize| {
@@ -98,7 +98,7 @@ fn in_slurm(job: Option<&(String, JobState)>, otherwise: &str) -> String {
         Some((job, JobState::Pending)) => format!("pending in SLURM (job {job})"),
         Some((job, JobState::Running)) => format!("running in SLURM (job {job})"),
         Some((job, JobState::Ended(word))) => format!("{otherwise}; job {job} ended: {word}"),
-        Some((job, JobState::Gone)) => format!("{otherwise}; job {job} is gone from SLURM"),
+        Some((job, JobState::Gone)) => format!("{otherwise}; SLURM no longer knows job {job}"),
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(row(5, JobState::Running), "shard 2/8: 5 of 5 micrographs, finished");
         assert!(row(1, JobState::Pending).ends_with("pending in SLURM (job 7_2)"));
         let gone = row(1, JobState::Gone);
-        assert!(gone.ends_with("no process works on it; job 7_2 is gone from SLURM"), "{gone}");
+        assert!(gone.ends_with("no process works on it; SLURM no longer knows job 7_2"), "{gone}");
         assert!(row(1, JobState::Ended("TIMEOUT".into())).ends_with("ended: TIMEOUT"));
     }
 }

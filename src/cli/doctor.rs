@@ -11,7 +11,7 @@ use super::{Exit, Global};
 use crate::model::device::{Found, Libtorch};
 use crate::model::{Architecture, Origin, Precision};
 
-/// Shows what this program sees of the machine and of libtorch
+/// Shows the machine and the libtorch that the program uses
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
     /// Print one JSON object

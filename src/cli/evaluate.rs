@@ -18,11 +18,11 @@ use crate::stages::evaluate::Joined;
 
 /// Judges picks against known particles: precision, recall, F1, average precision
 ///
-/// A pick matches a particle at most one radius away, one-to-one, nearest pairs first, each
-/// micrograph by itself. Reads every coordinate format, so it judges any picker's output.
-/// Micrographs with known particles and without picks are named and left out; a second set of
-/// figures counts them as missed. Exit code 3, and a last line with the reason: the figures leave
-/// out micrographs or files, or count particles twice, or nothing matches.
+/// A pick matches a particle at most one radius away; matching is one-to-one, nearest pairs first,
+/// each micrograph separately. Reads every coordinate format, so it can judge the output of any
+/// picker. Micrographs with known particles but without picks are named and left out; a second set
+/// of figures counts them as missed. Exit code 3, with the reason on the last line, means that the
+/// figures leave out micrographs or files, count particles twice, or that nothing matches.
 #[derive(Debug, Clone, Args)]
 pub(super) struct EvaluateArgs {
     /// Picks: files or folders of any format [default: those of the run]
@@ -35,21 +35,21 @@ pub(super) struct EvaluateArgs {
     radius: RadiusArgs,
     #[arg(skip)]
     particle_radius: f64,
-    /// Judge these micrographs only; those without picks count as all missed [default: all that
-    /// have both]
+    /// Judge only these micrographs; particles on those without picks count as missed [default: all
+    /// micrographs that have both]
     #[arg(long, num_args = 1.., value_name = "PATH")]
     micrographs: Vec<PathBuf>,
-    /// Leave out picks that score less, from the precision-recall curve too
+    /// Leave out picks with a lower score, also from the precision-recall curve
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     min_score: Option<f32>,
-    /// Judge the picks from this score up
+    /// Judge only picks with at least this score
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     threshold: Option<f32>,
-    /// Leave out picks and known particles nearer than this to the edge, of the micrographs
-    /// named or those of the run
+    /// Leave out picks and known particles closer than this to the edge of the micrographs, in px
     #[arg(long, value_name = "PX")]
     margin: Option<f64>,
-    /// Also write the summary, a table a micrograph and the precision-recall curve into this folder
+    /// Also write the summary, a table with one line per micrograph, and the precision-recall curve
+    /// into this folder
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Print one JSON object instead of a table
@@ -79,8 +79,8 @@ pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
             "--min-score",
             candidates.what(),
             format!(
-                "--min-score {0} judges those that score so much, --threshold {0} the same with the \
-                 others in the precision-recall curve",
+                "--min-score {0} leaves out lower scores everywhere; --threshold {0} keeps them \
+                 in the precision-recall curve",
                 candidates.threshold
             ),
         )
@@ -101,7 +101,7 @@ pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
     if let Some(margin) = args.margin {
         if !(margin >= 0.0 && margin.is_finite()) {
             let hint = "a width in px of the micrograph";
-            return Err(Error::setting("--margin", format!("{margin} is no width"), hint).into());
+            return Err(Error::setting("--margin", format!("{margin} is not a width"), hint).into());
         }
         joined.leave_out_edges(margin, |name| {
             let found = named.iter().flatten().find(|source| source.name == name);
@@ -126,7 +126,7 @@ pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
         let mut out = io::stdout().lock();
         print_table(&mut out, &joined, &evaluation)?;
         if !doubts.is_empty() {
-            writeln!(out, "not the whole picture: {}", with_flags(&doubts.join("; ")))?;
+            writeln!(out, "incomplete: {}", with_flags(&doubts.join("; ")))?;
         }
     }
     if let Some(out) = &args.out {

@@ -20,14 +20,14 @@ use crate::stages::begin;
 use crate::studies::extract::{Job, Summary};
 use crate::units::counted;
 
-/// Answers as `topaz extract`, so that `picker` can be entered as the Topaz executable
+/// Works like `topaz extract`, so that RELION can use `picker` as the Topaz executable
 ///
 /// -t SCORE -r RADIUS -d DEVICE [-x UP] [-s DOWN] [-m MODEL] -o OUT MICROGRAPHS: -m is a
 /// model of picker (without it, the default model), the radius is in px of the images given
 /// (without it, and without images, those of `picker_run` in the current folder), coordinates are multiplied by UP/DOWN. Scores are log-odds against the model's own threshold: 0 is where `picker pick` cuts.
 #[derive(Debug, Args)]
 pub(super) struct ExtractArgs {
-    /// As Topaz takes them
+    /// The arguments of `topaz extract`
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
@@ -171,7 +171,7 @@ impl Call {
             wanted
         } else {
             tell(&format!(
-                "warning: device {} is not there: the network runs on the processor",
+                "warning: device {} is not there: the network runs on the CPU",
                 self.device
             ));
             "cpu".to_string()

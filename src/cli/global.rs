@@ -13,17 +13,17 @@ use crate::settings::{Given, Settings};
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "General options")]
 pub struct Global {
-    /// Processor threads to use [default: all]
+    /// CPU threads to use [default: all]
     #[arg(long, global = true, value_name = "N")]
     pub threads: Option<usize>,
-    /// Most memory that picking takes, in GB [default: 1 a thread, at least 3]; training on the
-    /// processor stays within it only if it is given
+    /// Maximum memory for picking, in GB [default: 1 per thread, at least 3]; it limits training on
+    /// the CPU only if it is given
     #[arg(long, global = true, value_name = "GB")]
     pub memory: Option<f64>,
     /// Where the network runs: auto, cpu, cuda:N or several GPUs, cuda:0,cuda:1
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
     pub device: String,
-    /// Seed of everything random [default: drawn and logged]
+    /// Seed for all random numbers [default: drawn and printed]
     #[arg(long, global = true, value_name = "N")]
     pub seed: Option<u64>,
     /// Only warnings and errors on stderr
@@ -42,7 +42,7 @@ impl Global {
     /// More threads than any machine has: a mistake in typing.
     const MOST_THREADS: usize = 4096;
 
-    /// Processor threads to use.
+    /// CPU threads to use.
     pub(super) fn threads(&self) -> Result<usize> {
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         match self.threads.unwrap_or_else(available) {

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::micrograph::{self, Statistics};
 use crate::model::Origin;
 
-/// Tells what a micrograph, coordinate or model file holds, and whether it can be used
+/// Prints what a micrograph, coordinate or model file contains, and whether it can be used
 ///
 /// Exit code 1 if one of the files cannot be used.
 #[derive(Debug, Args)]

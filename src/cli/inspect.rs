@@ -23,21 +23,22 @@ use crate::units::counted;
 /// Shows picks and takes labels in the browser
 ///
 /// Serves one page on this machine: micrographs with their picks, a threshold that can be moved and
-/// applied, labels by hand. Labels go to OUT/labels, where `picker train --coordinates OUT/labels`
-/// reads them. Only who has the address that is printed, with its token, gets an answer.
+/// applied, labels by hand. Labels are saved in OUT/labels; `picker train --coordinates OUT/labels`
+/// reads them. The page opens only with the address that is printed, which contains a token.
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
     /// Micrographs, in any form that `picker pick` takes, or a run directory [default: the picks of
     /// OUT, else the folder micrographs]
     #[arg(value_name = "MICROGRAPHS|RUN")]
     what: Vec<PathBuf>,
-    /// Port to listen at [default: 7878, or a free one where that is taken]
+    /// Port to listen on [default: 7878, or a free one if that is in use]
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
-    /// Address to listen at; other machines reach one that is not of loopback, without encryption
+    /// Address to listen on; with any other than a loopback address, other machines can connect,
+    /// without encryption
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     bind: IpAddr,
-    /// Show only: nothing is written, and a run that is being worked in can be looked at
+    /// Only show: nothing is written; works also while another picker uses the run directory
     #[arg(long)]
     read_only: bool,
     /// Do not open a browser
@@ -61,8 +62,8 @@ pub(super) fn run(args: &InspectArgs, global: &Global) -> Result<Exit> {
     let port = server.bound().port();
     if !bind.is_loopback() {
         tracing::warn!(
-            "{bind} can be reached from other machines, and nothing is encrypted: whoever reads \
-             along gets the token"
+            "{bind} can be reached from other machines, and the connection is not encrypted: \
+             anyone who can read the network traffic gets the token"
         );
     } else if is_remote() {
         let user = std::env::var("USER").map(|user| format!("{user}@")).unwrap_or_default();

@@ -23,11 +23,11 @@ pub(super) struct RadiusArgs {
     /// Particle radius in Å
     #[arg(long, value_name = "Å")]
     particle_radius_a: Option<f64>,
-    /// Pixel size in Å/px for a radius in Å, where no RELION STAR file says it [default: the
+    /// Pixel size in Å/px for a radius in Å, if no RELION STAR file contains it [default: the
     /// header's, or that of the run]
     #[arg(long, value_name = "Å/PX")]
     pixel_size: Option<f64>,
-    /// Run directory that knows what is not given here: radius, pixel size, paths
+    /// Run directory that provides what is not given here: radius, pixel size, paths
     #[arg(long, value_name = "DIR", default_value = "picker_run")]
     run: PathBuf,
 }
@@ -160,7 +160,7 @@ pub(super) fn or_known(
     }
     let known = known()?;
     if known.is_empty() {
-        let what = format!("{flag} is not given, and the run directory does not know it");
+        let what = format!("{flag} is not given, and the run directory does not contain it");
         return Err(Error::missing(what, format!("add {flag}, or --run with a run directory")));
     }
     let shown: Vec<_> = known.iter().map(|path| path.display().to_string()).collect();

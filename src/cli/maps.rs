@@ -24,8 +24,8 @@ use crate::studies::maps::{self, Event, Focus, Job};
 ///
 /// Writes, for each micrograph, a probability map and a map of each attention on a skip connection
 /// as MRC of the micrograph's size, and a picture of all of them over the micrograph. With --truth,
-/// mean attention on particles is held against that beside them. A map shows by what features are
-/// multiplied, not why a particle was picked.
+/// mean attention on particles is compared with that beside them. A map shows the factors by which
+/// features are multiplied, not why a particle was picked.
 #[derive(Debug, Args)]
 pub(super) struct MapsArgs {
     #[command(flatten)]
@@ -34,18 +34,18 @@ pub(super) struct MapsArgs {
     /// model of the run, else that inside picker]
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
-    /// Known particles, in any format; micrographs without any take no part in the measurement
+    /// Known particles, in any format; micrographs without any are not measured
     #[arg(long, num_args = 1.., value_name = "PATH")]
     truth: Vec<PathBuf>,
     /// Folder for the maps
     #[arg(long, value_name = "DIR", default_value = "maps")]
     out: PathBuf,
-    /// Print how attention fits the particles as one JSON object instead of a table
+    /// Print the measurement as one JSON object instead of a table
     #[arg(long, requires = "truth")]
     json: bool,
     #[command(flatten)]
     scale: ScaleArgs,
-    /// Run directory that knows what is not given here: model, radius, micrographs
+    /// Run directory that provides what is not given here: model, radius, micrographs
     #[arg(long, value_name = "DIR", default_value = "picker_run")]
     run: PathBuf,
 }

@@ -13,11 +13,11 @@ use crate::run::RunDir;
 use crate::stages::Context;
 use crate::stages::pick::shards;
 
-/// Writes the picks of a run that was scored by shards
+/// Writes the picks of a run that was scored in shards
 ///
-/// Coordinates, lists, tables and report are those that one `picker pick` of all micrographs writes.
-/// Fails, and names them, if shards are missing or not finished. Afterwards the run is no longer
-/// divided.
+/// Coordinates, lists, tables and report are the same as those of one `picker pick` of all
+/// micrographs. If shards are missing or not finished, it fails and names them. Afterwards the run
+/// is no longer divided.
 #[derive(Debug, Args)]
 pub(super) struct MergeArgs {
     #[command(flatten)]

@@ -40,7 +40,7 @@ impl MicrographArgs {
 /// Which of the files found are wanted.
 #[derive(Debug, Clone, Args)]
 pub(super) struct FilterArgs {
-    /// Take only files whose name, or path below the folder, fits the pattern, and all of these
+    /// Take all files whose name, or path below the folder, fits the pattern, and no others
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
     /// Leave out files whose name, or path below the folder, fits the pattern
@@ -75,13 +75,14 @@ pub(super) fn leave_out_excluded(run: &RunDir, sources: &mut Vec<Source>) -> Res
     if excluded > 0 && sources.is_empty() {
         return Err(Error::missing(
             format!("every micrograph is excluded in {}", record.display()),
-            "take some back with `picker inspect`, or delete the file",
+            "include some again with `picker inspect`, or delete the file",
         ));
     }
     if excluded > 0 {
         let s = if excluded == 1 { "" } else { "s" };
         tracing::info!(
-            "left out: {excluded} excluded micrograph{s} ({}); `picker inspect` takes them back",
+            "left out: {excluded} excluded micrograph{s} ({}); `picker inspect` can include them \
+             again",
             record.display()
         );
     }
@@ -91,7 +92,7 @@ pub(super) fn leave_out_excluded(run: &RunDir, sources: &mut Vec<Source>) -> Res
 /// Says at once what is not taken; what cannot be used is named again in the end.
 pub(super) fn announce(listed: Listed) -> (Vec<Source>, Vec<Failure>) {
     if let Some(words) = listed.in_words() {
-        tracing::info!("{words}; --include takes what fits a pattern");
+        tracing::info!("{words}; --include selects files by a pattern");
     }
     let failures: Vec<Failure> =
         listed.unusable.iter().map(|error| Failure::new(&error.to_string(), error)).collect();

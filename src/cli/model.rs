@@ -16,7 +16,7 @@ use crate::model::{Device, Network, Origin, Precision, export};
 use crate::studies::packing;
 use crate::units::counted;
 
-/// Shows what a model is, packs a trained one for particles of any size, exports its weights
+/// Shows what a model is, packs a trained model for particles of any size, exports weights
 #[derive(Debug, Args)]
 pub(super) struct ModelArgs {
     #[command(subcommand)]
@@ -44,7 +44,8 @@ struct ShowArgs {
     json: bool,
 }
 
-/// Makes a scale-free model of half the size, which needs the particle's radius when it is used
+/// Writes a model for particles of any size, in half the file size; using it requires the particle
+/// radius
 ///
 /// Its card says how the model was trained, in place of the micrographs' names.
 #[derive(Debug, Args)]

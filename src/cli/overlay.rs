@@ -24,8 +24,8 @@ use crate::report::overlay::{self, Kind};
 pub(super) struct OverlayArgs {
     /// The micrograph
     micrograph: PathBuf,
-    /// Picks of this micrograph, in any format; a table of many micrographs will do [default: those
-    /// of the run]
+    /// Picks of this micrograph, in any format; a table of many micrographs is accepted [default:
+    /// those of the run]
     #[arg(long, value_name = "FILE")]
     picks: Option<PathBuf>,
     /// True particles of this micrograph
@@ -33,7 +33,7 @@ pub(super) struct OverlayArgs {
     truth: Option<PathBuf>,
     #[command(flatten)]
     radius: RadiusArgs,
-    /// Leaves out picks that score less
+    /// Leave out picks with a lower score
     #[arg(long, value_name = "T")]
     threshold: Option<f32>,
     /// The picture [default: MICROGRAPH's name with _overlay.png, in the current folder]

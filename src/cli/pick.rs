@@ -21,10 +21,10 @@ use crate::units::Radius;
 
 /// Picks particles in micrographs
 ///
-/// Without a trained model the default model picks, which needs the particle's radius. Writes, under
-/// OUT/picks, one STAR file a micrograph, one CSV file for all, and the list files that RELION
-/// reads; under OUT/report, a report. Micrographs that an earlier run has scored with the same model and settings are not
-/// scored again.
+/// Uses the trained model of the run directory or, without one, the default model, which requires
+/// the particle radius. Writes one STAR file per micrograph, one CSV file for all, and the list
+/// files that RELION reads into OUT/picks, and a report into OUT/report. Micrographs that an
+/// earlier run has scored with the same model and settings are not scored again.
 #[derive(Debug, Args)]
 pub(super) struct PickArgs {
     #[command(flatten)]
@@ -35,7 +35,7 @@ pub(super) struct PickArgs {
     pub(super) model: Option<PathBuf>,
     #[command(flatten)]
     pub(super) cut: CutArgs,
-    /// Of two picks closer than this, the worse one is dropped, in px
+    /// Of two picks closer than this, drop the one with the lower score, in px
     #[arg(long, value_name = "PX", conflicts_with = "min_distance_a")]
     min_distance: Option<f64>,
     /// The same in Å
@@ -44,7 +44,7 @@ pub(super) struct PickArgs {
     /// Try micrographs again that failed before and have not changed
     #[arg(long)]
     pub(super) retry_failed: bool,
-    /// Only score this part of the micrographs, as one of several processes, on any machines, that
+    /// Only score this part of the micrographs, as one of several processes (on any machines) that
     /// share OUT: 3/8 is the third of eight. `picker merge` then writes the picks of all
     #[arg(long, value_name = "I/N", conflicts_with = "watch")]
     shard: Option<Shard>,
@@ -59,10 +59,10 @@ pub(super) struct PickArgs {
 /// Waiting for files.
 #[derive(Debug, Args)]
 pub(super) struct WatchArgs {
-    /// Go on picking as files arrive, until stopped; a file is taken once it no longer changes
+    /// Continue picking as files arrive, until stopped; a file is read once it no longer changes
     #[arg(long)]
     watch: bool,
-    /// Seconds between two looks for new files
+    /// Seconds between two searches for new files
     #[arg(long, value_name = "S", default_value_t = 5.0, requires = "watch")]
     watch_interval: f64,
 }
@@ -76,7 +76,7 @@ impl WatchArgs {
             Ok(interval) if !interval.is_zero() => Ok(Some(interval)),
             _ => Err(Error::setting(
                 "--watch-interval",
-                format!("{} is no time to wait", self.watch_interval),
+                format!("{} is not a valid time", self.watch_interval),
                 "5 seconds suit most file systems",
             )
             .into()),

@@ -16,17 +16,17 @@ use crate::run::RunDir;
 use crate::stages::prepare::Prepare;
 use crate::stages::{Context, begin};
 
-/// Stores micrographs as the network sees them: cropped to the working scale, flat, normalised
+/// Stores micrographs at the working scale, as the network sees them
 ///
-/// No other command needs this. Those that read micrographs take what is stored in OUT/prepared
-/// while it fits, pixel for pixel the same; worth its disk where micrographs lie on a slow file
-/// system or are picked again and again. The images are MRC files that any viewer opens.
+/// No other command requires this. Other commands use the images in OUT/prepared as long as they
+/// are valid, with the same results. It saves time if micrographs are on a slow file system or are
+/// picked several times. The images are MRC files that any viewer opens.
 #[derive(Debug, Args)]
 pub(super) struct PreprocessArgs {
     #[command(flatten)]
     micrographs: MicrographArgs,
-    /// The model they are meant for: a model file or the folder of a run, which knows the radius, or
-    /// `default` for the model inside picker
+    /// The model that will use them: a model file or the folder of a run, which contain the radius,
+    /// or `default` for the model inside picker
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
     /// Try micrographs again that failed before and have not changed

@@ -34,13 +34,13 @@ enum OriginGiven {
 /// What is done to coordinates, in this order; `picker check` names what is needed.
 #[derive(Debug, Args)]
 pub(super) struct ReadingArgs {
-    /// Exchange x and y
+    /// Swap x and y
     #[arg(long)]
     transpose: bool,
     /// What the coordinates are given in
     #[arg(long, value_enum, default_value = "px")]
     unit: UnitGiven,
-    /// Å/px of the micrographs, for --unit a and nm [default: what --micrographs say]
+    /// Å/px of the micrographs, for --unit a and nm [default: that of --micrographs]
     #[arg(long, value_name = "A")]
     pixel_size: Option<f64>,
     /// Multiply coordinates by this
@@ -55,22 +55,22 @@ pub(super) struct ReadingArgs {
     /// Where (0, 0) is
     #[arg(long, value_enum, default_value = "corner")]
     origin: OriginGiven,
-    /// Count x from the other side
+    /// Mirror x: count it from the other side
     #[arg(long)]
     flip_x: bool,
-    /// Count y from the other side
+    /// Mirror y: count it from the other side
     #[arg(long)]
     flip_y: bool,
     /// Add these to x and y, in px: --offset=-3,5
     #[arg(long, value_name = "X,Y", value_parser = pair, allow_hyphen_values = true)]
     offset: Option<(f64, f64)>,
-    /// Width of the micrographs in px, where --flip-x, --origin or --unit fraction needs it
+    /// Width of the micrographs in px, if --flip-x, --origin or --unit fraction requires it
     #[arg(long, value_name = "PX")]
     width: Option<usize>,
-    /// Height of the micrographs in px, where --flip-y, --origin or --unit fraction needs it
+    /// Height of the micrographs in px, if --flip-y, --origin or --unit fraction requires it
     #[arg(long, value_name = "PX")]
     height: Option<usize>,
-    /// The micrographs, which have the size and the pixel size
+    /// The micrographs, from which size and pixel size are read
     #[arg(long, num_args = 1.., value_name = "PATH", conflicts_with_all = ["width", "height"])]
     micrographs: Vec<PathBuf>,
 }
@@ -142,7 +142,7 @@ impl ReadingArgs {
         }
         Err(Error::setting(
             "--scale",
-            format!("{} moves coordinates to where no micrograph can be", self.scale),
+            format!("{} moves coordinates outside of any possible micrograph", self.scale),
             "2 doubles coordinates",
         ))
     }

@@ -9,7 +9,7 @@ use super::args::OutArgs;
 use super::{Exit, Global};
 use crate::stages::{card_of_picks, report};
 
-/// Makes the report of a run anew, as one page that opens offline
+/// Writes the report of a run again, as one page that opens offline
 #[derive(Debug, Args)]
 pub(super) struct ReportArgs {
     #[command(flatten)]

@@ -20,10 +20,10 @@ use crate::stages::{Context, begin, chain};
 
 /// Runs the whole pipeline: (preprocess,) train, self-train, pick, evaluate, report
 ///
-/// In a folder that holds micrographs/ and coordinates/, `picker run --particle-radius 42` is all
-/// there is to type; without coordinates it begins with the default model instead of training one.
-/// Stopped at any moment, it goes on where it was when run again; a changed setting or file redoes
-/// only what depends on it.
+/// In a folder that contains micrographs/ and coordinates/, `picker run --particle-radius 42` is
+/// enough; without coordinates it starts with the default model instead of training one. It can be
+/// stopped at any moment, and the same command continues. After a change of a setting or file, only
+/// what depends on it is done again.
 #[derive(Debug, Args)]
 pub(super) struct PipelineArgs {
     #[command(flatten)]
@@ -47,11 +47,11 @@ pub(super) struct InputArgs {
     micrographs: MicrographArgs,
     #[command(flatten)]
     labels: LabelArgs,
-    /// Particles to judge the picks by; micrographs that the model has seen are left out
+    /// Known particles to judge the picks by; micrographs that the model has seen are left out
     #[arg(long, value_name = "PATH", num_args = 1..)]
     truth: Vec<PathBuf>,
-    /// The model to use instead of training one: a model file, the folder of a run, or `default`,
-    /// the model inside picker [default where there are no coordinates]
+    /// The model to use instead of training one: a model file, the folder of a run, or `default`
+    /// for the model inside picker, which is used if there are no coordinates
     #[arg(long, value_name = "PATH", conflicts_with = "coordinates")]
     model: Option<PathBuf>,
     #[command(flatten)]
@@ -173,7 +173,8 @@ impl InputArgs {
             ..Context::new(run, resolved, seed, machine)
         };
         if resolved.settings.data.coordinates.is_empty() {
-            self.training.refuse("no network is built without coordinates: a model is given")?;
+            self.training
+                .refuse("nothing is trained without coordinates: the given model is used")?;
             context.base = begin::base_model(run, self.model.as_deref())?;
             context.radius = resolved.settings.data.radius();
             begin::check_scale(&context.base.card()?, context.radius)?;

@@ -22,11 +22,11 @@ use crate::stages::{Context, begin};
 
 /// Improves a model with micrographs that have no labels
 ///
-/// After `picker train`, in the same folder, `picker self-train --iterations 3` is all there is to
-/// type: settings, labels and micrographs are those of the training. With neither a trained model
-/// nor labels it begins with the default model, which needs --micrographs and the particle's radius.
-/// Each round is judged on the validation micrographs; if none is better than the model as it is,
-/// that one stays.
+/// After `picker train`, in the same folder, `picker self-train --iterations 3` is enough:
+/// settings, labels and micrographs are those of the training. Without a trained model and without
+/// labels it starts with the default model, which requires --micrographs and the particle radius.
+/// Each round is judged on the validation micrographs; if none is better than the given model, that
+/// model is kept.
 #[derive(Debug, Args)]
 pub(super) struct SelfTrainArgs {
     /// More micrographs without labels: folders, files, globs, lists of paths, RELION STAR files
@@ -34,8 +34,9 @@ pub(super) struct SelfTrainArgs {
     micrographs: Vec<PathBuf>,
     #[command(flatten)]
     filter: FilterArgs,
-    /// The model to begin with: a model file, the folder of a run, or `default` for the model inside
-    /// picker [default: the trained model in OUT; without one and without labels, that inside picker]
+    /// The model to start with: a model file, the folder of a run, or `default` for the model
+    /// inside picker [default: the trained model in OUT; without one and without labels, that
+    /// inside picker]
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
     #[command(flatten)]
@@ -66,14 +67,14 @@ pub(super) struct RoundArgs {
     /// Epochs of a round
     #[arg(long, value_name = "N")]
     retrain_epochs: Option<usize>,
-    /// Judge rounds by leaving out each labelled micrograph in turn (at most five); each costs a
-    /// training and its rounds [default: auto, where a micrograph has too few labels to judge by]
+    /// Judge rounds by leaving out each labelled micrograph in turn (at most five); each requires a
+    /// training and its rounds [default: auto, which does it if a micrograph has too few labels]
     #[arg(long, value_name = "auto|always|never", value_parser = named::<CrossValidate>)]
     cross_validate: Option<CrossValidate>,
-    /// Pixels at or above this are pseudo-positive
+    /// Pixels with at least this score are pseudo-labelled as particle
     #[arg(long, value_name = "SCORE")]
     positive_threshold: Option<f64>,
-    /// Pixels below this are pseudo-negative
+    /// Pixels with a lower score are pseudo-labelled as background
     #[arg(long, value_name = "SCORE")]
     negative_threshold: Option<f64>,
     /// Weights that a round starts from: those of the given model, or of the best round so far

@@ -120,7 +120,7 @@ pub(super) fn check_shards(run: &RunDir, division: &Division, of: usize) -> Resu
 
 pub(super) fn differs(run: &RunDir, what: String) -> Error {
     let hint = format!(
-        "leave out what the run knows; to divide it again, merge it first, or delete {}",
+        "leave this out: the run knows it; to divide the run again, merge it first, or delete {}",
         run.shards().display()
     );
     Error::setting("shards", what, hint)

@@ -18,14 +18,14 @@ use crate::units::counted;
 /// DIR/simulate.json with every parameter.
 #[derive(Debug, Args)]
 pub(super) struct SimulateArgs {
-    /// Where the set goes
+    /// Folder for the data set
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Number of micrographs
     #[arg(long, value_name = "N")]
     count: NonZeroUsize,
-    /// Every micrograph with another protein, microscope and contamination, at the working scale:
-    /// what the default model has learnt from
+    /// Each micrograph shows another protein, microscope and contamination, at the working scale:
+    /// what the default model was trained on
     #[arg(long, conflicts_with_all = ONE_PROTEIN)]
     preset: Option<Preset>,
     /// What a preset draws from, in TOML; configs/teaching.toml shows every key
@@ -43,13 +43,13 @@ pub(super) struct SimulateArgs {
     /// Pixel size in Å
     #[arg(long, value_name = "A", default_value_t = Settings::default().pixel_size_a)]
     pixel_size: f64,
-    /// Build of the protein [default: drawn from the seed]
+    /// Shape of the protein [default: drawn from the seed]
     #[arg(long, value_parser = named::<Shape>)]
     shape: Option<Shape>,
     /// Order of the protein's rotation symmetry [default: drawn from the seed]
     #[arg(long, value_name = "N")]
     symmetry: Option<usize>,
-    /// Power of a particle over the noise variance in one pixel
+    /// Power of a particle divided by the noise variance in one pixel
     #[arg(long, value_name = "RATIO", default_value_t = Settings::default().snr)]
     snr: f64,
     /// Underfocus in µm, or its range: 1.5 or 1.2,3
@@ -58,10 +58,10 @@ pub(super) struct SimulateArgs {
     /// Share of the area that the particles' disks would cover
     #[arg(long, value_name = "FRACTION", default_value_t = Settings::default().density)]
     density: f64,
-    /// Smallest distance of two particles over their diameter; below 1 some overlap
+    /// Smallest distance of two particles divided by their diameter; below 1, some overlap
     #[arg(long, value_name = "FACTOR", default_value_t = Settings::default().min_distance_factor)]
     min_distance: f64,
-    /// Share of the micrographs that show the carbon film's edge
+    /// Share of the micrographs that show an edge of the carbon film
     #[arg(long, value_name = "FRACTION", default_value_t = Settings::default().carbon_probability)]
     carbon: f64,
     /// Mean number of ice crystals in a micrograph

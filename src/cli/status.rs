@@ -13,12 +13,12 @@ use crate::run::RunDir;
 use crate::settings::Resolved;
 use crate::stages::{Step, chain};
 
-/// Shows where every stage of a run stands, and which micrographs failed
+/// Shows the state of each stage of a run, and which micrographs failed
 ///
-/// Of a run that is divided into shards, where each shard stands, by the run's own files and by what
-/// SLURM says of its jobs.
-/// Also lists the settings that are not built in, each with where it comes from. Takes the settings of the last `picker run` in the run directory, else those of its training,
-/// changed by the flags given.
+/// If a run is divided into shards, also shows the state of each shard, from the files of the run
+/// and from SLURM. Lists the settings that differ from the built-in ones, each with its origin.
+/// Uses the settings of the last `picker run` in the run directory or, without one, those of its
+/// training, changed by the flags given.
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     #[command(flatten)]

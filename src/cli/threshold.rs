@@ -9,15 +9,15 @@ use super::args::{OutArgs, check_threshold};
 use super::{Exit, Global, show};
 use crate::stages::{card_of_picks, pick, report};
 
-/// Cuts the stored picks of a run at another score, without new inference
+/// Applies another threshold to the stored peaks of a run, without running the network
 ///
-/// Micrographs that were given a threshold of their own in `picker inspect` keep it.
+/// Micrographs that were given their own threshold in `picker inspect` keep it.
 #[derive(Debug, Args)]
 pub(super) struct ThresholdArgs {
-    /// Score from which on a peak is a pick, between 0 and 1
+    /// Lowest score of a pick, between 0 and 1
     #[arg(long, value_name = "SCORE")]
     threshold: f32,
-    /// Also cut micrographs that have a threshold of their own, which they lose
+    /// Apply it also to micrographs that have their own threshold, which they lose
     #[arg(long)]
     everywhere: bool,
     #[command(flatten)]

@@ -16,9 +16,9 @@ use crate::stages::{Context, begin};
 
 /// Trains the network on labelled micrographs
 ///
-/// In a folder that holds micrographs/ and coordinates/, `picker train --particle-radius 42` is
-/// all there is to type. It starts from the weights of the default model. Interrupted, it goes on
-/// from the last finished epoch when run again.
+/// In a folder that contains micrographs/ and coordinates/, `picker train --particle-radius 42` is
+/// enough. Training starts from the weights of the default model. If it is interrupted, the same
+/// command continues after the last finished epoch.
 #[derive(Debug, Args)]
 pub(super) struct TrainArgs {
     #[command(flatten)]

@@ -43,7 +43,7 @@ pub(super) fn read(path: &Path, blocks: &[Block]) -> Result<Option<Content>> {
             return Err(Error::malformed(
                 path,
                 row.line,
-                format!("{size} is no pixel size"),
+                format!("{size} is not a pixel size"),
                 "correct cisTEMPixelSize",
             ));
         }

@@ -62,7 +62,7 @@ impl Collected {
     pub fn notes(&self) -> Vec<String> {
         let mut notes: Vec<String> = self.noted.iter().take(3).cloned().collect();
         if let more @ 1.. = self.noted.len().saturating_sub(notes.len()) {
-            notes.push(format!("… and so of {more} files more"));
+            notes.push(format!("… and the same for {more} more files"));
         }
         notes
     }
@@ -135,7 +135,8 @@ fn nothing_in(paths: &[PathBuf], others: &[Unread]) -> Error {
 fn globbed(pattern: &Path) -> Result<Vec<PathBuf>> {
     let text = pattern.to_string_lossy();
     let bad = |what: String| Error::setting("coordinates", what, "quote the pattern: 'dir/*.star'");
-    let paths = glob::glob(&text).map_err(|e| bad(format!("`{text}` is no glob: {}", e.msg)))?;
+    let paths = glob::glob(&text)
+        .map_err(|e| bad(format!("`{text}` is not a valid pattern: {}", e.msg)))?;
     paths.map(|path| path.map_err(|e| bad(e.to_string()))).collect()
 }
 
@@ -184,7 +185,7 @@ fn read_folder(folder: &Path, all: &mut Collected, first: &mut Option<Error>) {
                 let unread = Unread::new(path, &error);
                 // Job folders hold other tables and logs.
                 if matches!(error, Error::Unusable { .. }) && !format.is_sure() {
-                    tracing::debug!("{} is passed over: {error}", path.display());
+                    tracing::debug!("{} is skipped: {error}", path.display());
                     all.others.push(unread);
                 } else {
                     all.failed.push(unread);

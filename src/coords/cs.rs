@@ -95,7 +95,7 @@ fn read(path: &Path) -> Result<Vec<Coordinates>> {
         ));
     };
     let [rows] = *header.shape() else {
-        return Err(damaged("it is no list of rows".into()));
+        return Err(damaged("it is not a list of rows".into()));
     };
     let needed = usize::try_from(rows).ok().and_then(|rows| rows.checked_mul(row_bytes));
     if needed.is_none_or(|needed| needed > rest.len()) || header.order() != Order::C {
@@ -114,7 +114,10 @@ fn read(path: &Path) -> Result<Vec<Coordinates>> {
         let (x, y) = (number(x, 0)?, number(y, 0)?);
         let near = -1.0..=2.0;
         if !near.contains(&x) || !near.contains(&y) || width < 1.0 || height < 1.0 {
-            return Err(unclear(index, &format!("({x}, {y}) of {width}×{height} px is no place")));
+            return Err(unclear(
+                index,
+                &format!("({x}, {y}) of {width}×{height} px is not a position"),
+            ));
         }
         let name = name.text(row).ok_or_else(|| unclear(index, "no name of a micrograph"))?;
         found.entry(name).or_default().push(Coordinate {

@@ -61,7 +61,7 @@ fn read(path: &Path) -> Result<Content> {
         return Err(Error::unusable(path, "it holds no boxes", EXPECTED));
     };
     let broken = |what: &str| Error::malformed(path, None, what, EXPECTED);
-    let boxes = boxes.as_array().ok_or_else(|| broken("boxes is no list"))?;
+    let boxes = boxes.as_array().ok_or_else(|| broken("boxes is not a list"))?;
     let point = |(index, one): (usize, &Value)| {
         let number = |at: usize| one.get(at).and_then(Value::as_f64);
         number(0)

@@ -253,8 +253,9 @@ pub fn no_match(sources: &[Source], coordinates_without: &[String]) -> Error {
             some_of(coordinates_without),
             some_of(&names)
         ),
-        "names are compared by path, then by name without extension, then one within the other: \
-         rename one side, or give the micrographs that the coordinates were picked on",
+        "names are compared by path, then by name without extension, then by whether one \
+         contains the other: rename one side, or give the micrographs that the coordinates were \
+         picked on",
     )
 }
 

@@ -27,8 +27,8 @@ const NO_SESSION: &str =
     "This page needs the address that `picker inspect` printed, with its token.\n";
 
 /// What a browser is told whose address has been used.
-const USED: &str = "This address has been opened once, and opens nothing again. The browser that \
-    opened it has a cookie; for another one, start `picker inspect` again.\n";
+const USED: &str = "This address works only once, and it was already opened. The browser that \
+                    opened it has a cookie; for another one, start `picker inspect` again.\n";
 
 /// The secrets of one server and the names that it answers to.
 #[derive(Debug)]
@@ -107,7 +107,10 @@ impl Guard {
         let headers = request.headers();
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let Some(host) = text(HOST).filter(|host| self.is_own(host)) else {
-            return Some((StatusCode::MISDIRECTED_REQUEST, "This server has another name.\n"));
+            return Some((
+                StatusCode::MISDIRECTED_REQUEST,
+                "This server does not answer under this host name.\n",
+            ));
         };
         let by_token = self.has_token(headers);
         if !by_token && !self.has_session(headers) {
@@ -117,7 +120,7 @@ impl Guard {
             return None;
         }
         let foreign =
-            Some((StatusCode::FORBIDDEN, "Changes are taken from picker's own page only.\n"));
+            Some((StatusCode::FORBIDDEN, "Changes are accepted only from picker's own page.\n"));
         match headers.get(ORIGIN).map(|value| value.to_str().unwrap_or_default()) {
             Some(origin) => {
                 let own = |scheme: &str| origin.strip_prefix(scheme) == Some(host);

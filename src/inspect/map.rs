@@ -84,9 +84,6 @@ fn picked_with(run: &RunDir) -> Result<Origin> {
 
 fn radius_of(known: &Known) -> Result<f64> {
     known.scored.as_ref().map(|scored| scored.particle_radius_px).ok_or_else(|| {
-        Error::missing(
-            "this micrograph has no picks yet, so that no model is known",
-            "pick it first",
-        )
+        Error::missing("this micrograph has no picks yet, so no model is known", "pick it first")
     })
 }

@@ -61,7 +61,7 @@ impl Measuring {
     /// Begins to look at the micrographs that are not excluded.
     pub(super) fn begin(site: &Arc<Site>) -> Result<()> {
         let own = &site.measuring;
-        own.work.begin("the radius is being looked for already", |cancel| {
+        own.work.begin("a search for the radius is already running", |cancel| {
             let catalog = site.catalog()?;
             let wanted = catalog.all.iter().filter(|own| !own.excluded);
             let sources: Vec<Source> = wanted.map(Known::source).collect();

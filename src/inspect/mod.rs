@@ -164,7 +164,7 @@ impl Site {
             Ok(one) => one,
             Err(TryLockError::Poisoned(one)) => one.into_inner(),
             Err(TryLockError::WouldBlock) => {
-                return Err(Error::missing("the picks are being changed already", ""));
+                return Err(Error::missing("the picks are already being changed", ""));
             }
         };
         let done = work();
@@ -260,8 +260,9 @@ impl Server {
     /// Answers until it is asked to stop.
     pub fn serve(self, cancel: &Cancel) -> Result<()> {
         let Server { listener, guard, site, .. } = self;
-        let failed =
-            |error: std::io::Error| Error::internal(format!("the server broke off: {error}"));
+        let failed = |error: std::io::Error| {
+            Error::internal(format!("the server stopped unexpectedly: {error}"))
+        };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -310,8 +311,8 @@ fn listen(bind: IpAddr, port: Option<u16>) -> Result<(TcpListener, SocketAddr)> 
     let (port, error) = last.map_or((0, String::new()), |(port, e)| (port, e.to_string()));
     Err(Error::setting(
         "port",
-        format!("{bind}:{port} cannot be listened at: {error}"),
-        "name another port, or none: then a free one is found",
+        format!("cannot listen on {bind}:{port}: {error}"),
+        "name another port, or none to use any free one",
     ))
 }
 

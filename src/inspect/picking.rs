@@ -67,14 +67,14 @@ impl Picking {
         let own = &site.picking;
         let Some(named) = &site.named else {
             return Err(Error::missing(
-                "no micrographs were named, so none are picked here",
+                "no micrographs were named, so this page cannot pick",
                 "`picker inspect MICROGRAPHS` picks in the page",
             ));
         };
         if site.learning.work.is_busy() {
             return Err(Error::missing("a model is being trained", "wait for it, or stop that"));
         }
-        own.work.begin("micrographs are being picked already", |cancel| {
+        own.work.begin("micrographs are already being picked", |cancel| {
             let catalog = site.catalog()?;
             // Those that were named are the catalog, in the same order.
             let sources = named.sources.iter().zip(&catalog.all).filter(|(_, own)| !own.excluded);

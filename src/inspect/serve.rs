@@ -56,10 +56,10 @@ pub(super) async fn whole_body(request: Request, next: Next) -> Response {
                 .is_some_and(|source| source.to_string().contains("length limit"));
             let status =
                 if is_long { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
-            return (status, "The body is too long, or broke off.\n").into_response();
+            return (status, "The request body is too long or incomplete.\n").into_response();
         }
         Err(_) => {
-            return (StatusCode::REQUEST_TIMEOUT, "The body did not come to its end.\n")
+            return (StatusCode::REQUEST_TIMEOUT, "The request body is incomplete.\n")
                 .into_response();
         }
     };

@@ -66,7 +66,7 @@ impl Work {
 /// Does the work; a panic is a failure of this work alone.
 pub(super) fn attempt<T>(work: impl FnOnce() -> Result<T>) -> Result<T, Broken> {
     let done = catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(Error::internal("the work broke off")));
+        .unwrap_or_else(|_| Err(Error::internal("the work stopped unexpectedly")));
     done.map_err(|error| match error {
         Error::Interrupted => Broken::Stopped,
         error => {

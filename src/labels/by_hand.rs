@@ -259,7 +259,7 @@ fn strokes(areas: Vec<Stroke>, shape: Shape) -> Result<Vec<Stroke>, String> {
     let mut all = Vec::new();
     for Stroke { radius, points } in areas {
         if !(1.0..=WIDEST_PX).contains(&radius) {
-            return Err(format!("{radius} px is no radius of a brush"));
+            return Err(format!("{radius} px is not a valid radius of a brush"));
         }
         let near = |value: &f64| (-WIDEST_PX..=coords::FARTHEST_PX).contains(value);
         if !points.iter().flatten().all(near) {

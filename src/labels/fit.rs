@@ -77,7 +77,7 @@ impl Origin {
     /// The command that mends coordinates that have to be read so.
     fn remedy(&self, reading: &Reading) -> String {
         format!(
-            "`picker convert {} convert.to star convert.out mended {}{}` writes them as they fit",
+            "`picker convert {} convert.to star convert.out mended {}{}` corrects them",
             self.coordinates,
             reading.keys(&self.micrographs),
             self.least()
@@ -136,7 +136,7 @@ pub fn check(labelled: &[Labelled], origin: &Origin) -> Vec<Finding> {
             severity: if impossible { Severity::Impossible } else { Severity::Doubtful },
             what: format!("{outside} of {count} coordinates lie outside their micrographs"),
             hint: if better.is_some() {
-                "see what follows".into()
+                "see the next message".into()
             } else {
                 format!(
                     "were they picked on micrographs of another binning or size? {}",
@@ -163,8 +163,8 @@ pub fn check(labelled: &[Labelled], origin: &Origin) -> Vec<Finding> {
         findings.push(Finding {
             severity: if impossible { Severity::Impossible } else { Severity::Outdone },
             what: format!(
-                "{place}seem to be {}: so read, they lie on particles ({fit:.0} standard errors \
-                 from chance, as given {given:.1})",
+                "{place}seem to be {}: read this way, they lie on particles ({fit:.0} standard \
+                 errors from chance; as given, {given:.1})",
                 reading.meaning()
             ),
             hint: origin.remedy(&reading),
@@ -198,8 +198,8 @@ pub fn check(labelled: &[Labelled], origin: &Origin) -> Vec<Finding> {
         findings.push(Finding {
             severity: Severity::Doubtful,
             what: format!(
-                "the coordinates lie on particles, but seem to be {} ({fit:.0} standard errors from \
-                 chance, as given {given:.1})",
+                "the coordinates lie on particles, but seem to be {} ({fit:.0} standard errors \
+                 from chance; as given, {given:.1})",
                 reading.meaning()
             ),
             hint: origin.remedy(&reading),
@@ -232,8 +232,8 @@ pub fn lean(labelled: &[Labelled], origin: &Origin) -> Option<Finding> {
     Some(Finding {
         severity: Severity::Note,
         what: format!(
-            "the coordinates lie ({dx:.1}, {dy:.1}) px beside the middle of what the images show \
-             (standard errors {ex:.1} and {ey:.1} px), which is too little to do harm"
+            "the coordinates lie ({dx:.1}, {dy:.1}) px off the centres that the images show \
+             (standard errors {ex:.1} and {ey:.1} px), which does no harm"
         ),
         hint: format!(
             "`picker convert {} convert.to star convert.out centred convert.offset={:.1},{:.1}{}` \

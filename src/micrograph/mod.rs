@@ -156,7 +156,7 @@ impl Opened {
                 return Err(Error::unusable(
                     path,
                     "the file is empty",
-                    "it may still be being written, or the copy failed; copy it again",
+                    "it may not be written completely, or the copy failed; copy it again",
                 ));
             }
             [0x1f, 0x8b, 8, ..] => Format::MrcGz,
@@ -187,7 +187,7 @@ impl Opened {
 pub fn read(path: &Path) -> Result<Micrograph> {
     let (header, pixels) = read_any(path)?;
     if content::is_spectrum(&pixels) {
-        let what = "is the same after half a turn: a power spectrum, not a micrograph";
+        let what = "is the same after a rotation by 180°: a power spectrum, not a micrograph";
         return Err(Error::unusable(path, what, SUPPORTED));
     }
     Ok(Micrograph { pixels, header_pixel_size: header.pixel_size, warnings: header.warnings })

@@ -53,14 +53,14 @@ impl HeaderPixelSize {
             .find(|(factor, _)| size_a < 0.25 && OF_MICROGRAPHS.contains(&(size_a * factor)));
         Some(match other {
             _ if (size_a - 1.0).abs() < 1e-6 => {
-                format!("{says}, which programs write where they do not know it")
+                format!("{says}, which programs write when they do not know the pixel size")
             }
             Some((factor, unit)) => format!(
                 "{says}, too small for a micrograph; if that number is in {unit}, the pixel size \
                  is {} Å",
                 rounded(size_a * factor)
             ),
-            None => format!("{says}, which no micrograph has"),
+            None => format!("{says}, which is not plausible for a micrograph"),
         })
     }
 }
@@ -144,14 +144,14 @@ mod tests {
             assert_eq!(HeaderPixelSize::of(absent).doubt(), None);
         }
         for (doubtful, why) in [
-            (1.0, "programs write where"),
+            (1.0, "programs write when"),
             (
                 f64::from(0.16_f32),
                 "0.16 Å/px, too small for a micrograph; if that number is in nm, the pixel size is 1.6 Å",
             ),
             (1.6e-10, "in m, the pixel size is 1.6 Å"),
-            (1024.0, "1024 Å/px, which no"),
-            (1e-4, "which no micrograph has"),
+            (1024.0, "1024 Å/px, which is not"),
+            (1e-4, "which is not plausible"),
         ] {
             let own = HeaderPixelSize::of(doubtful);
             assert_eq!(own.measured(), None);

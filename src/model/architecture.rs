@@ -300,8 +300,8 @@ impl Architecture {
         ] {
             let (is_read, readers) = read;
             if !is_read && value != usual {
-                let what = format!("{value} is read by nothing in this architecture");
-                return refuse(key, what, format!("leave it out; it is for {readers}"));
+                let what = format!("{value} is not used by this architecture");
+                return refuse(key, what, format!("leave it out; it is used by {readers}"));
             }
             if is_read && !fits {
                 let what = format!("{value} does not fit {base} base features");

@@ -287,7 +287,7 @@ pub fn pack(from: &Origin, card: &Card, to: &Path) -> Result<()> {
         Err(Error::unusable(
             from.to_string(),
             format!("{name} holds numbers that do not fit into f16"),
-            "such weights come of a training that went astray: train again",
+            "such weights come from a training that diverged: train again",
         ))
     };
     file::write(to, card, &tensors.into_iter().map(half).collect::<Result<_>>()?)

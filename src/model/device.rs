@@ -41,7 +41,7 @@ impl Device {
                 Err(Error::setting(
                     "machine.device",
                     format!("{name} was asked for, but libtorch sees {gpus} CUDA devices"),
-                    "`picker doctor` shows what libtorch sees; cpu runs on the processor",
+                    "`picker doctor` shows what libtorch sees; cpu uses the CPU",
                 ))
             }
         }

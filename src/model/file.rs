@@ -54,7 +54,7 @@ impl<'a> Contents<'a> {
         let mut metadata = header.metadata().clone().unwrap_or_default();
         let description = metadata
             .remove(DESCRIPTION)
-            .ok_or_else(|| broken(&"it carries no description by picker"))?;
+            .ok_or_else(|| broken(&"it contains no model description by picker"))?;
         if let Some(expected) = metadata.remove(CHECKSUM) {
             let views = tensors.tensors();
             let numbers = views
@@ -65,7 +65,7 @@ impl<'a> Contents<'a> {
                 return Err(Error::unusable(
                     origin.to_string(),
                     "is damaged: its content does not have the checksum that it was written with",
-                    "copy it once more from where it came from, or train again",
+                    "copy it again from its source, or train again",
                 ));
             }
         }
@@ -130,8 +130,8 @@ pub(crate) fn describe<D: Description>(path: &Path) -> Result<D> {
     let header: Header =
         serde_json::from_slice(&header).map_err(|e| no_model(&origin, &e.to_string()))?;
     let description = header.metadata.get(DESCRIPTION);
-    let description =
-        description.ok_or_else(|| no_model(&origin, "it carries no description by picker"))?;
+    let description = description
+        .ok_or_else(|| no_model(&origin, "it contains no model description by picker"))?;
     described(description, &origin)
 }
 
@@ -157,7 +157,7 @@ fn described<D: Description>(text: &str, origin: &Origin) -> Result<D> {
         Error::unusable(
             origin.to_string(),
             format!("its description cannot be used: {error}"),
-            "copy the file once more from where it came from, or train again",
+            "copy the file again from its source, or train again",
         )
     })?;
     Ok(description)
@@ -284,7 +284,7 @@ fn not_finite(path: &str, name: &str) -> Error {
     Error::unusable(
         path,
         format!("{name} holds NaN or infinite numbers"),
-        "such weights come of a training that diverged: train again, with a lower \
+        "such weights come from a training that diverged: train again, with a lower \
          train.learning_rate or with train.precision = \"f32\"",
     )
 }
@@ -293,7 +293,7 @@ fn no_model(origin: &Origin, what: &str) -> Error {
     Error::unusable(
         origin.to_string(),
         format!("is damaged, or not a model file of this picker: {what}"),
-        "copy it once more from where it came from, train again, or use the picker that wrote it",
+        "copy it again from its source, train again, or use the picker that wrote it",
     )
 }
 

@@ -67,8 +67,8 @@ impl Origin {
         found.map(Origin::File).ok_or_else(|| {
             Error::missing(
                 format!("there is no trained model at {}", path.display()),
-                "train one with `picker train`, or name another; model = default is the one inside \
-                 picker",
+                "train one with `picker train`, or name another one; model = default is the one \
+                 inside picker",
             )
         })
     }

@@ -173,14 +173,21 @@ impl Lease {
             }
             let now = modified(claim)?;
             if found.is_void(now) {
-                tracing::info!("{} of {} is void: taken over", path.display(), found.holder());
+                tracing::info!(
+                    "{} of {} has expired and is taken over",
+                    path.display(),
+                    found.holder()
+                );
                 set_aside(path, claim, found.holder.as_ref())?;
                 continue;
             }
             match first_seen {
                 None => {
                     let (path, holder) = (path.display(), found.holder());
-                    tracing::info!("{path} is held by {holder}: looking whether it is renewed");
+                    tracing::info!(
+                        "{path} is held by {holder}: waiting to see whether it is \
+                                    renewed"
+                    );
                     first_seen = Some(found.renewed);
                 }
                 // A process that lives renews its lease while this one looks.

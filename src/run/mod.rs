@@ -473,7 +473,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
             path,
             error.line(),
             format!("is damaged or of another version of picker ({error})"),
-            "restore it, or delete it: what it was about is then looked at or made again",
+            "restore it, or delete it; what it recorded is then computed again",
         )
     })
 }

@@ -53,7 +53,7 @@ impl Output {
         Err(Error::unusable(
             path,
             "is damaged: it is not what picker wrote",
-            "run the command that wrote it again: what is damaged is made again",
+            "run the command that wrote it again",
         ))
     }
 

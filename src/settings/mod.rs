@@ -182,8 +182,8 @@ impl Data {
         if self.particle_radius_px.is_some_and(|radius| radius < 2.0) {
             return Err(Error::setting(
                 "data.particle_radius_px",
-                "below 2 px nothing can be told apart",
-                "use less binned micrographs",
+                "particles with a radius below 2 px cannot be recognised",
+                "use micrographs with less binning",
             ));
         }
         if self.particle_radius_px.is_some() && self.particle_radius_a.is_some() {

@@ -158,7 +158,7 @@ impl Teaching {
         let empty = empty.draw(rng, "without_particles")? > 0.0;
         let blur = self.detector_blur_px.draw(rng, "detector_blur_px")?;
         if self.shapes.is_empty() {
-            return Err(unusable("shapes", "names no build of the protein"));
+            return Err(unusable("shapes", "is not a shape of the protein"));
         }
         Ok(Settings {
             seed: own[..8].iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte)),
@@ -215,7 +215,7 @@ fn evenly(rng: &mut ChaCha8Rng, name: &str, [low, high]: [f64; 2]) -> Result<f64
     if low <= high && low.is_finite() && high.is_finite() {
         return Ok(rng.random_range(low..=high));
     }
-    Err(unusable(name, "is no range from a lowest to a highest value"))
+    Err(unusable(name, "is not a range from a lowest to a highest value"))
 }
 
 fn evenly_in_log(rng: &mut ChaCha8Rng, name: &str, [low, high]: [f64; 2]) -> Result<f64> {
@@ -241,7 +241,7 @@ impl Sometimes {
         if (0.0..=1.0).contains(&self.probability) && self.most >= 0.0 {
             return Ok(if whether < self.probability { share } else { 0.0 });
         }
-        Err(unusable(name, "is no probability with a largest amount"))
+        Err(unusable(name, "is not a probability with a maximum"))
     }
 }
 

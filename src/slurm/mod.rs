@@ -51,7 +51,7 @@ impl Submission {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io("read", &path)(error)),
             Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| {
-                let hint = "delete it; jobs that it spoke of are still in the queue";
+                let hint = "delete it; the jobs that it lists are still in the queue";
                 Error::malformed(&path, error.line(), error.to_string(), hint)
             }),
         }

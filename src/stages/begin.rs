@@ -57,8 +57,8 @@ fn labelled_at<'a>(
         });
         if differ > 0 {
             notes.push(format!(
-                "labels.completeness is given, so how completely {differ} micrographs are labelled by \
-                 their own records is not used"
+                "labels.completeness is given, so what the label records say about {differ} \
+                 micrographs is not used"
             ));
         }
     }
@@ -97,7 +97,7 @@ fn leave_out_excluded(
     let everything = |what: &str| {
         Error::missing(
             format!("every {what} is excluded in {}", record.display()),
-            "take some back with `picker inspect`, or delete the file",
+            "include some again with `picker inspect`, or delete the file",
         )
     };
     excluded.leave_out(sources);
@@ -166,8 +166,8 @@ pub fn labelled_as_trained<'a>(
                  are excluded from the run",
                 names.join(", ")
             ),
-            "rounds are judged on what the model was not trained on: name all micrographs of its \
-             training",
+            "rounds are judged on micrographs that the model was not trained on: name all \
+             micrographs of its training",
         ));
     };
     Ok(Some(Request { validation, ..same }))
@@ -205,7 +205,7 @@ pub fn place(run: &RunDir, base: &Origin) -> Result<Origin> {
         return Err(Error::setting(
             "model",
             format!("{} holds another model already", run.model().display()),
-            "name no model to go on from that one, or name another run directory",
+            "leave the model out to continue from that one, or name another run directory",
         ));
     }
     Ok(placed)

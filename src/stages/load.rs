@@ -71,7 +71,7 @@ pub(crate) fn load_anew(
 pub(crate) fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| {
-            Err(Error::unusable(path, "reading it broke the decoder", "export the file again"))
+            Err(Error::unusable(path, "the decoder failed on it", "export the file again"))
         })
         .map_err(|error| name_file(error, path))
 }

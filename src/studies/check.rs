@@ -237,7 +237,7 @@ fn judge(
         return (Fitness::Unfit, format!("not fit for import: {}", wrong.join("; ")));
     }
     if findings.iter().any(|finding| finding.severity == Severity::Unseen) {
-        let verdict = "not shown to be fit for import: the images do not tell whether the \
+        let verdict = "not confirmed to be fit for import: the images do not show whether the \
                        coordinates lie on particles";
         return (Fitness::Unfit, verdict.into());
     }

@@ -44,7 +44,7 @@ pub fn pack(path: &Path, threshold: Option<f32>, to: &Path) -> Result<Card> {
 fn recipe(origin: &Origin, card: &Card) -> Result<Recipe> {
     let unknown = || {
         Error::missing(
-            format!("nothing beside {origin} tells how it was trained"),
+            format!("there is no record beside {origin} of how it was trained"),
             "name the run directory of its training, or its model there",
         )
     };

@@ -126,7 +126,7 @@ impl Trainer {
                 Err(error) if error.is_out_of_memory() && largest > 1 => {
                     self.at_once = largest.div_ceil(2);
                     tracing::warn!(
-                        "{largest} patches at once do not fit into the GPU's memory; going on \
+                        "{largest} patches at once do not fit into the GPU's memory; continuing \
                          with {}",
                         self.at_once
                     );
@@ -229,8 +229,8 @@ fn split(update: Update, at_once: usize) -> Result<Update, TchError> {
 fn no_attention(setting: &str) -> Error {
     Error::setting(
         format!("train.{setting}"),
-        "the network of [model] has no attention that it could be for",
-        "ask for skip_attention under [model], or leave this setting out",
+        "the network of [model] has no attention on its skip connections",
+        "set skip_attention under [model], or leave this setting out",
     )
 }
 

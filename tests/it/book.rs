@@ -51,6 +51,11 @@ fn describe(page: &mut String, command: &[&str], level: usize) {
     let (about, examples) = help.split_once("\nExamples:\n").unwrap();
     let (own, _) = about.split_once("\nGeneral options:").unwrap();
     let lines: Vec<&str> = own.lines().map(str::trim_end).collect();
+    let options = lines.iter().position(|line| *line == "Options:").unwrap_or(lines.len());
+    let end = lines.iter().position(|line| line.trim_start().starts_with("-h, --help"));
+    let (head, options) = lines[..end.unwrap_or(lines.len())].split_at(options.min(end.unwrap()));
+    let options = options.iter().filter(|line| !line.is_empty());
+    let lines: Vec<&str> = head.iter().chain(options).copied().collect();
     let name = ["picker"].iter().chain(command).copied().collect::<Vec<_>>().join(" ");
     let hashes = "#".repeat(level);
     write!(page, "\n{hashes} {name}\n\n```text\n{}\n```\n", lines.join("\n").trim()).unwrap();

@@ -350,7 +350,7 @@ fn coordinates_of_other_micrographs_are_not_fit_and_the_picture_to_look_at_is_na
     }
     let out = check(folder, "swapped").code(1).stdout(contains("no better than chance"));
     let out = String::from_utf8(out.get_output().stdout.clone()).unwrap();
-    assert!(out.contains("\nnot shown to be fit for import: "), "{out}");
+    assert!(out.contains("\nnot confirmed to be fit for import: "), "{out}");
     let command = out.split("`picker ").nth(1).unwrap().split('`').next().unwrap();
     assert!(command.starts_with("overlay "), "{out}");
     picker(folder).args(command.split(' ')).assert().success();

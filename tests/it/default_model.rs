@@ -208,11 +208,10 @@ fn a_trained_model_goes_before_it_unless_it_is_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     simulate(folder, 2);
-    train(folder)
-        .args(["--epochs", "1"])
-        .assert()
-        .success()
-        .stderr(contains("training from nothing (the default model has another architecture)"));
+    train(folder).args(["--epochs", "1"]).assert().success().stderr(contains(
+        "training from random weights (the default model has another \
+                          architecture)",
+    ));
     let used = || {
         let run = manifest(&folder.join("picker_run"));
         run["stages"]["pick"]["model"].as_str().unwrap().to_string()

@@ -257,7 +257,7 @@ fn called_as_topaz_it_answers_as_topaz() {
     extract(&["-d", "0", "-m", "picker_run", "-o", "out.txt", mic])
         .assert()
         .success()
-        .stderr(contains("runs on the processor").or(contains("cuda")));
+        .stderr(contains("runs on the CPU").or(contains("cuda")));
 }
 
 #[test]

@@ -53,8 +53,8 @@ fn one_line_says_what_is_left_out_and_what_cannot_be_used_is_named_in_the_end() 
         command
     };
     let left_out = contains(
-        "left out: 1 movies or stacks (micrographs/frames_0001.mrc), 1 copies in \
-                             another format (micrographs/sim_0001.jpg); --include takes",
+        "left out: 1 movies or stacks (micrographs/frames_0001.mrc), 1 copies in another format \
+         (micrographs/sim_0001.jpg); --include selects",
     );
     let named =
         || contains("could not be used (1):").and(contains("gone.mrc: a link that leads nowhere"));
@@ -115,7 +115,7 @@ fn a_placeholder_in_the_header_is_no_pixel_size() {
     let folder = dir.path();
     simulate(folder, 1);
     let mic = "micrographs/sim_0001.mrc";
-    for (size, said) in [(1.0, "which programs write where"), (0.5, "in nm")] {
+    for (size, said) in [(1.0, "which programs write when"), (0.5, "in nm")] {
         // 0.5 is a pixel size in Å as good as any; 0.05 is 0.5 Å in nm.
         let size = if said == "in nm" { size / 10.0 } else { size };
         with_pixel_size(folder, mic, "micrographs/a.mrc", size);

@@ -214,7 +214,7 @@ fn nobody_gets_an_answer_without_the_token_or_the_cookie() {
     let page = format!("/?token={}", server.token);
     let again = server.send("GET", &page, &[], b"");
     assert_eq!((again.status, again.header("set-cookie")), (401, None));
-    assert!(String::from_utf8_lossy(&again.body).contains("opened once"));
+    assert!(String::from_utf8_lossy(&again.body).contains("works only once"));
     let by_token = format!("Bearer {}", server.token);
     assert_eq!(server.send("GET", "/api/run", &[("Authorization", &by_token)], b"").status, 401);
     // The browser that opened it may open it again.

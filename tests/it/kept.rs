@@ -76,7 +76,10 @@ fn where_every_micrograph_fails_alike_the_reason_is_said_once() {
     let refused = pick(folder, &["--particle-radius", "140"]).assert().code(1);
     let told = String::from_utf8(refused.get_output().stderr.clone()).unwrap();
     assert_eq!(told.matches("does not fit").count(), 1, "{told}");
-    assert!(told.contains("none of the 3 micrographs") && told.contains("2 more alike"), "{told}");
+    assert!(
+        told.contains("none of the 3 micrographs") && told.contains("2 more like this"),
+        "{told}"
+    );
     // Beside micrographs that can be picked, the reason is said once too, and each is named.
     for name in ["x.mrc", "y.mrc"] {
         fs::write(folder.join("micrographs").join(name), "no micrograph").unwrap();

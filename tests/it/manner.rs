@@ -101,10 +101,10 @@ fn commands_that_are_no_stages_know_what_the_run_knows() {
         .stderr(contains("coordinates as before in picker_run"));
     // What was left out before is not judged on either, and what to type instead is said.
     let excluded = ablate.replace("sim_0002", "sim_0003") + " --config quick.toml";
-    let hint = contains("--exclude '*3.mrc' decided this").and(contains("--exclude '' leaves"));
+    let hint = contains("the reason is --exclude '*3.mrc'").and(contains("--exclude '' leaves"));
     run(folder, &excluded).assert().code(2).stderr(hint);
     let validation = "train --config quick.toml --validation data/sim_0003.mrc";
-    run(folder, validation).assert().code(2).stderr(contains("--exclude '*3.mrc' decided this"));
+    run(folder, validation).assert().code(2).stderr(contains("the reason is --exclude '*3.mrc'"));
     let mut all = run(folder, &excluded);
     all.args(["--exclude", ""]).assert().success();
     run(folder, "pick --out picked --model default").assert().code(2);

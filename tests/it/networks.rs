@@ -33,9 +33,12 @@ fn every_named_architecture_trains_picks_and_tells_what_it_is() {
     short_config(folder, "");
     let mut sizes = Vec::new();
     for name in ["unet", "attention-unet", "cbam-unet", "se-resnext-hybrid"] {
-        train(folder, name, &["--architecture", name, "--base-features", "8"])
-            .success()
-            .stderr(contains("training from nothing (the default model has another architecture)"));
+        train(folder, name, &["--architecture", name, "--base-features", "8"]).success().stderr(
+            contains(
+                "training from random weights (the default model has another \
+                              architecture)",
+            ),
+        );
         let model = shown(folder, name);
         assert_eq!(model["architecture"], name);
         assert_eq!(model["card"]["architecture"]["base_features"], 8);

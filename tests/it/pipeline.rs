@@ -112,7 +112,7 @@ fn a_killed_training_goes_on_to_the_very_same_weights() {
             .args(["--out", &run])
             .assert()
             .success()
-            .stderr(contains("going on after epoch"));
+            .stderr(contains("continuing after epoch"));
         assert!(model(&run) == model("whole"), "round {round}: the weights differ");
         assert_eq!(metrics(&run), metrics("whole"));
     }

@@ -229,7 +229,7 @@ fn shards_that_are_stopped_or_killed_go_on_where_they_were() {
     killed.wait().unwrap();
     assert!(run.join("shards/2.lease").exists());
     merge(folder, "run").assert().code(1).stderr(contains("not finished"));
-    shard(folder, "run", "2/3").assert().success().stderr(contains("is void"));
+    shard(folder, "run", "2/3").assert().success().stderr(contains("has expired"));
     shard(folder, "run", "1/3").assert().success();
     merge(folder, "run").assert().success();
     assert_same_picks(&folder.join("one"), &run);
@@ -267,7 +267,7 @@ fn shards_need_no_locks_and_recover_the_lease_of_a_dead_node() {
     // Silent for two minutes, node17 is dead.
     let silent = fs::File::options().write(true).open(&lease).unwrap();
     silent.set_modified(std::time::SystemTime::now() - Duration::from_secs(120)).unwrap();
-    without(shard(folder, "run", "2/3")).success().stderr(contains("is void"));
+    without(shard(folder, "run", "2/3")).success().stderr(contains("has expired"));
     let merged = without(merge(folder, "run")).success();
     merged.stderr(contains("cannot be locked"));
     assert_same_picks(&folder.join("one"), &folder.join("run"));

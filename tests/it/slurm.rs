@@ -248,7 +248,9 @@ fn an_array_job_that_is_preempted_and_killed_ends_with_the_bytes_of_one_process(
         .collect();
     let named = format!("1 of 8 shards are missing or not finished: {killed} (");
     assert!(logs.contains(&named), "{logs}");
-    assert!(logs.contains("start 2") && logs.contains("8.lease of process 1 on node17 is void"));
+    assert!(
+        logs.contains("start 2") && logs.contains("8.lease of process 1 on node17 has expired")
+    );
     // Typed again, only that shard is submitted.
     submit().assert().success().stdout(contains("1 of 8 shards"));
     cluster.wait_for_all();

@@ -44,7 +44,7 @@ pub(super) struct ScaleArgs {
     /// Particle radius in Å
     #[arg(long, value_name = "Å")]
     particle_radius_a: Option<f64>,
-    /// Pixel size in Å/px, where no RELION STAR file says it
+    /// Pixel size in Å/px, if no RELION STAR file contains it
     #[arg(long, value_name = "Å/PX")]
     pixel_size: Option<f64>,
     /// Whether particles are darker or brighter than the ice [default: as in the model's training,
@@ -165,12 +165,12 @@ pub(super) fn give_or_folder(
 /// What decides which peaks are picks.
 #[derive(Debug, Clone, Args)]
 pub(super) struct CutArgs {
-    /// Score from which on a peak is a pick [default: the model's own, best on validation; of the
+    /// Lowest score of a pick [default: the model's own, which was best on validation; for the
     /// default model, chosen from the scores of up to 16 micrographs]
     #[arg(long, value_name = "SCORE")]
     threshold: Option<f32>,
-    /// Choose the threshold that gives about N picks a micrograph, on average; for micrographs of
-    /// very low contrast, on which scores do not show how many particles there are
+    /// Choose the threshold that gives about N picks per micrograph, on average; for micrographs of
+    /// very low contrast, whose scores do not show how many particles there are
     #[arg(long, value_name = "N", conflicts_with = "threshold")]
     expect: Option<f64>,
 }

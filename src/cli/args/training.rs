@@ -15,7 +15,7 @@ use crate::train::Start;
 /// The network's shape.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct ArchitectureArgs {
-    /// The network's parts, in place of those under [model] in the file: unet, attention-unet,
+    /// Architecture of the network, in place of [model] in the settings file: unet, attention-unet,
     /// cbam-unet or se-resnext-hybrid [default: attention-unet]
     #[arg(long, value_name = "NAME", value_parser = named::<Preset>)]
     architecture: Option<Preset>,
@@ -37,13 +37,13 @@ impl ArchitectureArgs {
 /// How a network is trained.
 #[derive(Debug, Clone, Args)]
 pub(in crate::cli) struct TrainingArgs {
-    /// Start from weights drawn from the seed, not from the default model
+    /// Start from random weights, not from the default model
     #[arg(long)]
     from_scratch: bool,
     /// Start from the weights of this model: a model file, or the folder of a run
     #[arg(long, value_name = "MODEL", conflicts_with = "from_scratch")]
     from: Option<PathBuf>,
-    /// Most epochs
+    /// Maximum number of epochs
     #[arg(long, visible_alias = "initial-epochs", value_name = "N")]
     epochs: Option<usize>,
     /// Highest learning rate
@@ -94,10 +94,10 @@ pub(in crate::cli) struct LabelArgs {
     #[arg(long, value_name = "PATH|SHARE", num_args = 1..)]
     validation: Vec<PathBuf>,
     /// Whether every particle of the labelled micrographs has a label, or only some [default: nearly
-    /// all have one, or as the records of labels by hand say]
+    /// all have one, or what `picker inspect` recorded]
     #[arg(long, value_name = "complete|partial", value_parser = named::<Completeness>)]
     labels: Option<Completeness>,
-    /// Leave out coordinates that score less; a list of candidates needs it
+    /// Leave out coordinates with a lower score; required for lists of candidates
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     min_score: Option<f32>,
     /// Train on the coordinates even if they do not seem to fit their micrographs

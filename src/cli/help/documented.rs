@@ -9,8 +9,8 @@ use super::command;
 use crate::cli::Cli;
 
 /// Flags of other programs that the text names.
-const FOREIGN: [&str; 6] =
-    ["--at-least", "--clicks", "--coord_dir", "--requeue", "--sets", "--signal"];
+const FOREIGN: [&str; 7] =
+    ["--at-least", "--build-arg", "--clicks", "--coord_dir", "--requeue", "--sets", "--signal"];
 
 /// README, book, and what else has commands, with their text.
 fn pages() -> Vec<(PathBuf, String)> {

@@ -44,7 +44,7 @@ fn dressed(command: Command) -> Command {
     command
 }
 
-/// Prints the completions of a shell, to be put where it looks for them
+/// Prints the completions for a shell
 #[derive(Debug, Args)]
 pub(super) struct CompletionsArgs {
     /// The shell
@@ -58,10 +58,10 @@ pub(super) fn completions(args: &CompletionsArgs, _global: &Global) -> Result<Ex
     Ok(Exit::Done)
 }
 
-/// Prints the man page, or writes one a command into a folder
+/// Prints the man page, or writes one page per command into a folder
 #[derive(Debug, Args)]
 pub(super) struct ManArgs {
-    /// Folder for one page a command: picker.1, picker-pick.1, …
+    /// Folder for one page per command: picker.1, picker-pick.1, …
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -79,8 +79,8 @@ pub(super) fn man(args: &ManArgs, _global: &Global) -> Result<Exit> {
 
 /// Prints every setting with its built-in value and its meaning, as a settings file
 ///
-/// Copy what you want to change into a file of your own and give it with --config: what stands there
-/// takes the place of what a model was validated with.
+/// Copy the lines that you want to change into a file of your own and pass it with --config. Values
+/// in that file replace those that a model was validated with.
 #[derive(Debug, Args)]
 pub(super) struct ConfigArgs {}
 

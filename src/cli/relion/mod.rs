@@ -21,14 +21,14 @@ use call::{Call, pairs};
 
 /// Runs as an External job of RELION
 ///
-/// RELION calls it with `--o External/jobNNN/ --in_mics MICROGRAPHS.star --j THREADS`, and the
-/// parameters of the job's form as --label value. With `--in_coords` a model is trained on these
-/// coordinates first; else --model names one, and without it the default model picks. Labels are the flags of `picker pick` and `picker
-/// train`, with - or _, and `--particle_diameter Å`. Coordinates go into the job's folder, where
-/// RELION looks for them.
+/// RELION calls it with `--o External/jobNNN/ --in_mics MICROGRAPHS.star --j THREADS` and the
+/// parameters of the tab Params as --label value. With `--in_coords`, a model is trained on these
+/// coordinates first; otherwise --model names one, or the default model is used. Labels are the
+/// flags of `picker pick` and `picker train`, with - or _, and `--particle_diameter Å`. Coordinates
+/// are written into the job's folder, where RELION looks for them.
 #[derive(Debug, Args)]
 pub(super) struct RelionArgs {
-    /// As RELION gives them
+    /// The arguments as RELION writes them
     #[arg(
         trailing_var_arg = true,
         allow_hyphen_values = true,
@@ -113,8 +113,8 @@ fn work(commands: Vec<(&str, Command)>, job: &JobFolder, signals: &AtomicUsize) 
             (Some(_), _) => return Ok(Exit::Failed),
             (None, _) => {
                 return Err(Error::missing(
-                    format!("picker {stage} did not come to its end: {status}"),
-                    "it may have run out of memory; continued, the job goes on from there",
+                    format!("picker {stage} did not finish: {status}"),
+                    "it may have run out of memory; continue the job, and it resumes from there",
                 )
                 .into());
             }

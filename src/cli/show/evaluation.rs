@@ -35,11 +35,12 @@ pub(in crate::cli) fn print_table(
     writeln!(out, "average precision: {:.3}", evaluation.average_precision)?;
     match evaluation.f1_interval {
         Some((low, high)) => {
-            writeln!(out, "95% interval of F1 over micrographs: {low:.3} to {high:.3}")?;
+            writeln!(out, "95% confidence interval of F1 over micrographs: {low:.3} to {high:.3}")?;
         }
         None => writeln!(
             out,
-            "95% interval of F1 over micrographs: none, it needs at least {FEWEST_FOR_INTERVAL}"
+            "95% confidence interval of F1 over micrographs: none, it needs at least \
+             {FEWEST_FOR_INTERVAL}"
         )?,
     }
     let oracle = &evaluation.oracle;

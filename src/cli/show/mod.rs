@@ -97,8 +97,8 @@ impl Show {
                 self.keep(printed);
             }
             Finished::NothingToJudge => tracing::warn!(
-                "nothing to judge by: the model was trained or validated on every picked \
-                 micrograph with truth"
+                "nothing to judge: the model was trained or validated on every picked micrograph \
+                 that has known particles"
             ),
             Finished::Report(page) => self.print(&format!("report: {}", page.display())),
         }

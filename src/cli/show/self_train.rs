@@ -49,13 +49,10 @@ fn describe(round: &Round) -> String {
     let judged = round.judgement.map_or_else(
         || "not trained: no pick is sure enough".to_string(),
         |j| match j.steadiness {
-            None => format!(
-                "precision {:.3}, recall {:.3}, f1 {:.3}",
-                j.precision, j.recall, j.f1
-            ),
+            None => format!("precision {:.3}, recall {:.3}, f1 {:.3}", j.precision, j.recall, j.f1),
             Some(s) => format!(
-                "recall {:.3}, criterion of the labels {:.3}, picks agree with the given model's to {:.3}, \
-                 turned over to {:.3}, separation {:.3}",
+                "recall {:.3}, criterion of the labels {:.3}, agreement with the picks of the \
+                 given model {:.3}, of flipped images {:.3}, separation {:.3}",
                 j.recall, j.criterion, s.agreement, s.turned, s.separation
             ),
         },
@@ -66,7 +63,7 @@ fn describe(round: &Round) -> String {
         return format!("round 0, the model as it is: {judged}{folds}");
     }
     let agreement = round.agreement.map_or(String::new(), |share| {
-        format!(", sure of {:.0} % of the particles labelled by hand", 100.0 * share)
+        format!(", confident about {:.0} % of the particles labelled by hand", 100.0 * share)
     });
     format!(
         "round {}: {}, {:.0} % of pixels ignored{agreement}; {judged}{folds}, {:.0} s",

@@ -16,8 +16,8 @@ pub(super) fn show(progress: &mut Progress, settings: &Settings, event: &Event) 
     match event {
         Event::Gathering(event) => gathering(progress, event),
         Event::SetAside(folder) => progress.warn(&format!(
-            "settings or inputs have changed since the last training: starting anew; the earlier \
-             model is kept in {}",
+            "settings or inputs have changed since the last training: a new training starts; the \
+             earlier model is kept in {}",
             folder.display()
         )),
         Event::Ready { training, particles, left_out, validation, started_from } => {
@@ -36,7 +36,7 @@ pub(super) fn show(progress: &mut Progress, settings: &Settings, event: &Event) 
             progress.begin((total * steps) as u64, "training", "updates");
         }
         Event::Train(train::Event::Resumed(epochs)) => {
-            progress.say(&format!("going on after epoch {}", epochs.len()));
+            progress.say(&format!("continuing after epoch {}", epochs.len()));
             progress.resumed((epochs.len() * steps) as u64);
         }
         Event::Train(train::Event::Restarted { why }) => {
@@ -60,9 +60,11 @@ fn start(settings: &Settings, started_from: Option<&str>) -> String {
         (Some(hash), Start::Model(path)) => format!("{} ({})", path.display(), short(hash)),
         (Some(hash), _) => format!("the default model ({})", short(hash)),
         (None, Start::Default) if settings.train.grows(&settings.model) => {
-            "nothing (the network grows)".into()
+            "random weights (the network grows)".into()
         }
-        (None, Start::Default) => "nothing (the default model has another architecture)".into(),
+        (None, Start::Default) => {
+            "random weights (the default model has another architecture)".into()
+        }
         (None, _) => "nothing".into(),
     }
 }

@@ -21,7 +21,7 @@ use crate::stages::pick::shards;
 use crate::units::counted;
 use scripts::{JobArgs, Scripts};
 
-/// Works on a SLURM cluster
+/// Submits work to a SLURM cluster
 #[derive(Debug, Args)]
 pub(super) struct SlurmArgs {
     #[command(subcommand)]

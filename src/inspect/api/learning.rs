@@ -79,7 +79,10 @@ async fn begin(State(site): State<Arc<Site>>, body: Result<Json<Lesson>, JsonRej
     changeable(&site)?;
     let Json(Lesson { first, radius_px }) = body?;
     if radius_px.is_some_and(|radius| !(1.0..=1e5).contains(&radius)) {
-        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "this is no particle radius"));
+        return Err(Refusal::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "this is not a particle radius",
+        ));
     }
     aside(move || {
         known_id(&site, first.as_deref())?;

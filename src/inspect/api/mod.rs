@@ -35,7 +35,7 @@ pub(super) fn routes() -> Router<Arc<Site>> {
         .merge(learning::routes())
         .merge(proposals::routes())
         .merge(particles::routes())
-        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is nothing of this name"))
+        .fallback(async || Refusal::new(StatusCode::NOT_FOUND, "there is nothing under this name"))
         .layer(DefaultBodyLimit::disable())
 }
 
@@ -84,7 +84,9 @@ pub(super) type Answer = Result<Response, Refusal>;
 pub(super) async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
-    let broken = |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the work on this broke off");
+    let broken = |_| {
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the work on this stopped unexpectedly")
+    };
     tokio::task::spawn_blocking(work).await.map_err(broken)?
 }
 
@@ -99,7 +101,6 @@ pub(super) fn short(value: f32) -> f64 {
 }
 
 pub(super) fn changeable(site: &Site) -> Result<(), Refusal> {
-    let refused =
-        || Refusal::new(StatusCode::FORBIDDEN, "this server only shows, it changes nothing");
+    let refused = || Refusal::new(StatusCode::FORBIDDEN, "this server is read-only");
     if site.read_only { Err(refused()) } else { Ok(()) }
 }

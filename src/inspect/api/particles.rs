@@ -136,8 +136,9 @@ async fn each_micrograph<T: Send + 'static>(
     }
     let mut all = Vec::new();
     while let Some(one) = work.join_next().await {
-        let broken =
-            |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the work on this broke off");
+        let broken = |_| {
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the work on this stopped unexpectedly")
+        };
         all.push(one.map_err(broken)??);
     }
     Ok(all)
@@ -204,7 +205,7 @@ async fn mean_of(
     let Json(Chosen { version, particles }) = body?;
     let catalog = site.catalog()?;
     if version != catalog.version {
-        let error = "the picks are others by now: ask for the particles again";
+        let error = "the picks have changed: request the particles again";
         return Err(Refusal::new(StatusCode::CONFLICT, error));
     }
     let unknown = |(place, _): &Particle| *place as usize >= catalog.all.len();

@@ -40,7 +40,7 @@ async fn begin(State(site): State<Arc<Site>>, body: Result<Json<Radius>, JsonRej
     changeable(&site)?;
     let Json(Radius { radius_px }) = body?;
     if !(1.0..=1e5).contains(&radius_px) {
-        let error = format!("{radius_px} px is no particle radius");
+        let error = format!("{radius_px} px is not a particle radius");
         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error));
     }
     aside(move || {

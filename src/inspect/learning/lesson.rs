@@ -191,7 +191,7 @@ impl Lesson {
         Err(Error::unusable(
             log,
             format!("the training ended with {status}: {}", last.join(" · ")),
-            "the log has all of it",
+            "the log contains all of it",
         ))
     }
 }

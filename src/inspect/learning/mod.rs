@@ -165,7 +165,7 @@ impl Learning {
 /// Begins the work in a thread, unless something is at work.
 fn begin(site: &Arc<Site>, task: Task, first: Option<String>) -> Result<()> {
     let own = &site.learning;
-    own.work.begin("a model is being trained already", |cancel| {
+    own.work.begin("a model is already being trained", |cancel| {
         if site.picking.work.is_busy() {
             let hint = "wait for them, or stop that";
             return Err(Error::missing("micrographs are being picked", hint));

@@ -25,7 +25,7 @@ export async function ask(path, { method = "GET", body, headers = {}, keepalive 
   }
   if (!answer.ok) {
     const told = await answer.json().catch(() => null);
-    const words = answer.status === 401 ? "The server was started anew: open the address that it printed." : null;
+    const words = answer.status === 401 ? "The server was restarted: open the address that it printed." : null;
     throw new Refused(answer.status, words ?? told?.error ?? `error ${answer.status}`, told?.hint);
   }
   return { data: await answer.json(), etag: answer.headers.get("ETag") };

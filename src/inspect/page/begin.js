@@ -41,7 +41,7 @@ export class Begin {
       if (working) $("pick-told").textContent = total ? `Trying radii: ${done} of ${words(total, "micrograph")}` : "Trying radii…";
       else if (phase === "failed") $("pick-told").textContent = error;
       else if (phase === "stopped") $("pick-told").textContent = "Stopped.";
-      else if (!radius) $("pick-told").textContent = "No radius stands out: measure it on a particle.";
+      else if (!radius) $("pick-told").textContent = "No radius is clearly best: measure it on a particle.";
       else {
         this.use(Math.round(radius * 2) / 2);
         $("pick-told").textContent = sure ? `${radius.toFixed(1)} px: sure.` : `${radius.toFixed(1)} px: likely, but look at the ring on a particle.`;
@@ -54,7 +54,7 @@ export class Begin {
 
   async pick() {
     const radius = Number($("radius").value);
-    if (!(radius >= 2)) return toast("Say the particle's radius first", true);
+    if (!(radius >= 2)) return toast("Enter the particle radius first", true);
     await ask("/api/picking", { method: "POST", body: { radius_px: radius } });
     await this.follow();
   }
@@ -67,7 +67,7 @@ export class Begin {
       this.show(working, done, total);
       if (working) $("pick-told").textContent = `${done} of ${words(total, "micrograph")}, ${words(picks, "pick")}`;
       else if (phase === "failed") $("pick-told").textContent = error;
-      else if (phase === "stopped") $("pick-told").textContent = "Stopped; picking goes on from there.";
+      else if (phase === "stopped") $("pick-told").textContent = "Stopped; the next picking continues from there.";
       if (phase === "done") {
         await this.onPicked();
         toast(`${words(picks, "pick")} on ${words(total, "micrograph")}`);

@@ -31,7 +31,7 @@ export class Learn {
     this.stop = node("button", { id: "learn-stop", className: "hidden", textContent: "Stop" });
     this.bar = node("div", { id: "learn-bar", className: "progress hidden" }, node("i"));
     this.said = node("p", { id: "learn-told", className: "soft" });
-    this.take = node("button", { id: "learn-take", className: "hidden", textContent: "Use it all the same" });
+    this.take = node("button", { id: "learn-take", className: "hidden", textContent: "Use it anyway" });
     this.take.addEventListener("click", () => this.start("/api/learning/back", { to: this.worse }));
     this.said.setAttribute("aria-live", "polite");
     this.list = node("dl", { id: "models", className: "paths" });
@@ -144,7 +144,7 @@ export class Learn {
     const said = {
       training: training
         ? `Epoch ${training.epoch} of ${training.epochs} · loss ${training.loss.toFixed(3)} · F1 ${training.f1.toFixed(3)} on labels held back · ${Math.ceil(training.seconds_left)} s left`
-        : `Training on ${words(own.labels.positives, "particle")}, ${words(own.labels.negatives, "place")} that are none…`,
+        : `Training on ${words(own.labels.positives, "particle")}, ${words(own.labels.negatives, "place")} without particles…`,
       picking: `Picked ${done} of ${words(total, "micrograph")}`,
       done: `${words(own.gained, "pick")} gained, ${own.lost.toLocaleString("en")} lost`,
       stopped: "Stopped.",

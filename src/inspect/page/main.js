@@ -282,7 +282,7 @@ function useTool(tool) {
   pressTool(tool);
   $("stage").classList.toggle("labelling", tool !== "look");
   $("brush-line").classList.toggle("hidden", tool !== "brush");
-  $("label-help").textContent = page.run.read_only ? "This server only shows: nothing can be changed." : HELP[tool];
+  $("label-help").textContent = page.run.read_only ? "This server is read-only: nothing can be changed." : HELP[tool];
 }
 
 function useBrush(radius) {
@@ -338,7 +338,7 @@ for (const button of document.querySelectorAll(".copy")) {
       await navigator.clipboard.writeText($(button.dataset.of).textContent);
       toast("Copied");
     } catch {
-      toast("The browser did not let this be copied: select it by hand", true);
+      toast("The browser does not allow copying: select the text by hand", true);
     }
   });
 }

@@ -149,7 +149,7 @@ pub(super) fn in_folder(folder: &Path, unusable: &mut Vec<Error>) -> Vec<Found> 
         if entry.file_type().is_dir() {
             named_like_images.push(path.to_path_buf());
         } else if !entry.file_type().is_file() {
-            let what = "is named like an image, but is no file";
+            let what = "is named like an image, but is not a file";
             unusable.push(Error::unusable(path, what, "remove it, or exclude it"));
         } else if below.to_str().is_none() {
             let what = "its name is not UTF-8, which no STAR file can hold";
@@ -170,7 +170,7 @@ pub(super) fn in_folder(folder: &Path, unusable: &mut Vec<Error>) -> Vec<Found> 
 /// Why an entry of a folder cannot be looked at; nothing if it has nothing to do with images.
 fn unreadable(path: PathBuf, error: walkdir::Error) -> Option<Error> {
     if error.loop_ancestor().is_some() {
-        let what = "a link to a folder above it, which would be searched for ever";
+        let what = "a link to a folder above it, which would be searched forever";
         return Some(Error::unusable(path, what, "remove the link"));
     }
     if path.is_symlink() && fs::metadata(&path).is_err() {
@@ -184,7 +184,7 @@ fn unreadable(path: PathBuf, error: walkdir::Error) -> Option<Error> {
 fn dangling(link: &Path) -> Error {
     let to = fs::read_link(link).unwrap_or_default();
     let what = format!("a link that leads nowhere, to {}", to.display());
-    Error::unusable(link, what, "mend the link, or remove it")
+    Error::unusable(link, what, "correct the link, or remove it")
 }
 
 /// A file that is still being written: `a.mrc.part`, or `a.part.mrc` as `publish` has it.
@@ -258,7 +258,7 @@ pub(super) fn locate(
         let hint = if found.is_empty() {
             "run picker in the folder to which these paths are relative (RELION's project folder)"
         } else {
-            "bring these files back, or take them out of the list"
+            "restore these files, or remove them from the list"
         };
         unusable.push(Error::missing(what, hint));
     }

@@ -128,8 +128,8 @@ impl Listed {
         Err(Error::setting(
             "data.particle_radius_px",
             format!(
-                "the micrographs differ in pixel size, so that one radius in px does not suit all: \
-                 some have {:.4} Å/px, {} of {} another, such as {} with {:.4}",
+                "the micrographs have different pixel sizes, so one radius in px cannot be right \
+                 for all: some have {:.4} Å/px, {} of {} have another, such as {} with {:.4}",
                 first.0,
                 others.len(),
                 self.sources.len(),

@@ -173,8 +173,8 @@ impl Lister {
             let hint = match &*patterns {
                 [] => "name the files themselves".to_string(),
                 _ => format!(
-                    "{} decided this, typed or as before in the run: give others; data.exclude '' \
-                     leaves nothing out",
+                    "the reason is {} (typed, or remembered by the run): give other patterns; \
+                     data.exclude '' leaves nothing out",
                     patterns.join(", ")
                 ),
             };
@@ -257,8 +257,8 @@ fn distinct(sources: &[Source]) -> Result<()> {
         let (a, b) = (&other.name, &source.name);
         let jobs = [a, b].iter().all(|name| below_job(Path::new(name)) != Path::new(*name));
         let hint = if jobs {
-            "RELION too keeps results under the name without the job; pick the micrographs of each \
-             job in a run directory of its own"
+            "RELION also stores results under the name without the job; use one run directory \
+             for the micrographs of each job"
         } else {
             "rename one of them, or give the folder that holds both trees"
         };

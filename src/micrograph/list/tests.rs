@@ -289,7 +289,7 @@ fn a_bad_entry_is_named_and_the_others_are_taken() {
     for reason in [
         "gone.mrc: a link that leads nowhere",
         "not UTF-8",
-        "no file",
+        "not a file",
         "folder without images",
         "loop: a link to a folder above",
     ] {

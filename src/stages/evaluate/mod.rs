@@ -102,8 +102,8 @@ impl Joined {
                         &truth.coordinates_without
                     })
                 ),
-                "names are compared by path, then by name without extension, then one within the \
-                 other: rename one side",
+                "names are compared by path, then by name without extension, then by whether one \
+                 contains the other: rename one side",
             ));
         }
         Ok(joined)
@@ -204,8 +204,8 @@ impl Joined {
         let hits: usize = evaluation.per_micrograph.iter().map(|counts| counts.hits).sum();
         if hits == 0 && judged.iter().any(|own| !own.is_empty()) {
             doubts.push(
-                "not one pick lies on a known particle: `picker check` finds out whether picks and \
-                 known particles fit the micrographs"
+                "no pick lies on a known particle: `picker check` tests whether picks and known \
+                 particles fit the micrographs"
                     .into(),
             );
         }

@@ -20,8 +20,9 @@ use crate::stages::load::{Loaded, load};
 
 /// Does the work on one micrograph; a panic fails this one alone.
 pub(super) fn unbroken<T>(source: &Source, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(Error::internal(format!("picking {} broke off", source.name))))
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(Error::internal(format!("picking {} stopped unexpectedly", source.name)))
+    })
 }
 
 /// How a micrograph ended, unless an error says so.

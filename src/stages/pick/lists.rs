@@ -216,8 +216,8 @@ impl<'a> Listing<'a> {
         }
         if dropped > 0 {
             observe(Event::Warning(format!(
-                "{} had thresholds of their own, which hold for the scores of the former model or \
-                 settings only: the common one is used",
+                "{} had thresholds of their own, which are valid only for the scores of the former model \
+                 or settings: the common one is used",
                 counted(dropped, "micrograph")
             )));
         }
@@ -426,7 +426,7 @@ pub fn check_floor(threshold: f32, floor: f32) -> Result<()> {
     }
     Err(Error::setting(
         "threshold",
-        format!("{threshold} is below {floor}, the score from which on peaks are stored"),
+        format!("{threshold} is below {floor}, the lowest score that is stored"),
         "set pick.floor lower and pick again",
     ))
 }

@@ -103,7 +103,7 @@ pub(super) fn all_failed(job: &Job, failures: &[Failure], stay: &str) -> Error {
         .take(MOST_REASONS)
         .map(|(_, first, count)| match count {
             1 => first.error.clone(),
-            _ => format!("{} ({} more alike)", first.error, count - 1),
+            _ => format!("{} ({} more like this)", first.error, count - 1),
         })
         .collect();
     if more > 0 {
@@ -177,7 +177,7 @@ pub(super) fn far_fewer(last: &List, summary: &Summary, listing: &Listing) -> Op
     let (before, now) = (each(last.picks(), picked), each(summary.picks, summary.micrographs));
     (last.job != listing.job() && before >= TENFOLD * now).then(|| {
         format!(
-            "{now:.1} picks a micrograph, where the last picking with other settings had \
+            "{now:.1} picks per micrograph; the last picking, with other settings, had \
              {before:.1}; check the radius and the pixel size"
         )
     })

@@ -65,7 +65,7 @@ pub(super) fn pick(
         reasons.extend(take_out_other_scales(&mut listed, &job));
         for reason in reasons {
             if passed_over.insert(reason.clone()) {
-                observe(Event::Warning(format!("passed over: {reason}")));
+                observe(Event::Warning(format!("skipped: {reason}")));
             }
         }
         let left_out = listed.left_out.iter().flat_map(|own| &own.files);
@@ -130,8 +130,8 @@ fn take_out_other_scales(listed: &mut Listed, job: &Job) -> Vec<String> {
     for (index, size, first) in others.into_iter().rev() {
         let source = listed.sources.remove(index);
         reasons.push(format!(
-            "{}: it has {:.4} Å/px, others {:.4}, so that one radius in px does not suit both (give \
-             data.particle_radius_a)",
+            "{}: it has {:.4} Å/px, others {:.4}, so one radius in px cannot be right for both \
+             (give data.particle_radius_a)",
             source.name, size.0, first.0
         ));
     }

@@ -86,12 +86,12 @@ pub(super) fn describe(
             );
             observe(Event::Warning(format!(
                 "only one micrograph has labels: its lower quarter is set aside for validation; \
-                 the threshold is surer with a second labelled micrograph ({how})"
+                 the threshold is more reliable with a second labelled micrograph ({how})"
             )));
             Ok(how)
         }
         (_, 0) if drawn => Ok(format!(
-            "the lower quarter of {}, the only micrograph with labelled particles to spare",
+            "the lower quarter of {}, the only micrograph with enough labelled particles",
             training[0].source.name
         )),
         (_, 0) => Err(Error::missing(

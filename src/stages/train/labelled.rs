@@ -326,7 +326,7 @@ impl Request<'_> {
         }
         Err(Error::missing(
             "no particle is labelled on the micrographs to train on",
-            "label some particles; places that are none do not suffice",
+            "label some particles; labels of places without particles are not enough",
         ))
     }
 }
@@ -368,8 +368,8 @@ pub(crate) fn one_pixel_size<'a>(
                 "{} has {:.4} Å/px and {} has {:.4} Å/px",
                 source.name, first.0, elsewhere.name, other.0
             ),
-            "train on one pixel size (a model picks others when given their \
-             data.particle_radius_px), or correct the sizes with data.pixel_size_a",
+            "train on one pixel size (the model can pick others if data.particle_radius_px is \
+             given for them), or correct the sizes with data.pixel_size_a",
         )),
     }
 }
@@ -391,8 +391,10 @@ fn check_fit(items: &[Item], settings: &Settings, observe: &mut dyn FnMut(Event)
     let what = impossible.iter().map(|f| f.what.as_str()).collect::<Vec<_>>().join("; ");
     // The last finding is the most specific about the cause.
     impossible.last().map_or(Ok(()), |finding| {
-        let hint =
-            format!("{}; if they are right as they are, set data.trust_coordinates", finding.hint);
+        let hint = format!(
+            "{}; if they are correct as they are, set data.trust_coordinates",
+            finding.hint
+        );
         Err(Error::setting("data.coordinates", what, hint))
     })
 }

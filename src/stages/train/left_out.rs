@@ -57,8 +57,8 @@ pub(super) fn look<'a>(
         item.left_out = likely(&picks, &hits, &item.points, prepared.radius_mic_px);
         if is_doubtful(picks.len(), hits.len()) {
             doubts.push(format!(
-                "{}: {} particles are labelled; {base} finds {}, among them {} of these. {} places \
-                 without a label are left out of the training. If many particles have no label, \
+                "{}: {} particles are labelled; {base} finds {}, and {} of these are labelled. {} \
+                 places without a label are left out of the training. If many particles have no label, \
                  set labels.completeness to partial",
                 item.source.name,
                 item.points.len(),

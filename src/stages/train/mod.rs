@@ -83,8 +83,8 @@ pub(crate) fn base(settings: &Settings) -> Result<Option<Origin>> {
         Start::Model(path) if settings.train.grows(&settings.model) => {
             return Err(Error::setting(
                 "train.start",
-                format!("{} cannot be where a network that grows begins", path.display()),
-                "leave levels out of train.stages, or start from nothing",
+                format!("a network that grows cannot start from {}", path.display()),
+                "leave levels out of train.stages, or start from scratch",
             ));
         }
         Start::Model(path) => {
@@ -102,7 +102,7 @@ pub(crate) fn base(settings: &Settings) -> Result<Option<Origin>> {
                                 "choose the architecture {name} with model.base_features = {features}"
                             )
                         }
-                        None => "make [model] what `picker model show` prints of it".to_string(),
+                        None => "set [model] to what `picker model show` prints for it".to_string(),
                     },
                 ));
             }
@@ -112,7 +112,7 @@ pub(crate) fn base(settings: &Settings) -> Result<Option<Origin>> {
     if base.is_none() && settings.train.freeze_encoder_stages > 0 {
         return Err(Error::setting(
             "train.freeze_encoder_stages",
-            "training starts from nothing, so these stages would stay as they were drawn",
+            "training starts from random weights, so these stages would stay random",
             "start from a model of the same architecture: train.start",
         ));
     }

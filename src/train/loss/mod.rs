@@ -173,13 +173,13 @@ impl Loss {
         for (term, weight) in &self.terms {
             if *weight <= 0.0 || !weight.is_finite() {
                 let what = format!("the weight of {term:?} is {weight}, not a positive number");
-                return fail(name, what, "leave out a term that is not to count");
+                return fail(name, what, "leave out terms that should not be used");
             }
         }
         if self.terms.len() == 1 && self.needs_distances() {
             return fail(
                 name,
-                "boundary alone says nothing of patches without particles".into(),
+                "boundary alone cannot learn from patches without particles".into(),
                 "add another term, as in { dice = 1.0, boundary = 0.01 }",
             );
         }

@@ -164,7 +164,7 @@ impl Listing<'_> {
             None => Ok(()),
             Some(damaged) => Err(Error::unusable(
                 peaks_path(self.run, &damaged.stem),
-                "was damaged meanwhile",
+                "has been damaged since",
                 "pick again: only this micrograph is scored",
             )),
         }
