@@ -1,3 +1,4 @@
+# make build  fetches libtorch, once, and builds target/release/picker; with CUDA=1 for NVIDIA GPUs as well
 # make demo   set up, build and run the main job on simulated data
 # make test   all tests
 # make lint   formatting, clippy and docs, warnings as errors
@@ -16,6 +17,12 @@ DEMO_TRAIN ?=
 DEFAULT_MODEL ?= default_model
 
 PREFIX ?= $(HOME)/.local
+# CUDA=1 also for dist and install, if they build.
+CUDA ?=
+export CUDA
+ifeq ($(CUDA),1)
+export LIBTORCH ?= $(CURDIR)/.libtorch-cuda/torch
+endif
 
 .PHONY: libtorch build dist wheel install uninstall demo test lint bench default-model
 

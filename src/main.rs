@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     keep_memory();
+    picker::model::device::load_cuda();
     picker::cli::main()
 }
 

@@ -64,6 +64,12 @@ LD_DEBUG=libs "$moved/bin/picker" --version 2>&1 | sed -n 's/.*calling init: //p
 grep -q "^$moved/bin/../lib/picker/torch/lib/libtorch_cpu.so" "$work/loaded" || fail "libtorch: $(cat "$work/loaded")"
 ! grep -vE "^($moved/|/lib|/usr/lib)" "$work/loaded" || fail "the tarball's program loads the above"
 pass "tarball: loads its own libraries and the system's"
+if [ ! -f "$libtorch/libtorch_cuda.so" ]; then
+  "$moved/bin/picker" doctor | grep -q "this libtorch is for the CPU alone" || fail "$("$moved/bin/picker" doctor)"
+  touch "$moved/lib/picker/torch/lib/libtorch_cuda.so"
+  "$moved/bin/picker" doctor | grep -q "cannot be loaded: .*libtorch_cuda.so" || fail "$("$moved/bin/picker" doctor)"
+  pass "picker doctor says why there is no CUDA device"
+fi
 for wanted in share/man/man1/picker-pick.1 share/bash-completion/completions/picker share/picker/configs/default.toml \
   share/doc/picker/{LICENSE,README.md,licences/crates.txt,licences/torch/LICENSE,licences/nvidia_cuda_runtime/License.txt}; do
   [ -s "$moved/$wanted" ] || fail "the tarball lacks $wanted"

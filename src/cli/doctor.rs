@@ -70,9 +70,9 @@ pub(super) fn run(args: &DoctorArgs, _global: &Global) -> Result<Exit> {
     writeln!(
         out,
         "devices    cpu{}",
-        match report.libtorch.cuda_devices {
-            0 => "; libtorch sees no CUDA device".to_string(),
-            n => format!(", {n} CUDA"),
+        match &report.libtorch.no_cuda {
+            Some(reason) => format!("; no CUDA device: {reason}"),
+            None => format!(", {} CUDA", report.libtorch.cuda_devices),
         }
     )?;
     writeln!(out, "threads    {}", report.threads)?;

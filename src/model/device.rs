@@ -1,6 +1,8 @@
 //! Devices: a name the user typed → where the network runs; never another one silently.
 
+use std::ffi::{CStr, CString};
 use std::fmt;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -151,6 +153,8 @@ pub struct Libtorch {
     pub version: &'static str,
     /// CUDA devices that libtorch sees.
     pub cuda_devices: usize,
+    /// Why there is none.
+    pub no_cuda: Option<String>,
     /// The processor, then the GPUs.
     pub devices: Vec<Found>,
 }
@@ -179,6 +183,7 @@ impl Libtorch {
         Libtorch {
             version: LIBTORCH_VERSION,
             cuda_devices: cuda_devices(),
+            no_cuda: (cuda_devices() == 0).then(why_no_cuda),
             devices: std::iter::once(Device::Cpu)
                 .chain((0..cuda_devices()).map(Device::Cuda))
                 .map(Found::of)
@@ -192,6 +197,57 @@ pub const LIBTORCH_VERSION: &str = "2.13.0";
 
 fn cuda_devices() -> usize {
     if tch::Cuda::is_available() { tch::Cuda::device_count().max(0) as usize } else { 0 }
+}
+
+/// Loads the part of libtorch for CUDA where it is installed, also for a program that was not linked
+/// with it. Anything else that libtorch does must come later: it looks for CUDA once.
+pub fn load_cuda() {
+    if let Some(library) = cuda_library() {
+        // What stands in the way, `why_no_cuda` finds again for those who ask.
+        drop(loaded(&library));
+    }
+}
+
+/// The part for CUDA of the libtorch that this process has loaded; another one would not fit.
+fn cuda_library() -> Option<CString> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let mut paths = maps.lines().filter_map(|line| line.find('/').map(|at| &line[at..]));
+    let folder = paths.find_map(|path| path.strip_suffix("/libtorch_cpu.so"))?;
+    let library = format!("{folder}/libtorch_cuda.so");
+    Path::new(&library).exists().then(|| CString::new(library).ok())?
+}
+
+/// Whether a library can be loaded, or the loader's reason.
+#[allow(unsafe_code)] // Libraries of libtorch and of the driver, which are made to be loaded.
+fn loaded(library: &CStr) -> std::result::Result<(), String> {
+    unsafe {
+        if libc::dlopen(library.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL).is_null() {
+            let reason = libc::dlerror();
+            let known = !reason.is_null();
+            let reason = known.then(|| CStr::from_ptr(reason).to_string_lossy().into_owned());
+            return Err(reason.unwrap_or_default());
+        }
+    }
+    Ok(())
+}
+
+/// Why libtorch sees no CUDA device, from the library up to the card.
+fn why_no_cuda() -> String {
+    let Some(library) = cuda_library() else {
+        return "this libtorch is for the CPU alone".to_string();
+    };
+    if let Err(reason) = loaded(&library) {
+        return format!("libtorch has CUDA, which cannot be loaded: {reason}");
+    }
+    if let Err(reason) = loaded(c"libcuda.so.1") {
+        return format!("libtorch has CUDA, but there is no NVIDIA driver: {reason}");
+    }
+    let hidden = std::env::var("CUDA_VISIBLE_DEVICES")
+        .map_or(String::new(), |value| format!("; CUDA_VISIBLE_DEVICES is \"{value}\""));
+    format!(
+        "libtorch has CUDA and there is an NVIDIA driver, but it gives no device: is it one for \
+         CUDA 13, and does `nvidia-smi` show a card?{hidden}"
+    )
 }
 
 /// Sets how many threads libtorch uses in the calling thread's operations.
