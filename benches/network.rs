@@ -279,6 +279,7 @@ fn epochs(
             part: None,
             completeness: Completeness::Complete,
             rejected: Rejected::default(),
+            left_out: Vec::new(),
         }],
         settings: &settings,
         patches,
