@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use ndarray::Array2;
 use picker::labels::patches::{self, Batch, Pool};
-use picker::labels::rejected::Rejected;
 use picker::labels::{self, Completeness, Labelled};
 use picker::model::checkpoint::ValidationScores;
 use picker::model::{Architecture, Card, Device, Machine, Network, Precision, device};
@@ -273,14 +272,7 @@ fn epochs(
         pool,
         loss,
         base: None,
-        validation: &[Validation {
-            prepared,
-            truth,
-            part: None,
-            completeness: Completeness::Complete,
-            rejected: Rejected::default(),
-            left_out: Vec::new(),
-        }],
+        validation: &[Validation { truth, ..Validation::without_labels(prepared) }],
         settings: &settings,
         patches,
         card: &card,

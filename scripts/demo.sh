@@ -13,6 +13,10 @@ step() { printf '\n[%s/5] %s\n' "$1" "$2"; }
 
 echo "demo: $count simulated micrographs of $size × $size px in $folder; about 5 minutes on two cores, most of"
 echo "      them for training"
+if [ -e "$folder" ] && [ ! -f "$folder/simulate.json" ]; then
+  echo "error: $folder is there and is not from an earlier demo; name another folder with DEMO=…" >&2
+  exit 1
+fi
 rm -rf "$folder"
 
 step 1 "simulating micrographs with known particles (seconds)"

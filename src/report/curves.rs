@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::plot::{Axis, Canvas, Chart, Painted, SIZE, Sample, TEXT, axes, draw, draw_named};
+use super::plot::{Axis, Canvas, Chart, GREY, Painted, SIZE, Sample, TEXT, axes, draw, draw_named};
 use crate::error::Result;
 use crate::eval::{Evaluation, Point};
 use crate::radius::{Proposal, Rung, witnesses};
@@ -15,7 +15,6 @@ use crate::units::counted;
 const BLUE: RGBColor = RGBColor(0, 114, 178);
 const VERMILLION: RGBColor = RGBColor(213, 94, 0);
 const GREEN: RGBColor = RGBColor(0, 158, 115);
-pub(super) const GREY: RGBColor = RGBColor(140, 140, 140);
 
 /// Bins of a histogram of scores.
 pub const SCORE_BINS: usize = 40;
@@ -295,7 +294,7 @@ mod tests {
 
     fn texts(svg: &str) -> Vec<String> {
         let after = svg.split("<text").skip(1);
-        let inner = after.filter_map(|part| Some(part.split_once('>')?.1.split('<').next()?));
+        let inner = after.filter_map(|part| part.split_once('>')?.1.split('<').next());
         inner.map(|text| text.trim().to_string()).collect()
     }
 

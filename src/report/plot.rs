@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 
 pub(super) const SIZE: (u32, u32) = (520, 372);
 pub(super) const TEXT: (&str, u32) = ("sans-serif", 15);
+pub(super) const GREY: RGBColor = RGBColor(140, 140, 140);
 const MARGIN_PX: i32 = 10;
 /// Height of the title, and of a row of the legend.
 const ROW_PX: i32 = 22;
@@ -156,8 +157,8 @@ pub(super) fn axes<'a, 'b>(
         .y_desc(y.name)
         .label_style(text.clone())
         .axis_desc_style(text)
-        .axis_style(super::curves::GREY)
-        .bold_line_style(super::curves::GREY.mix(0.3))
+        .axis_style(GREY)
+        .bold_line_style(GREY.mix(0.3))
         .light_line_style(TRANSPARENT)
         .draw()?;
     Ok(chart)

@@ -3,7 +3,6 @@
 use super::resume::{State, checkpoint_path};
 use super::*;
 use crate::coords::Coordinate;
-use crate::labels::rejected::Rejected;
 use crate::labels::{self, Completeness, Labelled};
 use crate::model::{Architecture, Precision};
 use crate::model::{file, hash_of};
@@ -73,12 +72,8 @@ fn trained_on(
         loss: settings.loss(Completeness::Complete),
         base: None,
         validation: &[Validation {
-            prepared,
             truth: particles.to_vec(),
-            part: None,
-            completeness: Completeness::Complete,
-            rejected: Rejected::default(),
-            left_out: Vec::new(),
+            ..Validation::without_labels(prepared)
         }],
         settings,
         patches: &patches::Settings { patch_px: 64, ..patches::Settings::default() },

@@ -34,6 +34,18 @@ pub struct Validation {
 }
 
 impl Validation {
+    /// A micrograph without labels, by whose picks alone a model is judged.
+    pub fn without_labels(prepared: Prepared) -> Validation {
+        Validation {
+            prepared,
+            truth: Vec::new(),
+            part: None,
+            completeness: Completeness::Complete,
+            rejected: Rejected::default(),
+            left_out: Vec::new(),
+        }
+    }
+
     /// Whether a point lies in what is judged.
     pub(crate) fn covers(&self, point: &Coordinate) -> bool {
         self.part.is_none_or(|part| {
@@ -189,14 +201,7 @@ mod tests {
             repairs: Repairs::default(),
         };
         let part = Some(Area { y0: 75, ..prepared.valid });
-        Validation {
-            prepared,
-            truth: truth.to_vec(),
-            part,
-            completeness: Completeness::Complete,
-            rejected: Rejected::default(),
-            left_out: Vec::new(),
-        }
+        Validation { truth: truth.to_vec(), part, ..Validation::without_labels(prepared) }
     }
 
     #[test]

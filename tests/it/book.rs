@@ -59,7 +59,7 @@ fn describe(page: &mut String, command: &[&str], level: usize) {
     let name = ["picker"].iter().chain(command).copied().collect::<Vec<_>>().join(" ");
     let hashes = "#".repeat(level);
     write!(page, "\n{hashes} {name}\n\n```text\n{}\n```\n", lines.join("\n").trim()).unwrap();
-    let examples: Vec<&str> = examples.lines().map(|line| line.trim_start()).collect();
+    let examples: Vec<&str> = examples.lines().map(str::trim_start).collect();
     write!(page, "\n```bash\n{}\n```\n", examples.join("\n").trim().replace("\\\n", "\\\n  "))
         .unwrap();
     for sub in subcommands(&help) {

@@ -103,9 +103,7 @@ fn micrographs_without_picks_are_named_and_figures_with_and_without_them_are_giv
     assert_eq!(all["micro"]["recall"], 0.6);
     evaluate(folder, &[])
         .code(3)
-        .stdout(contains(
-            "\nnot the whole picture: 1 of 3 micrographs with known particles have no",
-        ))
+        .stdout(contains("\nincomplete: 1 of 3 micrographs with known particles have no"))
         .stdout(contains("left out, since they have no picks (1): b.mrc"))
         .stdout(contains("over 3 micrographs:").and(contains("  macro: precision=0.500")))
         .stdout(contains("\nmacro: precision=0.750"));

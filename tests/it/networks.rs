@@ -87,7 +87,7 @@ fn the_flag_stands_in_for_the_files_parts_but_keeps_its_features() {
         .args(["run", "--particle-radius", RADIUS, "--architecture", "unet"])
         .assert()
         .code(2)
-        .stderr(contains("--architecture: no network is built"));
+        .stderr(contains("--architecture: nothing is trained"));
 }
 
 #[test]

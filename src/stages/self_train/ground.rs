@@ -210,14 +210,8 @@ pub(super) fn prepare(
             let aside = open.split_off(open.len() - aside);
             card.validated_how =
                 format!("the base's picks on {}", counted(aside.len(), "micrograph"));
-            let validation = aside.into_iter().map(|open| Validation {
-                prepared: open.prepared,
-                truth: Vec::new(),
-                part: None,
-                completeness: Completeness::Complete,
-                rejected: Rejected::default(),
-                left_out: Vec::new(),
-            });
+            let validation =
+                aside.into_iter().map(|open| Validation::without_labels(open.prepared));
             (Vec::new(), validation.collect(), Gate::Unsupervised)
         }
     };

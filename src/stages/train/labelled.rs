@@ -136,6 +136,11 @@ impl Item {
         (truth, rejected)
     }
 
+    fn called(&self) -> left_out::Called<'_> {
+        let Item { source, loaded, points, .. } = self;
+        left_out::Called { name: &source.name, prepared: &loaded.prepared, points }
+    }
+
     pub(crate) fn is_complete(&self) -> bool {
         self.beside.completeness == Completeness::Complete
     }
@@ -290,17 +295,7 @@ impl Request<'_> {
             Choice::Named(_) => false,
         };
         self.check_labelled(&training)?;
-        // Who labels by hand has seen a model's picks.
-        let wanted = settings.labels.leave_out_unlabelled_picks
-            && settings.labels.completeness == Completeness::Complete
-            && self.beside.is_empty();
-        let doubts = match base(settings)?.filter(|_| wanted) {
-            Some(base) => {
-                let labelled = training.iter_mut().chain(&mut validation);
-                left_out::look(&base, labelled, &settings.preprocess, machine, cancel)?
-            }
-            None => Vec::new(),
-        };
+        let doubts = self.leave_out(&mut training, &mut validation, machine, cancel)?;
         let how = division::describe(&training, &validation, drawn, observe)?;
         let shown: Vec<(&Prepared, &[Coordinate])> =
             training.iter().map(|item| (&item.loaded.prepared, item.points.as_slice())).collect();
@@ -317,6 +312,31 @@ impl Request<'_> {
             doubts,
             failures,
         })
+    }
+
+    /// Finds the places on micrographs that may be particles without a label; doubts, in words.
+    fn leave_out(
+        &self,
+        training: &mut [Item],
+        validation: &mut [Item],
+        machine: &Machine,
+        cancel: &Cancel,
+    ) -> Result<Vec<String>> {
+        let settings = self.settings;
+        // Who labels by hand has seen a model's picks.
+        let wanted = settings.labels.leave_out_unlabelled_picks
+            && settings.labels.completeness == Completeness::Complete
+            && self.beside.is_empty();
+        let Some(base) = base(settings)?.filter(|_| wanted) else { return Ok(Vec::new()) };
+        let items = training.iter().chain(validation.iter());
+        let micrographs: Vec<left_out::Called> = items.map(Item::called).collect();
+        let opinions = left_out::look(&base, &micrographs, &settings.preprocess, machine, cancel)?;
+        let mut doubts = Vec::new();
+        for (item, opinion) in training.iter_mut().chain(validation).zip(opinions) {
+            item.left_out = opinion.left_out;
+            doubts.extend(opinion.doubt);
+        }
+        Ok(doubts)
     }
 
     /// Refuses labels by hand without a particle.

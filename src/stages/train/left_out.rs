@@ -5,13 +5,12 @@
 //! best views. Background that holds particles teaches a network to miss them, and validation on
 //! labels of the same kind cannot show it.
 
-use super::labelled::Item;
 use crate::coords::Coordinate;
 use crate::detect::Detector;
 use crate::error::{Error, Result};
 use crate::eval;
 use crate::model::{Machine, Origin, Precision};
-use crate::preprocess;
+use crate::preprocess::{self, Prepared};
 use crate::run::Cancel;
 
 /// The model is a witness where it finds this share of what is labelled…
@@ -28,47 +27,62 @@ const LESS_SURE: f64 = 0.25;
 /// labels it is .15 to .35, on micrographs where many particles have none .5 to 1.
 const MOSTLY: f64 = 0.5;
 
-/// Finds these places on each micrograph; one sentence for each micrograph in doubt. Nothing where the model
-/// cannot look at these images, or does not know the particle.
-pub(super) fn look<'a>(
+/// A micrograph that is called complete.
+pub(super) struct Called<'a> {
+    pub(super) name: &'a str,
+    pub(super) prepared: &'a Prepared,
+    pub(super) points: &'a [Coordinate],
+}
+
+/// What the model says of its labels.
+#[derive(Default)]
+pub(super) struct Opinion {
+    /// Places without a label that may be particles.
+    pub(super) left_out: Vec<Coordinate>,
+    /// One sentence where many particles seem to have no label.
+    pub(super) doubt: Option<String>,
+}
+
+/// An opinion on each micrograph: an empty one where the model cannot look at these images, or does not
+/// know the particle.
+pub(super) fn look(
     base: &Origin,
-    items: impl Iterator<Item = &'a mut Item>,
+    micrographs: &[Called],
     settings: &preprocess::Settings,
     machine: &Machine,
     cancel: &Cancel,
-) -> Result<Vec<String>> {
+) -> Result<Vec<Opinion>> {
     let mut model = base.load(machine, Precision::Auto)?;
     model.card.take_particles_as(settings.particles);
-    if model.card.preprocess != *settings {
-        return Ok(Vec::new());
-    }
-    let mut doubts = Vec::new();
-    for item in items.filter(|item| item.points.len() >= FEW) {
+    let is_fit = model.card.preprocess == *settings;
+    let opinion = |&Called { name, prepared, points }: &Called| {
         if cancel.requested() {
             return Err(Error::Interrupted);
         }
-        let prepared = &item.loaded.prepared;
-        let picks = Detector::of(&model).picks(prepared)?;
-        let hits = eval::match_one_to_one(&picks, &item.points, prepared.radius_mic_px);
-        let hits: Vec<usize> = hits.into_iter().map(|(pick, _)| pick).collect();
-        if hits.len() as f64 <= KNOWS * item.points.len() as f64 {
-            continue;
+        if !is_fit || points.len() < FEW {
+            return Ok(Opinion::default());
         }
-        item.left_out = likely(&picks, &hits, &item.points, prepared.radius_mic_px);
-        if is_doubtful(picks.len(), hits.len()) {
-            doubts.push(format!(
-                "{}: {} particles are labelled; {base} finds {}, and {} of these are labelled. {} \
+        let picks = Detector::of(&model).picks(prepared)?;
+        let hits = eval::match_one_to_one(&picks, points, prepared.radius_mic_px);
+        let hits: Vec<usize> = hits.into_iter().map(|(pick, _)| pick).collect();
+        if hits.len() as f64 <= KNOWS * points.len() as f64 {
+            return Ok(Opinion::default());
+        }
+        let left_out = likely(&picks, &hits, points, prepared.radius_mic_px);
+        let doubt = is_doubtful(picks.len(), hits.len()).then(|| {
+            format!(
+                "{name}: {} particles are labelled; {base} finds {}, and {} of these are labelled. {} \
                  places without a label are left out of the training. If many particles have no label, \
                  set labels.completeness to partial",
-                item.source.name,
-                item.points.len(),
+                points.len(),
                 picks.len(),
                 hits.len(),
-                item.left_out.len(),
-            ));
-        }
-    }
-    Ok(doubts)
+                left_out.len(),
+            )
+        });
+        Ok(Opinion { left_out, doubt })
+    };
+    micrographs.iter().map(opinion).collect()
 }
 
 /// The picks away from every label that are likely to be particles, by their scores beside those of labelled
