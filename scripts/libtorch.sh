@@ -53,7 +53,9 @@ if [ ! -d "$cache/licences" ]; then
   part=$(mktemp -d "$cache.part.XXXXXX")
   trap 'rm -rf "$part"' EXIT
   echo "libtorch $version: fetching (about $size, once) into $cache"
-  python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+  quiet=--quiet
+  [ ! -t 1 ] || quiet= # A progress bar for who looks on.
+  python3 -m pip download $quiet --disable-pip-version-check --no-deps --only-binary=:all: \
     --python-version 3.12 --implementation cp \
     $(printf -- '--platform manylinux_2_%s_x86_64 ' {28..17}) --platform manylinux2014_x86_64 \
     --dest "$part/wheels" "${packages[@]}" ||
