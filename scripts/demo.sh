@@ -31,7 +31,7 @@ for micrograph in "${train[@]}"; do
   labels+=("$folder/coordinates/$(basename "$micrograph" .mrc).star")
 done
 
-step 2 "training on ${#train[@]} micrographs, starting from the default model (minutes)"
+step 2 "training on ${#train[@]} micrographs (minutes)"
 "$picker" train "${train[@]}" --coordinates "${labels[@]}" --particle-radius "$radius" \
   --seed "$seed" --out "$run" "$@"
 
