@@ -51,7 +51,7 @@ PY
     scores=$(judge_picks --picks "$run/picks/picks.csv" --truth "$set_dir/coordinates" \
       --micrographs "$work/$name.test.txt" --particle-radius "$radius" 2>> "$run.log" |
       sed -n 's/^macro: //p')
-    left_out=$(sed -n 's/^\([0-9]*\) places without a label are left out.*/\1/p' "$run.log")
+    left_out=$(sed -n 's/^\([0-9]*\) places\{0,1\} without a label left out.*/\1/p' "$run.log")
     echo "$name $kind seed $seed $scores, ${left_out:-0} places left out"
   done
 done

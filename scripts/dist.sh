@@ -66,6 +66,8 @@ libraries() {
 
 make_tree() {
   [ -x "$built" ] || fail "$built is missing" "run make build"
+  [ "${CUDA:-}" != 1 ] || readelf -d "$built" | grep -q 'NEEDED.*libtorch_cuda' ||
+    fail "$built was built without CUDA" "run make build CUDA=1"
   rm -rf "$tree"
   local share=$tree/share
   mkdir -p "$tree/bin" "$share"/{picker,doc/picker/licences,man/man1} \

@@ -21,7 +21,7 @@ fail() { printf 'error: %s\nhint: %s\n' "$1" "$2" >&2; exit 1; }
 action=${1:-} prefix=${2:-}
 case $prefix in
   /*) ;;
-  *) fail "PREFIX is \"$prefix\", which is no full path" "give one that begins with /" ;;
+  *) fail "PREFIX is \"$prefix\", which is not a full path" "give one that begins with /" ;;
 esac
 prefix=$(realpath -ms "$prefix")
 to=$(realpath -ms "${DESTDIR:-}/$prefix")
@@ -40,8 +40,13 @@ uninstall() {
 
 install_files() {
   [ -x "$tree/bin/picker" ] || fail "$tree is missing" "run make install"
-  [ ! -f "$to/$list" ] || uninstall
   local path above=$prefix written=()
+  # Before an earlier installation is removed: a refusal leaves it as it is.
+  while read -r path; do
+    [ ! -e "$to/$path" ] || grep -qsxF "$path" "$to/$list" ||
+      fail "$to/$path is there and was not put there by make install" "remove it, or choose another PREFIX"
+  done < <(cd "$tree" && find . -type f -printf '%P\n')
+  [ ! -f "$to/$list" ] || uninstall
   mkdir -p "${DESTDIR:-/}"
   while [ ! -e "${DESTDIR:-}$above" ]; do
     written+=("$above/")
@@ -51,8 +56,6 @@ install_files() {
     [ -d "$to/$path" ] || written+=("$path/")
   done < <(cd "$tree" && find . -mindepth 1 -type d -printf '%P\n')
   while read -r path; do
-    [ ! -e "$to/$path" ] || fail "$to/$path is there and was not put there by make install" \
-      "remove it, or choose another PREFIX"
     written+=("$path")
   done < <(cd "$tree" && find . -type f -printf '%P\n')
   written+=("$list")

@@ -54,7 +54,7 @@ if [ ! -d "$cache/licences" ]; then
   trap 'rm -rf "$part"' EXIT
   echo "libtorch $version: fetching (about $size, once) into $cache"
   quiet=--quiet
-  [ ! -t 1 ] || quiet= # A progress bar for who looks on.
+  [ ! -t 1 ] || quiet= # pip shows its progress on a terminal.
   python3 -m pip download $quiet --disable-pip-version-check --no-deps --only-binary=:all: \
     --python-version 3.12 --implementation cp \
     $(printf -- '--platform manylinux_2_%s_x86_64 ' {28..17}) --platform manylinux2014_x86_64 \

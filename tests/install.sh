@@ -85,6 +85,13 @@ make -s install PREFIX="$prefix" > "$work/log" 2>&1 || { cat "$work/log"; fail "
 picks installed "$prefix/bin/picker"
 same installed "make install"
 make -s install PREFIX="$prefix" > "$work/log" 2>&1 || { cat "$work/log"; fail "make install, again"; }
+# A file that is not in its list is of others: refused, and what is there stays.
+installed=$prefix/share/picker/installed.txt
+cp "$installed" "$work/installed.txt"
+sed -i '\#^share/man/man1/picker-pick.1$#d' "$installed"
+! make -s install PREFIX="$prefix" > /dev/null 2>&1 || fail "make install overwrites a file of others"
+"$prefix/bin/picker" --version > /dev/null || fail "an installation that is refused removes the one before"
+cp "$work/installed.txt" "$installed"
 make -s uninstall PREFIX="$prefix" > /dev/null
 (cd "$work" && find prefix | sort) | diff "$work/before" - || fail "make uninstall leaves the above"
 ! make -s uninstall PREFIX="$prefix" > /dev/null 2>&1 || fail "nothing is uninstalled without an error"

@@ -51,8 +51,8 @@ pub struct Settings {
     pub ignore_radius_fraction: f64,
     /// Whether every particle of a labelled micrograph has a label.
     pub completeness: Completeness,
-    /// Whether places without a label on a micrograph that is called complete are left out of training and
-    /// validation where the model that training starts from is as sure of a particle as on labelled ones.
+    /// Whether places without a label on a complete micrograph are left out of training and validation if
+    /// they are likely to be particles, by the picks of the model that training starts from.
     pub leave_out_unlabelled_picks: bool,
 }
 

@@ -4,10 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use super::prepare;
+use super::workers::in_order;
 use crate::error::{Error, Result};
 use crate::micrograph::{self, HeaderPixelSize, Source};
 use crate::preprocess::{self, Prepared};
-use crate::run::RunDir;
+use crate::run::{Cancel, RunDir};
 use crate::scale::Scale;
 use crate::units::PixelSize;
 
@@ -64,6 +65,24 @@ pub(crate) fn load_anew(
             doubt: own.doubt,
         })
     })
+}
+
+/// Reads micrographs side by side, as many as fit into memory together.
+///
+/// By workers and not in rayon's pool: there a thread that has its share of the memory could be
+/// given another micrograph and wait for memory that it holds itself.
+pub(crate) fn load_side_by_side<T: Sync, R: Send>(
+    items: &[T],
+    load: impl Fn(&T) -> Result<R> + Sync,
+    mut take: impl FnMut(&T, Result<R>),
+    cancel: &Cancel,
+) -> Result<()> {
+    let work = |(): &(), _: usize, item: &T| load(item);
+    let take = |order: usize, loaded: Result<R>| {
+        take(&items[order], loaded);
+        Ok(())
+    };
+    in_order(items, 1, |_| Ok(()), work, take, cancel)
 }
 
 /// Does the work on one file. Decoders of foreign formats may panic on a broken one, and libtorch's

@@ -29,8 +29,9 @@ pub(super) fn show(progress: &mut Progress, settings: &Settings, event: &Event) 
             ));
             if *left_out > 0 {
                 progress.say(&format!(
-                    "{left_out} places without a label are left out: this model is as sure of them as of \
-                     labelled particles (--labels complete trains on them as background)"
+                    "{} without a label left out: the model that training starts from picks them, and \
+                     they may be particles (--labels complete trains on them as background)",
+                    counted(*left_out, "place")
                 ));
             }
             progress.begin((total * steps) as u64, "training", "updates");

@@ -34,7 +34,7 @@ impl Why {
 }
 
 /// The micrographs to be looked at, by their places in the list, most remarkable first.
-/// `mean_score` tells the mean score of a micrograph's picks, if it can be known.
+/// `mean_score` gives the mean score of a micrograph's picks, if it can be known.
 pub(super) fn outliers(
     picks: &[usize],
     mean_score: impl Fn(usize) -> Option<f64>,

@@ -18,8 +18,8 @@ use crate::model::{Card, Model, Seen};
 use crate::preprocess::Prepared;
 use crate::run::{Cancel, Failure, fingerprint};
 use crate::stages::budget::Budget;
-use crate::stages::load::{Loaded, load};
-use crate::stages::train::labelled::{self, is_among, load_side_by_side};
+use crate::stages::load::{Loaded, load, load_side_by_side};
+use crate::stages::train::labelled::{self, is_among};
 use crate::train::Validation;
 use crate::units::counted;
 

@@ -59,12 +59,15 @@ pub(super) fn by_hand(mut items: Vec<Item>, share: f64, seed: u64) -> (Vec<Item>
 /// The items that `may` be set aside, in an order that further items do not change.
 fn order_of(items: &[Item], seed: u64, may: impl Fn(&Item) -> bool) -> Vec<usize> {
     let mut order: Vec<usize> = (0..items.len()).filter(|at| may(&items[*at])).collect();
-    order.sort_by_cached_key(|at| {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&seed.to_le_bytes()).update(items[*at].source.name.as_bytes());
-        *hasher.finalize().as_bytes()
-    });
+    order.sort_by_cached_key(|at| rank(&items[*at].source.name, seed));
     order
+}
+
+/// Where a micrograph stands among others, whichever these are.
+fn rank(name: &str, seed: u64) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_le_bytes()).update(name.as_bytes());
+    *hasher.finalize().as_bytes()
 }
 
 /// What validation is done on, in words.

@@ -21,8 +21,7 @@ use crate::run::{Cancel, Failure, RunDir, fingerprint};
 use crate::scale::Scale;
 use crate::settings::Settings;
 use crate::stages::budget::Budget;
-use crate::stages::load::{Loaded, load};
-use crate::stages::workers::in_order;
+use crate::stages::load::{Loaded, load, load_side_by_side};
 use crate::train::Validation;
 use crate::units::PixelSize;
 
@@ -354,24 +353,6 @@ impl Request<'_> {
 /// Whether a micrograph is one of these, however its path is spelt.
 pub(crate) fn is_among(source: &Source, others: &[Source]) -> bool {
     others.iter().any(|other| same_file(&other.path, &source.path))
-}
-
-/// Reads micrographs side by side, as many as fit into memory together.
-///
-/// By workers and not in rayon's pool: there a thread that has its share of the memory could be
-/// given another micrograph and wait for memory that it holds itself.
-pub(crate) fn load_side_by_side<T: Sync, R: Send>(
-    items: &[T],
-    load: impl Fn(&T) -> Result<R> + Sync,
-    mut take: impl FnMut(&T, Result<R>),
-    cancel: &Cancel,
-) -> Result<()> {
-    let work = |(): &(), _: usize, item: &T| load(item);
-    let take = |order: usize, loaded: Result<R>| {
-        take(&items[order], loaded);
-        Ok(())
-    };
-    in_order(items, 1, |_| Ok(()), work, take, cancel)
 }
 
 /// The pixel size of all micrographs, where known: a model is trained at one.

@@ -19,7 +19,7 @@ const KNOWS: f64 = 0.75;
 /// 2 to 6 % have none, with labels thinned by 2D classification a fifth to a third.
 const UNLABELLED: f64 = 0.4;
 /// Fewer labels than this say nothing.
-const FEW: usize = 20;
+const FEW: usize = 5;
 /// A pick without a label is as sure as labelled particles where its score is above this share of theirs:
 /// three in four of the particles without a label are, and few of the model's false picks.
 const LESS_SURE: f64 = 0.25;
