@@ -11,7 +11,7 @@ run=$folder/picker_run
 
 step() { printf '\n[%s/5] %s\n' "$1" "$2"; }
 
-echo "demo: $count simulated micrographs of $size × $size px in $folder; about 5 minutes on two cores, most of"
+echo "demo: $count simulated micrographs of $size × $size px in $folder; about 3 minutes on two cores, most of"
 echo "      them for training"
 if [ -e "$folder" ] && [ ! -f "$folder/simulate.json" ]; then
   echo "error: $folder is there and is not from an earlier demo; name another folder with DEMO=…" >&2
