@@ -2,7 +2,8 @@
 //! first, normalisations not folded, gradients by the book); see docs/src/benchmarks/speed.md.
 //!
 //! `network` prints ratios of runs in turn; `network forward` scores ten images of the size of a
-//! prepared micrograph and nothing else, for benches/compare.sh to time.
+//! prepared micrograph and nothing else, for benches/compare.sh to time; `network cuda:0` measures
+//! that GPU.
 #![allow(missing_docs, clippy::unwrap_used, clippy::default_trait_access, clippy::print_stdout)]
 
 use std::time::Instant;
@@ -196,6 +197,7 @@ fn forward(side: usize, times: usize) {
 
 /// One update of the weights: picker's whole loop with its loader, and the naive step alone.
 fn step(settings: &train::Settings, patches: &patches::Settings, times: usize) {
+    let machine = Machine::cpu(1);
     let labelled = [labelled(400)];
     let pool = Pool { labelled: &labelled, pseudo_labelled: &[] };
     let mut batch = Batch::default();
@@ -206,7 +208,7 @@ fn step(settings: &train::Settings, patches: &patches::Settings, times: usize) {
     let plain = timed(times, || {
         optimiser.backward_step_clip_norm(&naive.loss(&batch, patches.patch_px as i64), 1.0);
     });
-    let fast = epochs(pool, settings, patches, times);
+    let fast = epochs(pool, settings, patches, &machine, times);
     let seconds: Vec<f64> =
         fast.iter().map(|epoch| settings.batch_size as f64 / epoch.patches_per_second).collect();
     let waited: Vec<f64> = fast.iter().map(|epoch| epoch.loader_wait).collect();
@@ -225,6 +227,7 @@ fn epochs(
     pool: Pool,
     settings: &train::Settings,
     patches: &patches::Settings,
+    machine: &Machine,
     epochs: usize,
 ) -> Vec<train::Epoch> {
     let shape = Shape { width: 64, height: 64 };
@@ -276,7 +279,7 @@ fn epochs(
         settings: &settings,
         patches,
         card: &card,
-        machine: &Machine::cpu(1),
+        machine,
         folder: folder.path(),
         fingerprint: "",
     };
@@ -301,10 +304,72 @@ fn forward_only(side: usize) {
     });
 }
 
+/// On a GPU: images of the size of a prepared 4096² micrograph with their transfers, by one worker
+/// and by eight that share it; the naive network on several images at once; training by number
+/// format and batch.
+fn on_gpu(name: &str, side: usize) {
+    let machine = Machine::choose(name, None, rayon::current_num_threads()).unwrap();
+    let device = machine.first();
+    let Device::Cuda(index) = device else { panic!("{name} is not a GPU") };
+    let image = noise(side, 1);
+    for precision in [Precision::F32, Precision::Bf16] {
+        let network = Network::new(Architecture::default(), 1, device, precision).unwrap();
+        let network = network.for_inference(&machine).unwrap();
+        let alone = timed(50, || drop(score(&network, &image).unwrap()));
+        tell(&format!("{name}: {side}² {precision:?}, transfers included"), &alone);
+        let (workers, each) = (8, 50);
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                let (network, image) = (network.on(device).unwrap(), &image);
+                scope.spawn(move || (0..each).for_each(|_| drop(score(&network, image).unwrap())));
+            }
+        });
+        let all = 1000.0 * started.elapsed().as_secs_f64();
+        println!("by {workers} workers: {:.2} ms an image", all / f64::from(workers * each));
+    }
+    let store = nn::VarStore::new(tch::Device::Cuda(index));
+    let naive = Naive::new(&store.root(), Architecture::default().base_features);
+    for together in [1, 2, 4, 8] {
+        let size = [together, 1, side as i64, side as i64];
+        let images = Tensor::zeros(size, (Kind::Float, tch::Device::Cuda(index)));
+        let seconds = timed(50, || {
+            drop(tch::no_grad(|| naive.forward(&images, false)));
+            tch::Cuda::synchronize(index as i64);
+        });
+        let each = 1000.0 * median(&seconds) / together as f64;
+        println!("naive network, {together} images at once: {each:.2} ms an image");
+    }
+    let labelled = [labelled(400)];
+    let pool = Pool { labelled: &labelled, pseudo_labelled: &[] };
+    for (precision, batch_size) in
+        [(Precision::F32, 16), (Precision::Bf16, 16), (Precision::F32, 64), (Precision::Bf16, 64)]
+    {
+        let settings = train::Settings {
+            patches_per_epoch: 2048,
+            patches_at_once: batch_size,
+            batch_size,
+            precision,
+            ..Default::default()
+        };
+        let epochs = epochs(pool, &settings, &patches::Settings::default(), &machine, 3);
+        let rates: Vec<f64> = epochs.iter().map(|epoch| epoch.patches_per_second).collect();
+        let waited: Vec<f64> = epochs.iter().map(|epoch| epoch.loader_wait).collect();
+        println!(
+            "training, {batch_size} patches an update, {precision:?}: {:.0} patches a second, {:.0} % of \
+             the time spent waiting for patches",
+            median(&rates),
+            100.0 * median(&waited)
+        );
+    }
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |name: &str| arguments.iter().any(|argument| argument == name);
-    if has("forward") {
+    if let Some(gpu) = arguments.iter().find(|argument| argument.starts_with("cuda")) {
+        on_gpu(gpu, 721);
+    } else if has("forward") {
         forward_only(721);
     } else if has("--test") {
         forward(64, 1);

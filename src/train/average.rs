@@ -7,6 +7,7 @@
 
 use tch::TchError;
 
+use super::flat::Flat;
 use crate::error::Result;
 use crate::model::{Device, Network};
 
@@ -14,13 +15,15 @@ use crate::model::{Device, Network};
 #[derive(Debug)]
 pub(super) struct Average {
     network: Network,
+    flat: Flat,
     decay: f64,
 }
 
 impl Average {
     /// Begins with the weights as they are.
     pub(super) fn of(network: &Network, device: Device, decay: f64) -> Result<Average> {
-        Ok(Average { network: network.replica(device)?, decay })
+        let network = network.replica(device)?;
+        Ok(Average { flat: Flat::of(&network)?, network, decay })
     }
 
     /// The network with averaged weights.
@@ -29,13 +32,11 @@ impl Average {
     }
 
     /// Takes in the weights after an update, counted from 1.
-    pub(super) fn update(&mut self, network: &Network, step: i32) -> Result<(), TchError> {
+    pub(super) fn update(&mut self, current: &Flat, step: i32) -> Result<(), TchError> {
         let _no_gradients = tch::no_grad_guard();
         let share = 1.0 - decay(self.decay, step);
-        let current = network.variables();
-        for (name, mut average) in self.network.variables() {
-            let _ = average.f_lerp_(&current[&name], share)?;
-        }
+        let _ = self.flat.values.f_lerp_(&current.values, share)?;
+        let _ = self.flat.statistics.f_lerp_(&current.statistics, share)?;
         Ok(())
     }
 }
@@ -65,8 +66,8 @@ mod tests {
     fn the_average_follows_its_recurrence() {
         let (first, second) = (network(1), network(2));
         let mut average = Average::of(&first, Device::Cpu, 0.3).unwrap();
-        average.update(&second, 1).unwrap();
-        average.update(&first, 1000).unwrap();
+        average.update(&Flat::of(&second).unwrap(), 1).unwrap();
+        average.update(&Flat::of(&first).unwrap(), 1000).unwrap();
         for (name, average) in average.network().variables() {
             let (first, second) = (&first.variables()[&name], &second.variables()[&name]);
             let after_one = first * 0.1 + second * 0.9;
@@ -81,7 +82,7 @@ mod tests {
         let mut average = Average::of(&trained, Device::Cpu, 0.5).unwrap();
         let name = "bottom.first.norm.running_mean";
         let _ = trained.variables().remove(name).unwrap().fill_(4.0);
-        average.update(&trained, 1000).unwrap();
+        average.update(&Flat::of(&trained).unwrap(), 1000).unwrap();
         let mean = &average.network().variables()[name];
         assert!((mean - 2.0).abs().max().double_value(&[]) < 1e-6);
     }

@@ -6,12 +6,16 @@ use std::thread::Scope;
 use tch::{Kind, TchError, Tensor};
 
 use super::Job;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::labels::patches::{self, Batch};
 use crate::model::{Device, torch};
 
-/// Updates that are drawn ahead; the bound keeps memory constant.
+/// Updates that each thread draws ahead; the bound keeps memory constant.
 const AHEAD: usize = 2;
+
+/// Most threads that draw for GPUs: one draws some thousand patches of 128 px in a second, less
+/// than a GPU trains on. Beside training on the CPU, which takes far longer, one is enough.
+const MOST_THREADS: usize = 8;
 
 /// Patches that go through a network at once, `[n, 1, side, side]` each, on its device.
 pub(super) struct Part {
@@ -65,31 +69,51 @@ impl Part {
 /// The patches of one update, by device.
 pub(super) type Update = Vec<Vec<Part>>;
 
-/// Draws the updates of an epoch on a thread of their own.
+/// The updates of an epoch in their order, drawn by threads of their own.
+pub(super) struct Ahead(Vec<Receiver<Result<Update>>>);
+
+impl Ahead {
+    /// The update of a step; to be asked for one step after the other.
+    pub(super) fn next(&self, step: usize) -> Result<Update> {
+        self.0[step % self.0.len()].recv().map_err(|_| Error::Torch {
+            doing: "drawing patches",
+            source: "the thread that draws them has ended".into(),
+        })?
+    }
+}
+
+/// Draws the updates of an epoch. Each has random numbers of its own, so that they do not depend on
+/// the number of threads.
 pub(super) fn draw_ahead<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
     job: &'env Job,
     epoch: usize,
     steps: usize,
-) -> Receiver<Result<Update>> {
-    let (sender, updates) = sync_channel(AHEAD);
-    scope.spawn(move || {
-        let patches = job.settings.patches_in(epoch, job.patches);
-        let mut batch = Batch::default();
-        for step in 0..steps {
-            let key = (job.card.seed, epoch, step);
-            patches::draw_batch(job.pool, &patches, key, job.settings.batch_size, &mut batch);
-            let side = patches.patch_px;
-            if job.loss.needs_distances() {
-                batch.measure_distances(side);
+) -> Ahead {
+    let on_cpu = job.machine.first().is_cpu();
+    let threads = if on_cpu { 1 } else { rayon::current_num_threads().clamp(1, MOST_THREADS) };
+    let drawn_by = |thread: usize| {
+        let (sender, updates) = sync_channel(AHEAD);
+        scope.spawn(move || {
+            let patches = job.settings.patches_in(epoch, job.patches);
+            let mut batch = Batch::default();
+            for step in (thread..steps).step_by(threads) {
+                let key = (job.card.seed, epoch, step);
+                patches::draw_batch(job.pool, &patches, key, job.settings.batch_size, &mut batch);
+                let side = patches.patch_px;
+                if job.loss.needs_distances() {
+                    batch.measure_distances(side);
+                }
+                let (devices, at_once) = (job.machine.devices(), job.settings.patches_at_once);
+                let update = upload(&batch, side, devices, at_once);
+                if sender.send(update.map_err(torch("preparing patches"))).is_err() {
+                    break;
+                }
             }
-            let update = upload(&batch, side, job.machine.devices(), job.settings.patches_at_once);
-            if sender.send(update.map_err(torch("preparing patches"))).is_err() {
-                break;
-            }
-        }
-    });
-    updates
+        });
+        updates
+    };
+    Ahead((0..threads).map(drawn_by).collect())
 }
 
 /// Shares a batch among devices; each gets its patches in parts of at most `at_once`.

@@ -6,6 +6,7 @@
 //! that was killed and resumed ends with the very same weights.
 
 mod average;
+mod flat;
 mod loader;
 mod loss;
 mod memory;
@@ -207,10 +208,7 @@ fn run_epoch(
             };
             rate = settings.schedule.rate(settings.learning_rate, progress);
             let waiting = Instant::now();
-            let update = updates.recv().map_err(|_| Error::Torch {
-                doing: "drawing patches",
-                source: "the thread that draws them has ended".into(),
-            })??;
+            let update = updates.next(step)?;
             waited += waiting.elapsed().as_secs_f64();
             let loss = trainer.step(update, rate)?;
             losses += loss;

@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use tch::{Kind, Tensor};
+use tch::{Kind, TchError, Tensor};
 
+use super::flat::Flat;
 use super::{Settings, rates};
 use crate::error::Result;
 use crate::model::{Network, torch};
@@ -16,104 +17,81 @@ const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
 const EPSILON: f64 = 1e-8;
 
-/// The optimiser of one network.
+/// The optimiser of one network; tensors are like [`Flat::values`].
 #[derive(Debug)]
 pub(super) struct AdamW {
-    slots: Vec<Slot>,
-    weight_decay: f64,
+    /// Of the learning rate.
+    factors: Tensor,
+    /// Share of a parameter that is taken off, over the learning rate.
+    decays: Tensor,
+    mean: Tensor,
+    square: Tensor,
     steps: i32,
 }
 
-#[derive(Debug)]
-struct Slot {
-    name: String,
-    /// Of the learning rate.
-    factor: f64,
-    parameter: Tensor,
-    mean: Tensor,
-    square: Tensor,
-}
-
 impl AdamW {
-    pub(super) fn new(network: &Network, settings: &Settings) -> AdamW {
-        let trainable = network.variables().into_iter().filter(|(_, v)| v.requires_grad());
+    pub(super) fn new(network: &Network, flat: &Flat, settings: &Settings) -> Result<AdamW> {
         let levels = network.architecture().levels;
-        let slots = trainable
-            .map(|(name, parameter)| {
-                let zeros = || parameter.zeros_like().set_requires_grad(false);
-                let factor = rates::factor(&name, levels, settings);
-                Slot { name, factor, mean: zeros(), square: zeros(), parameter }
-            })
-            .collect();
-        AdamW { slots, weight_decay: settings.weight_decay, steps: 0 }
-    }
-
-    /// Forgets the gradients of the step before.
-    pub(super) fn zero_gradients(&mut self) {
-        for slot in &mut self.slots {
-            slot.parameter.zero_grad();
-        }
-    }
-
-    /// Scales all gradients so that their joint norm is at most `limit`; nothing is waited for.
-    pub(super) fn clip_gradients(&self, limit: f64) -> Result<()> {
-        let _no_gradients = tch::no_grad_guard();
-        let squares: Vec<Tensor> = self
-            .slots
-            .iter()
-            .map(|slot| slot.parameter.grad())
-            .filter(Tensor::defined)
-            .map(|gradient| gradient.f_square()?.f_sum(Kind::Double))
-            .collect::<Result<_, _>>()
-            .map_err(torch("measuring gradients"))?;
-        if squares.is_empty() {
-            return Ok(());
-        }
-        let scale = || {
-            let norm = Tensor::f_stack(&squares, 0)?.f_sum(Kind::Double)?.f_sqrt()?;
-            norm.f_reciprocal()?.f_mul_scalar(limit)?.f_clamp_max(1.0)?.f_to_kind(Kind::Float)
+        let factor = |name: &str| rates::factor(name, levels, settings);
+        let decay = |name: &str, parameter: &Tensor| {
+            if parameter.dim() > 1 { factor(name) * settings.weight_decay } else { 0.0 }
         };
-        let scale = scale().map_err(torch("measuring gradients"))?;
-        for slot in &self.slots {
-            let mut gradient = slot.parameter.grad();
-            if gradient.defined() {
-                let _ = gradient.f_mul_(&scale).map_err(torch("clipping gradients"))?;
+        let zeros = || flat.values.f_zeros_like();
+        let filled = |value: &dyn Fn(&str, &Tensor) -> f64| {
+            let numbers = zeros()?;
+            for (name, mut view) in flat.views(&numbers)? {
+                let _ = view.f_fill_(value(&name, &view))?;
             }
-        }
-        Ok(())
+            Ok::<_, TchError>(numbers)
+        };
+        let new = || {
+            Ok(AdamW {
+                factors: filled(&|name, _| factor(name))?,
+                decays: filled(&decay)?,
+                mean: zeros()?,
+                square: zeros()?,
+                steps: 0,
+            })
+        };
+        new().map_err(torch("preparing the optimiser"))
     }
 
-    /// One update.
-    pub(super) fn step(&mut self, learning_rate: f64) -> Result<()> {
+    /// One update from the gradient, which is scaled so that its norm is at most `limit`; nothing
+    /// is waited for.
+    pub(super) fn step(
+        &mut self,
+        flat: &mut Flat,
+        mut gradient: Tensor,
+        limit: f64,
+        rate: f64,
+    ) -> Result<(), TchError> {
         let _no_gradients = tch::no_grad_guard();
         self.steps += 1;
         let correction1 = 1.0 - BETA1.powi(self.steps);
         let correction2 = 1.0 - BETA2.powi(self.steps);
-        for slot in &mut self.slots {
-            let gradient = slot.parameter.grad();
-            if !gradient.defined() {
-                continue;
-            }
-            let rate = slot.factor * learning_rate;
-            slot.update(&gradient, rate, self.weight_decay, correction1, correction2)
-                .map_err(torch("updating weights"))?;
-        }
+        let norm = gradient.f_square()?.f_sum(Kind::Double)?.f_sqrt()?;
+        let scale = norm.f_reciprocal()?.f_mul_scalar(limit)?.f_clamp_max(1.0)?;
+        let gradient = gradient.f_mul_(&scale.f_to_kind(Kind::Float)?)?;
+        let _ = self.mean.f_mul_scalar_(BETA1)?.f_add_(&gradient.f_mul_scalar(1.0 - BETA1)?)?;
+        let _ = self
+            .square
+            .f_mul_scalar_(BETA2)?
+            .f_addcmul_(&gradient, &gradient.f_mul_scalar(1.0 - BETA2)?)?;
+        let scale = self.square.f_div_scalar(correction2)?.f_sqrt_()?.f_add_scalar_(EPSILON)?;
+        let step = self.mean.f_div(&scale)?.f_mul_scalar_(rate / correction1)?;
+        let kept = self.decays.f_mul_scalar(-rate)?.f_add_scalar_(1.0)?;
+        let _ = flat.values.f_mul_(&kept)?.f_sub_(&step.f_mul(&self.factors)?)?;
         Ok(())
     }
 
-    /// Whether it updates a parameter whose name is so.
-    pub(super) fn updates(&self, name: impl Fn(&str) -> bool) -> bool {
-        self.slots.iter().any(|slot| name(&slot.name))
-    }
-
     /// Moments by name, for a checkpoint; the number of steps goes separately.
-    pub(super) fn state(&self) -> BTreeMap<String, Tensor> {
-        let named = self.slots.iter().flat_map(|slot| {
-            [("mean", &slot.mean), ("square", &slot.square)].map(|(kind, tensor)| {
-                (format!("adamw.{kind}.{}", slot.name), tensor.shallow_clone())
-            })
-        });
-        named.collect()
+    pub(super) fn state(&self, flat: &Flat) -> Result<BTreeMap<String, Tensor>, TchError> {
+        let mut named = BTreeMap::new();
+        for (kind, moments) in [("mean", &self.mean), ("square", &self.square)] {
+            let views = flat.views(moments)?.into_iter();
+            named.extend(views.map(|(name, view)| (format!("adamw.{kind}.{name}"), view)));
+        }
+        Ok(named)
     }
 
     /// Updates made so far.
@@ -124,28 +102,5 @@ impl AdamW {
     /// To be called once the tensors of [`AdamW::state`] have been filled.
     pub(super) fn resume_at(&mut self, steps: i32) {
         self.steps = steps;
-    }
-}
-
-impl Slot {
-    fn update(
-        &mut self,
-        gradient: &Tensor,
-        rate: f64,
-        weight_decay: f64,
-        correction1: f64,
-        correction2: f64,
-    ) -> Result<(), tch::TchError> {
-        let _ = self.mean.f_mul_scalar_(BETA1)?.f_add_(&gradient.f_mul_scalar(1.0 - BETA1)?)?;
-        let _ = self
-            .square
-            .f_mul_scalar_(BETA2)?
-            .f_addcmul_(gradient, &(gradient.f_mul_scalar(1.0 - BETA2)?))?;
-        let scale = self.square.f_div_scalar(correction2)?.f_sqrt_()?.f_add_scalar_(EPSILON)?;
-        if self.parameter.dim() > 1 {
-            let _ = self.parameter.f_mul_scalar_(1.0 - rate * weight_decay)?;
-        }
-        let step = self.mean.f_div(&scale)?.f_mul_scalar_(rate / correction1)?;
-        self.parameter.f_sub_(&step).map(drop)
     }
 }

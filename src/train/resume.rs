@@ -98,7 +98,7 @@ impl Run {
         };
         // The model last: it can be made again from the checkpoint of its epoch, but not from a
         // later one.
-        file::write(&checkpoint_path(job.folder), &state, &self.trainer.tensors())?;
+        file::write(&checkpoint_path(job.folder), &state, &self.trainer.tensors()?)?;
         model.map_or(Ok(()), |bytes| file::publish(&model_path(job.folder), &bytes))
     }
 
@@ -164,7 +164,7 @@ pub(super) fn resume(job: &Job) -> Result<Resumed> {
         return Ok(Resumed::Nothing);
     }
     let mut trainer = training(job, new_network(job, last)?)?;
-    if let Err(error) = file::fill(&trainer.tensors(), &tensors, &checkpoint) {
+    if let Err(error) = file::fill(&trainer.tensors()?, &tensors, &checkpoint) {
         return Ok(Resumed::Unusable(error.to_string()));
     }
     trainer.resume_at(state.optimiser_steps)?;

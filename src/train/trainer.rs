@@ -11,11 +11,12 @@ use std::thread::ScopedJoinHandle;
 use tch::{Kind, TchError, Tensor};
 
 use super::average::Average;
+use super::flat::Flat;
 use super::loader::{Part, Update};
 use super::loss::{AttentionLoss, Loss, Pixels};
 use super::optim::AdamW;
 use crate::error::{Error, Result};
-use crate::model::{Device, Mode, Network, is_attention, torch};
+use crate::model::{Device, Logits, Mode, Network, is_attention, torch};
 
 /// What is minimised.
 #[derive(Debug)]
@@ -24,10 +25,23 @@ struct Objective {
     attention: AttentionLoss,
 }
 
+/// A network, what training changes of it, and its share of an update.
+struct Worker {
+    network: Network,
+    flat: Flat,
+}
+
+/// What one network makes of its share of an update.
+struct Found {
+    loss: Tensor,
+    /// None without patches.
+    gradient: Option<Tensor>,
+}
+
 /// A network in training.
 pub(super) struct Trainer {
     /// The one whose weights count, then its replicas.
-    networks: Vec<Network>,
+    workers: Vec<Worker>,
     optimiser: AdamW,
     average: Option<Average>,
     objective: Objective,
@@ -45,39 +59,42 @@ impl Trainer {
         settings: &super::Settings,
     ) -> Result<Trainer> {
         network.freeze_encoder(settings.freeze_encoder_stages)?;
-        let optimiser = AdamW::new(&network, settings);
-        if settings.attention_rate != 1.0 && !optimiser.updates(is_attention) {
+        let first = Worker::new(network)?;
+        let attentive = first.flat.parameters.iter().any(|(name, _)| is_attention(name));
+        if settings.attention_rate != 1.0 && !attentive {
             return Err(no_attention("attention_rate"));
         }
+        let optimiser = AdamW::new(&first.network, &first.flat, settings)?;
         let average = (settings.ema_decay > 0.0)
-            .then(|| Average::of(&network, devices[0], settings.ema_decay))
+            .then(|| Average::of(&first.network, devices[0], settings.ema_decay))
             .transpose()?;
-        let mut networks = vec![network];
+        let mut workers = vec![first];
         for device in &devices[1..] {
-            networks.push(networks[0].replica(*device)?);
+            workers.push(Worker::new(workers[0].network.replica(*device)?)?);
         }
         let objective = Objective { loss: loss.clone(), attention: settings.attention_loss };
         let (clip_norm, at_once) = (settings.clip_norm, usize::MAX);
-        Ok(Trainer { networks, optimiser, average, objective, clip_norm, at_once })
+        Ok(Trainer { workers, optimiser, average, objective, clip_norm, at_once })
     }
 
     /// The network that is trained.
     pub(super) fn network(&self) -> &Network {
-        &self.networks[0]
+        &self.workers[0].network
     }
 
     /// The network that is validated and kept: the averaged one, if there is one.
     pub(super) fn result(&self) -> &Network {
-        self.average.as_ref().map_or(&self.networks[0], Average::network)
+        self.average.as_ref().map_or(self.network(), Average::network)
     }
 
     /// All that a checkpoint has to hold beside the number of updates, by name.
-    pub(super) fn tensors(&self) -> BTreeMap<String, Tensor> {
-        let mut tensors = self.networks[0].variables();
-        tensors.extend(self.optimiser.state());
+    pub(super) fn tensors(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut tensors = self.network().variables();
+        let moments = self.optimiser.state(&self.workers[0].flat);
+        tensors.extend(moments.map_err(torch("storing the optimiser"))?);
         let averaged = self.average.iter().flat_map(|average| average.network().variables());
         tensors.extend(averaged.map(|(name, tensor)| (format!("ema.{name}"), tensor)));
-        tensors
+        Ok(tensors)
     }
 
     /// Updates made so far.
@@ -93,9 +110,7 @@ impl Trainer {
 
     /// One update of the weights; the loss as a number, so that no graph outlives the step.
     pub(super) fn step(&mut self, update: Update, rate: f64) -> Result<f64> {
-        let losses = self.gradients_within_memory(update)?;
-        self.gather().map_err(torch("adding gradients up"))?;
-        self.optimiser.clip_gradients(self.clip_norm)?;
+        let (losses, gradient) = self.gradient_within_memory(update)?;
         // The only number that is waited for.
         let total: f64 = losses.iter().map(|loss| loss.double_value(&[])).sum();
         if !total.is_finite() {
@@ -105,24 +120,26 @@ impl Trainer {
                 "lower the learning rate, or set train.precision to f32",
             ));
         }
-        self.optimiser.step(rate)?;
-        if let Some(average) = &mut self.average {
-            let averaged = average.update(&self.networks[0], self.optimiser.steps());
-            averaged.map_err(torch("averaging weights"))?;
-        }
-        self.hand_on().map_err(torch("handing weights on"))?;
+        self.change_weights(gradient, rate).map_err(torch("updating weights"))?;
         Ok(total)
     }
 
-    /// The losses. A GPU that runs out of memory is given half as many patches at once, now and in
-    /// later updates.
-    fn gradients_within_memory(&mut self, mut update: Update) -> Result<Vec<Tensor>> {
+    fn change_weights(&mut self, gradient: Tensor, rate: f64) -> Result<(), TchError> {
+        let flat = &mut self.workers[0].flat;
+        self.optimiser.step(flat, gradient, self.clip_norm, rate)?;
+        if let Some(average) = &mut self.average {
+            average.update(flat, self.optimiser.steps())?;
+        }
+        self.hand_on()
+    }
+
+    /// The losses and the gradient of all together. A GPU that runs out of memory is given half as
+    /// many patches at once, now and in later updates.
+    fn gradient_within_memory(&mut self, mut update: Update) -> Result<(Vec<Tensor>, Tensor)> {
         loop {
             update = split(update, self.at_once).map_err(torch("dividing patches"))?;
-            self.optimiser.zero_gradients();
-            self.zero_replicas();
             let largest = update.iter().flatten().map(Part::len).max().unwrap_or(0);
-            match self.gradients(shared(&update)) {
+            match self.work(shared(&update)) {
                 Err(error) if error.is_out_of_memory() && largest > 1 => {
                     self.at_once = largest.div_ceil(2);
                     tracing::warn!(
@@ -131,83 +148,60 @@ impl Trainer {
                         self.at_once
                     );
                 }
-                ended => return ended,
+                found => return self.gather(found?).map_err(torch("adding gradients up")),
             }
         }
     }
 
-    /// Forgets the replicas' gradients.
-    fn zero_replicas(&self) {
-        for mut variable in self.networks[1..].iter().flat_map(|own| own.variables().into_values())
-        {
-            if variable.requires_grad() {
-                variable.zero_grad();
-            }
-        }
-    }
-
-    /// Lets each network work on its share; the losses.
-    fn gradients(&mut self, update: Update) -> Result<Vec<Tensor>> {
+    /// Lets each network work on its share.
+    fn work(&mut self, update: Update) -> Result<Vec<Found>> {
         let objective = &self.objective;
-        let [network] = self.networks.as_mut_slice() else {
-            return std::thread::scope(|scope| {
-                let shares = self.networks.iter_mut().zip(update);
-                let working: Vec<_> = shares
-                    .map(|(network, parts)| {
-                        scope.spawn(move || gradients(network, &parts, objective))
-                    })
-                    .collect();
-                let ended = |thread: ScopedJoinHandle<Result<Tensor>>| {
-                    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
-                };
-                working.into_iter().map(ended).collect()
-            });
-        };
-        update.iter().map(|parts| gradients(network, parts, objective)).collect()
+        if let ([worker], [parts]) = (&mut self.workers[..], &update[..]) {
+            return Ok(vec![worker.work(parts, objective)?]);
+        }
+        std::thread::scope(|scope| {
+            let shares = self.workers.iter_mut().zip(update);
+            let working: Vec<_> = shares
+                .map(|(worker, parts)| scope.spawn(move || worker.work(&parts, objective)))
+                .collect();
+            let ended = |thread: ScopedJoinHandle<Result<Found>>| {
+                thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+            };
+            working.into_iter().map(ended).collect()
+        })
     }
 
-    /// Adds the replicas' gradients to those of the network that counts; its running statistics
-    /// become those of all together.
-    fn gather(&mut self) -> Result<(), TchError> {
+    /// The losses, and the sum of the gradients on the first device; the running statistics of the
+    /// network that counts become those of all together.
+    fn gather(&mut self, found: Vec<Found>) -> Result<(Vec<Tensor>, Tensor), TchError> {
         let _no_gradients = tch::no_grad_guard();
-        let Some((first, replicas)) = self.networks.split_first() else { return Ok(()) };
-        if replicas.is_empty() {
-            return Ok(());
-        }
-        let of_replicas: Vec<_> = replicas.iter().map(Network::variables).collect();
-        let changing = first.variables().into_iter().filter(|(name, _)| !first.is_frozen(name));
-        for (name, variable) in changing {
-            let statistic = !variable.requires_grad();
-            let part = |variable: &Tensor| {
-                if statistic { variable.shallow_clone() } else { variable.grad() }
-            };
-            let mut sum = part(&variable);
-            for other in &of_replicas {
-                let other = part(&other[&name]);
-                // A network whose share was empty has no gradients.
-                if other.defined() {
-                    let _ = sum.f_add_(&other.f_to_device(sum.device())?)?;
-                }
+        let count = self.workers.len() as f64;
+        if let Some((first, replicas)) = self.workers.split_first_mut()
+            && !replicas.is_empty()
+        {
+            let sum = &mut first.flat.statistics;
+            for replica in replicas {
+                let _ = sum.f_add_(&replica.flat.statistics.f_to_device(sum.device())?)?;
             }
-            if statistic {
-                let _ = sum.f_div_scalar_(self.networks.len() as f64)?;
-            }
+            let _ = sum.f_div_scalar_(count)?;
         }
-        Ok(())
+        let (mut losses, mut sum) = (Vec::new(), None::<Tensor>);
+        for own in found {
+            losses.push(own.loss);
+            let Some(gradient) = own.gradient else { continue };
+            sum = Some(match sum {
+                Some(mut sum) => sum.f_add_(&gradient.f_to_device(sum.device())?)?,
+                None => gradient,
+            });
+        }
+        let sum = sum.ok_or_else(|| TchError::Torch("an update without patches".into()))?;
+        Ok((losses, sum))
     }
 
     /// Gives the replicas the weights of the network that counts.
     fn hand_on(&mut self) -> Result<(), TchError> {
-        let _no_gradients = tch::no_grad_guard();
-        let Some((first, replicas)) = self.networks.split_first_mut() else { return Ok(()) };
-        if replicas.is_empty() {
-            return Ok(());
-        }
-        let own = first.variables();
-        for (name, mut other) in replicas.iter().flat_map(Network::variables) {
-            other.f_copy_(&own[&name])?;
-        }
-        Ok(())
+        let Some((first, replicas)) = self.workers.split_first_mut() else { return Ok(()) };
+        replicas.iter_mut().try_for_each(|replica| replica.flat.copy(&first.flat))
     }
 }
 
@@ -234,37 +228,57 @@ fn no_attention(setting: &str) -> Error {
     )
 }
 
-/// Adds the gradients of some patches to those that a network holds; their loss.
-fn gradients(network: &mut Network, parts: &[Part], objective: &Objective) -> Result<Tensor> {
-    let device = network.device();
-    let mut total =
-        Tensor::f_zeros([], (Kind::Float, device)).map_err(torch("adding losses up"))?;
-    for part in parts {
-        let logits = network.forward(&part.images, Mode::Training)?;
-        if objective.attention.is_any() && logits.attention.is_empty() {
-            return Err(no_attention("attention_loss"));
-        }
-        let mut of_part = || {
-            let mut loss = logits.loss(|logits| {
-                objective.loss.of(Pixels {
-                    logits,
-                    targets: &part.targets,
-                    weights: &part.weights,
-                    distances: part.distances.as_ref(),
-                })
-            })?;
-            if objective.attention.is_any() {
-                let maps = &logits.attention;
-                let of_maps = objective.attention.of(maps, &part.targets, &part.weights)?;
-                loss = loss.f_add(&of_maps)?;
-            }
-            let loss = loss.f_mul_scalar(part.share)?;
-            loss.f_backward()?;
-            total.f_add_(&loss.f_detach()?).map(drop)
-        };
-        of_part().map_err(torch("computing gradients"))?;
+impl Worker {
+    fn new(network: Network) -> Result<Worker> {
+        Ok(Worker { flat: Flat::of(&network)?, network })
     }
-    Ok(total)
+
+    /// The loss of some patches and its gradient.
+    fn work(&mut self, parts: &[Part], objective: &Objective) -> Result<Found> {
+        let device = self.network.device();
+        let mut total =
+            Tensor::f_zeros([], (Kind::Float, device)).map_err(torch("adding losses up"))?;
+        let mut sum: Option<Tensor> = None;
+        for part in parts {
+            let logits = self.network.forward(&part.images, Mode::Training)?;
+            if objective.attention.is_any() && logits.attention.is_empty() {
+                return Err(no_attention("attention_loss"));
+            }
+            let mut of_part = || {
+                let loss = objective.of(&logits, part)?;
+                let gradient = self.flat.gradient(&loss)?;
+                let _ = total.f_add_(&loss.f_detach()?)?;
+                match &mut sum {
+                    Some(sum) => sum.f_add_(&gradient).map(drop),
+                    None => {
+                        sum = Some(gradient);
+                        Ok(())
+                    }
+                }
+            };
+            of_part().map_err(torch("computing gradients"))?;
+        }
+        Ok(Found { loss: total, gradient: sum })
+    }
+}
+
+impl Objective {
+    /// The loss of a part of an update.
+    fn of(&self, logits: &Logits, part: &Part) -> Result<Tensor, TchError> {
+        let mut loss = logits.loss(|logits| {
+            self.loss.of(Pixels {
+                logits,
+                targets: &part.targets,
+                weights: &part.weights,
+                distances: part.distances.as_ref(),
+            })
+        })?;
+        if self.attention.is_any() {
+            let of_maps = self.attention.of(&logits.attention, &part.targets, &part.weights)?;
+            loss = loss.f_add(&of_maps)?;
+        }
+        loss.f_mul_scalar(part.share)
+    }
 }
 
 #[cfg(test)]
@@ -293,7 +307,7 @@ mod tests {
     /// Weights and running statistics after a few steps.
     fn trained(devices: usize, patches_at_once: usize, steps: usize) -> Vec<(String, Tensor)> {
         let trainer = trainer(devices, patches_at_once, steps, &Settings::default());
-        trainer.networks[0].variables().into_iter().collect()
+        trainer.network().variables().into_iter().collect()
     }
 
     fn trainer(
@@ -343,7 +357,7 @@ mod tests {
             trainer.at_once = at_once;
             let update = loader::upload(&batch(0), SIDE, &[Device::Cpu], uploaded).unwrap();
             trainer.step(update, 1e-3).unwrap();
-            trainer.networks[0].variables()["head.weight"].sum(Kind::Double).double_value(&[])
+            trainer.network().variables()["head.weight"].sum(Kind::Double).double_value(&[])
         };
         assert_eq!(weights(6, 3), weights(3, usize::MAX));
     }
@@ -377,7 +391,7 @@ mod tests {
         let averaging = trainer(1, 6, 3, &averaging);
         let mut differs = false;
         for (name, plain) in trained(1, 6, 3) {
-            assert_eq!(plain, averaging.networks[0].variables()[&name], "{name}");
+            assert_eq!(plain, averaging.network().variables()[&name], "{name}");
             differs |= plain != averaging.result().variables()[&name];
         }
         assert!(differs);
@@ -387,10 +401,10 @@ mod tests {
     fn frozen_stages_of_the_encoder_keep_weights_and_statistics() {
         let settings = Settings { freeze_encoder_stages: 2, ..Settings::default() };
         for devices in [1, 3] {
-            let before = trainer(devices, 6, 0, &settings).networks[0].variables();
+            let before = trainer(devices, 6, 0, &settings).network().variables();
             let trained = trainer(devices, 6, 2, &settings);
-            for network in &trained.networks {
-                for (name, after) in network.variables() {
+            for worker in &trained.workers {
+                for (name, after) in worker.network.variables() {
                     let frozen = name.starts_with("encoder0.") || name.starts_with("encoder1.");
                     // A bias before a normalisation has nothing but rounding to learn from.
                     assert!(!frozen || after == before[&name], "{name} has changed");
@@ -404,7 +418,7 @@ mod tests {
     #[test]
     fn a_lower_rate_moves_weights_less() {
         let moved = |settings: &Settings, name: &str| {
-            let at = |steps| trainer(1, 6, steps, settings).networks[0].variables()[name].copy();
+            let at = |steps| trainer(1, 6, steps, settings).network().variables()[name].copy();
             (at(1) - at(0)).abs().mean(Kind::Float).double_value(&[])
         };
         let (first, gate) = ("encoder0.first.conv.weight", "decoder0.gate.skip.conv.weight");
@@ -430,7 +444,7 @@ mod tests {
             let settings = Settings { attention_loss, ..Settings::default() };
             let trained = trainer(1, 6, 20, &settings);
             let images = Tensor::ones([1, 1, 32, 32], (Kind::Float, tch::Device::Cpu));
-            let maps = trained.networks[0].forward(&images, Mode::Inference).unwrap().attention;
+            let maps = trained.network().forward(&images, Mode::Inference).unwrap().attention;
             assert_eq!(maps.iter().map(|map| map.size()[3]).collect::<Vec<_>>(), [4, 8, 16, 32]);
             maps.iter().map(|map| map.mean(Kind::Float).double_value(&[])).sum::<f64>() / 4.0
         };
