@@ -308,6 +308,7 @@ fn forward_only(side: usize) {
 /// and by eight that share it; the naive network on several images at once; training by number
 /// format and batch.
 fn on_gpu(name: &str, side: usize) {
+    device::load_cuda();
     let machine = Machine::choose(name, None, rayon::current_num_threads()).unwrap();
     let device = machine.first();
     let Device::Cuda(index) = device else { panic!("{name} is not a GPU") };
@@ -331,7 +332,8 @@ fn on_gpu(name: &str, side: usize) {
     let store = nn::VarStore::new(tch::Device::Cuda(index));
     let naive = Naive::new(&store.root(), Architecture::default().base_features);
     for together in [1, 2, 4, 8] {
-        let size = [together, 1, side as i64, side as i64];
+        let even = side as i64 / 16 * 16;
+        let size = [together, 1, even, even];
         let images = Tensor::zeros(size, (Kind::Float, tch::Device::Cuda(index)));
         let seconds = timed(50, || {
             drop(tch::no_grad(|| naive.forward(&images, false)));
@@ -342,9 +344,15 @@ fn on_gpu(name: &str, side: usize) {
     }
     let labelled = [labelled(400)];
     let pool = Pool { labelled: &labelled, pseudo_labelled: &[] };
-    for (precision, batch_size) in
-        [(Precision::F32, 16), (Precision::Bf16, 16), (Precision::F32, 64), (Precision::Bf16, 64)]
-    {
+    for (precision, batch_size, choose) in [
+        (Precision::F32, 16, false),
+        (Precision::Bf16, 16, false),
+        (Precision::F32, 64, false),
+        (Precision::Bf16, 64, false),
+        (Precision::F32, 16, true),
+        (Precision::Bf16, 16, true),
+    ] {
+        tch::Cuda::cudnn_set_benchmark(choose);
         let settings = train::Settings {
             patches_per_epoch: 2048,
             patches_at_once: batch_size,
@@ -356,8 +364,9 @@ fn on_gpu(name: &str, side: usize) {
         let rates: Vec<f64> = epochs.iter().map(|epoch| epoch.patches_per_second).collect();
         let waited: Vec<f64> = epochs.iter().map(|epoch| epoch.loader_wait).collect();
         println!(
-            "training, {batch_size} patches an update, {precision:?}: {:.0} patches a second, {:.0} % of \
+            "training, {batch_size} patches an update, {precision:?}, algorithms {}: {:.0} patches a second, {:.0} % of \
              the time spent waiting for patches",
+            if choose { "timed" } else { "as cuDNN guesses" },
             median(&rates),
             100.0 * median(&waited)
         );

@@ -195,14 +195,24 @@ impl Libtorch {
 /// The release that `tch` is bound to; another one does not link.
 pub const LIBTORCH_VERSION: &str = "2.13.0";
 
+/// How libtorch takes a GPU's memory. What it has taken it keeps, so that after a batch that did not
+/// fit nothing was left for cuDNN and for kernels, which are loaded when they are first used; without
+/// them a smaller batch failed as well.
+const ALLOCATOR: &str = "PYTORCH_CUDA_ALLOC_CONF";
+
 fn cuda_devices() -> usize {
     if tch::Cuda::is_available() { tch::Cuda::device_count().max(0) as usize } else { 0 }
 }
 
 /// Loads the part of libtorch for CUDA where it is installed, also for a program that was not linked
-/// with it. Anything else that libtorch does must come later: it looks for CUDA once.
+/// with it. To be called first, before there are threads: libtorch looks for CUDA once, and for its
+/// settings in the environment.
+#[allow(unsafe_code)] // No other thread can read the environment yet.
 pub fn load_cuda() {
     if let Some(library) = cuda_library() {
+        if std::env::var_os(ALLOCATOR).is_none() {
+            unsafe { std::env::set_var(ALLOCATOR, "per_process_memory_fraction:0.95") };
+        }
         // What stands in the way, `why_no_cuda` finds again for those who ask.
         drop(loaded(&library));
     }

@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 
-use tch::{Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
 
 use super::Job;
 use crate::error::{Error, Result};
@@ -135,7 +135,8 @@ pub(super) fn upload(
                     let values = &values[first * side * side..last * side * side];
                     let (n, side) = ((last - first) as i64, side as i64);
                     let tensor = Tensor::f_from_slice(values)?.f_view([n, 1, side, side])?;
-                    to_device(tensor, *device)
+                    // Beside the training: this thread alone waits for the copy.
+                    tensor.f_to_device(device.tch())
                 };
                 Ok(Part {
                     images: tensor(&batch.images)?,
@@ -148,14 +149,4 @@ pub(super) fn upload(
             .collect()
     };
     devices.iter().enumerate().map(of_device).collect()
-}
-
-/// To a GPU from pinned memory, while the GPU computes.
-fn to_device(tensor: Tensor, device: Device) -> Result<Tensor, TchError> {
-    match device {
-        Device::Cpu => Ok(tensor),
-        Device::Cuda(_) => {
-            tensor.f_pin_memory(device.tch())?.f_to_device_(device.tch(), Kind::Float, true, false)
-        }
-    }
 }
