@@ -31,6 +31,11 @@ impl Average {
         &self.network
     }
 
+    /// Its weights.
+    pub(super) fn flat(&self) -> &Flat {
+        &self.flat
+    }
+
     /// Takes in the weights after an update, counted from 1.
     pub(super) fn update(&mut self, current: &Flat, step: i32) -> Result<(), TchError> {
         let _no_gradients = tch::no_grad_guard();

@@ -6,6 +6,7 @@
 //! that was killed and resumed ends with the very same weights.
 
 mod average;
+mod blend;
 mod flat;
 mod loader;
 mod loss;
@@ -26,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::labels::patches::{self, Pool};
 use crate::model::checkpoint::Card;
-use crate::model::{Machine, Model, Network, Origin};
+use crate::model::{Machine, Model, Network, Origin, file};
 
 use loader::draw_ahead;
 pub use loss::{AttentionLoss, Focal, Loss, Sum, Term, Tversky};
@@ -157,6 +158,7 @@ pub fn train(
             run.trainer = training(job, grown)?;
         }
         let mut epoch = run_epoch(job, &mut run.trainer, &run.epochs, observe, cancelled)?;
+        run.trainer.settle()?;
         let network = run.trainer.result().for_inference(job.machine)?;
         let result = judge(&network, job.card, job.validation)?;
         epoch.seconds = started.elapsed().as_secs_f64();
@@ -178,7 +180,12 @@ fn new_network(job: &Job, epoch: usize) -> Result<Network> {
 }
 
 fn training(job: &Job, network: Network) -> Result<Trainer> {
-    Trainer::new(network, job.machine.devices(), &job.loss, job.settings)
+    let start = job.base.map(|base| {
+        let start = new_network(job, 0)?;
+        file::load_weights(base, &start)?;
+        Ok(start)
+    });
+    Trainer::new(network, start.transpose()?.as_ref(), job.machine.devices(), &job.loss, job.settings)
 }
 
 /// Trains one epoch; the figures of validation are left for the caller to fill in.

@@ -15,6 +15,9 @@ use crate::model::{Architecture, Precision};
 pub struct Settings {
     /// The weights that training starts from.
     pub start: Start,
+    /// Share of those weights in the model that is kept: it has the weighted mean of them and of the
+    /// trained ones. Not used from scratch.
+    pub start_share: f64,
     /// Most epochs; one epoch is `patches_per_epoch` patches and one validation.
     pub epochs: usize,
     /// Patches drawn in an epoch.
@@ -116,6 +119,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             start: Start::Default,
+            start_share: 0.5,
             epochs: 20,
             patches_per_epoch: 320,
             stages: Vec::new(),
@@ -173,6 +177,7 @@ impl Settings {
             );
         }
         let shares = [
+            ("start_share", self.start_share, 0.0..=0.95),
             ("warm_up", self.warm_up, 0.0..=0.9),
             ("attention_rate", self.attention_rate, 0.01..=100.0),
             ("layer_decay", self.layer_decay, 0.1..=1.0),

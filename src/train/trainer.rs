@@ -11,6 +11,7 @@ use std::thread::ScopedJoinHandle;
 use tch::{Kind, TchError, Tensor};
 
 use super::average::Average;
+use super::blend::Blend;
 use super::flat::Flat;
 use super::loader::{Part, Update};
 use super::loss::{AttentionLoss, Loss, Pixels};
@@ -44,6 +45,7 @@ pub(super) struct Trainer {
     workers: Vec<Worker>,
     optimiser: AdamW,
     average: Option<Average>,
+    blend: Option<Blend>,
     objective: Objective,
     clip_norm: f64,
     /// Patches that have fitted into a GPU's memory together, once more did not.
@@ -51,9 +53,11 @@ pub(super) struct Trainer {
 }
 
 impl Trainer {
-    /// `network` is on the first of the devices.
+    /// `network` is on the first of the devices; `start` is one with the weights of the model that
+    /// training starts from.
     pub(super) fn new(
         mut network: Network,
+        start: Option<&Network>,
         devices: &[Device],
         loss: &Loss,
         settings: &super::Settings,
@@ -68,13 +72,17 @@ impl Trainer {
         let average = (settings.ema_decay > 0.0)
             .then(|| Average::of(&first.network, devices[0], settings.ema_decay))
             .transpose()?;
+        let blend = start
+            .filter(|_| settings.start_share > 0.0)
+            .map(|start| Blend::of(start, devices[0], settings.start_share))
+            .transpose()?;
         let mut workers = vec![first];
         for device in &devices[1..] {
             workers.push(Worker::new(workers[0].network.replica(*device)?)?);
         }
         let objective = Objective { loss: loss.clone(), attention: settings.attention_loss };
         let (clip_norm, at_once) = (settings.clip_norm, usize::MAX);
-        Ok(Trainer { workers, optimiser, average, objective, clip_norm, at_once })
+        Ok(Trainer { workers, optimiser, average, blend, objective, clip_norm, at_once })
     }
 
     /// The network that is trained.
@@ -82,9 +90,18 @@ impl Trainer {
         &self.workers[0].network
     }
 
-    /// The network that is validated and kept: the averaged one, if there is one.
+    /// The network that is validated and kept, as it was when [`Trainer::settle`] was called: the
+    /// trained or averaged one, or its mean with the one that training started from.
     pub(super) fn result(&self) -> &Network {
-        self.average.as_ref().map_or(self.network(), Average::network)
+        let trained = self.average.as_ref().map_or(self.network(), Average::network);
+        self.blend.as_ref().map_or(trained, Blend::network)
+    }
+
+    /// To be called before the result is looked at.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        let Some(blend) = &mut self.blend else { return Ok(()) };
+        let trained = self.average.as_ref().map_or(&self.workers[0].flat, Average::flat);
+        blend.update(trained).map_err(torch("blending weights"))
     }
 
     /// All that a checkpoint has to hold beside the number of updates, by name.
@@ -105,6 +122,7 @@ impl Trainer {
     /// To be called once [`Trainer::tensors`] have been filled from a checkpoint.
     pub(super) fn resume_at(&mut self, steps: i32) -> Result<()> {
         self.optimiser.resume_at(steps);
+        self.settle()?;
         self.hand_on().map_err(torch("handing weights on"))
     }
 
@@ -320,7 +338,7 @@ mod tests {
         let network = Network::new(architecture, 3, Device::Cpu, Precision::F32).unwrap();
         let loss = settings.loss(Completeness::Complete);
         let devices = vec![Device::Cpu; devices];
-        let mut trainer = Trainer::new(network, &devices, &loss, settings).unwrap();
+        let mut trainer = Trainer::new(network, None, &devices, &loss, settings).unwrap();
         for step in 0..steps {
             let update = loader::upload(&batch(step), SIDE, &devices, patches_at_once).unwrap();
             trainer.step(update, 1e-3).unwrap();
@@ -458,7 +476,7 @@ mod tests {
             let architecture = Preset::Unet.architecture(4);
             let network = Network::new(architecture, 3, Device::Cpu, Precision::F32).unwrap();
             let loss = settings.loss(Completeness::Complete);
-            let mut trainer = Trainer::new(network, &[Device::Cpu], &loss, &settings)?;
+            let mut trainer = Trainer::new(network, None, &[Device::Cpu], &loss, &settings)?;
             trainer.step(loader::upload(&batch(0), SIDE, &[Device::Cpu], 6).unwrap(), 1e-3)
         };
         let rate = refused(Settings { attention_rate: 2.0, ..Settings::default() });

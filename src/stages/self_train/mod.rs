@@ -391,6 +391,7 @@ fn one_round(
             learning_rate: job.settings.self_train.learning_rate,
             // A round goes on from a whole network.
             stages: Vec::new(),
+            start_share: 0.0,
             ..job.settings.train.clone()
         };
         let loss = settings.loss(Completeness::Complete);
