@@ -64,6 +64,13 @@ impl Precision {
         if self.kind(device) == Kind::BFloat16 { Precision::Bf16 } else { Precision::F32 }
     }
 
+    /// What it comes to in training. On a GPU small networks wait for operations to be started, and
+    /// bf16 has more of them: a copy of the weights in each layer.
+    #[must_use]
+    pub(crate) fn in_training(self, device: Device) -> Precision {
+        if self == Precision::Auto && !device.is_cpu() { Precision::F32 } else { self }
+    }
+
     fn kind(self, device: Device) -> Kind {
         match self {
             Precision::Auto if Bf16::of(device).is_used() => Kind::BFloat16,

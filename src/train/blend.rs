@@ -44,3 +44,33 @@ impl Blend {
         self.flat.statistics.f_copy_(&current.statistics.f_lerp(statistics, self.share)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Architecture, Precision};
+
+    fn network(seed: u64) -> Network {
+        let architecture = Architecture { base_features: 4, ..Architecture::default() };
+        Network::new(architecture, seed, Device::Cpu, Precision::F32).unwrap()
+    }
+
+    #[test]
+    fn it_is_the_weighted_mean_of_the_start_and_the_weights_as_they_are() {
+        let (start, trained) = (network(1), network(2));
+        for (_, variable) in trained.variables() {
+            let _no_gradients = tch::no_grad_guard();
+            let _ = variable.shallow_clone().g_add_scalar_(3.0);
+        }
+        let mut blend = Blend::of(&start, Device::Cpu, 0.25).unwrap();
+        let flat = Flat::of(&trained).unwrap();
+        // Twice: it does not wander towards the trained weights.
+        blend.update(&flat).unwrap();
+        blend.update(&flat).unwrap();
+        for (name, mean) in blend.network().variables() {
+            let expected: Tensor =
+                &start.variables()[&name] * 0.25 + &trained.variables()[&name] * 0.75;
+            assert!((mean - expected).abs().max().double_value(&[]) < 1e-6, "{name}");
+        }
+    }
+}

@@ -176,16 +176,19 @@ pub fn train(
 fn new_network(job: &Job, epoch: usize) -> Result<Network> {
     let settings = job.settings;
     let architecture = settings.architecture_in(epoch, job.card.architecture);
-    Network::new(architecture, job.card.seed, job.machine.first(), settings.precision)
+    let device = job.machine.first();
+    Network::new(architecture, job.card.seed, device, settings.precision.in_training(device))
 }
 
 fn training(job: &Job, network: Network) -> Result<Trainer> {
-    let start = job.base.map(|base| {
+    let blended = |_: &&Origin| job.settings.start_share > 0.0;
+    let start = job.base.filter(blended).map(|base| {
         let start = new_network(job, 0)?;
         file::load_weights(base, &start)?;
         Ok(start)
     });
-    Trainer::new(network, start.transpose()?.as_ref(), job.machine.devices(), &job.loss, job.settings)
+    let (start, devices) = (start.transpose()?, job.machine.devices());
+    Trainer::new(network, start.as_ref(), devices, &job.loss, job.settings)
 }
 
 /// Trains one epoch; the figures of validation are left for the caller to fill in.

@@ -53,8 +53,8 @@ pub(super) struct Trainer {
 }
 
 impl Trainer {
-    /// `network` is on the first of the devices; `start` is one with the weights of the model that
-    /// training starts from.
+    /// `network` is on the first of the devices; `start` is one with the weights that have a share in the
+    /// result.
     pub(super) fn new(
         mut network: Network,
         start: Option<&Network>,
@@ -72,10 +72,8 @@ impl Trainer {
         let average = (settings.ema_decay > 0.0)
             .then(|| Average::of(&first.network, devices[0], settings.ema_decay))
             .transpose()?;
-        let blend = start
-            .filter(|_| settings.start_share > 0.0)
-            .map(|start| Blend::of(start, devices[0], settings.start_share))
-            .transpose()?;
+        let blend =
+            start.map(|start| Blend::of(start, devices[0], settings.start_share)).transpose()?;
         let mut workers = vec![first];
         for device in &devices[1..] {
             workers.push(Worker::new(workers[0].network.replica(*device)?)?);
@@ -413,6 +411,28 @@ mod tests {
             differs |= plain != averaging.result().variables()[&name];
         }
         assert!(differs);
+    }
+
+    #[test]
+    fn what_is_kept_is_the_mean_with_the_start_and_the_training_itself_goes_on_without_it() {
+        let settings = Settings { start_share: 0.5, ..Settings::default() };
+        let plain = trainer(1, 6, 3, &settings);
+        let start = trainer(1, 6, 0, &settings);
+        let loss = settings.loss(Completeness::Complete);
+        let network = start.network().replica(Device::Cpu).unwrap();
+        let mut blended =
+            Trainer::new(network, Some(start.network()), &[Device::Cpu], &loss, &settings).unwrap();
+        for step in 0..3 {
+            let update = loader::upload(&batch(step), SIDE, &[Device::Cpu], 6).unwrap();
+            blended.step(update, 1e-3).unwrap();
+            blended.settle().unwrap();
+        }
+        for (name, kept) in blended.result().variables() {
+            let trained = &blended.network().variables()[&name];
+            assert_eq!(*trained, plain.network().variables()[&name], "{name}");
+            let expected: Tensor = (trained + &start.network().variables()[&name]) * 0.5;
+            assert!((kept - expected).abs().max().double_value(&[]) < 1e-6, "{name}");
+        }
     }
 
     #[test]
