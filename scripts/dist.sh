@@ -39,11 +39,14 @@ program() { # program FILE RUNPATH: the program without debug information, with 
 # A hard link where that is possible: 440 MB less, and no file here is ever changed.
 put() { mkdir -p "$(dirname "$2")"; cp -lL "$1" "$2" 2>/dev/null || cp -L "$1" "$2"; }
 
+# The folder of the libtorch that the program was built with.
+libtorch() { readelf -d "$built" | sed -n 's/.*RUNPATH.*\[\(.*\)\]$/\1/p'; }
+
 # The libraries of libtorch's folders that the program needs, in the layout of the wheels, in which
 # they look for each other. With CUDA, some are loaded by name when they are needed: all are taken.
 libraries() {
   local lib home path
-  lib=$(readelf -d "$built" | sed -n 's/.*RUNPATH.*\[\(.*\)\]$/\1/p')
+  lib=$(libtorch)
   [ -f "$lib/libtorch_cpu.so" ] || fail "libtorch is no longer in $lib" "run make build"
   home=$(realpath "$lib/../..")
   if [ -f "$lib/libtorch_cuda.so" ]; then
@@ -66,7 +69,7 @@ libraries() {
 
 make_tree() {
   [ -x "$built" ] || fail "$built is missing" "run make build"
-  [ "${CUDA:-}" != 1 ] || readelf -d "$built" | grep -q 'NEEDED.*libtorch_cuda' ||
+  [ "${CUDA:-}" != 1 ] || [ -f "$(libtorch)/libtorch_cuda.so" ] ||
     fail "$built was built without CUDA" "run make build CUDA=1"
   rm -rf "$tree"
   local share=$tree/share

@@ -21,8 +21,4 @@ fn main() {
     }
     // The wheel's libtorch_cpu.so names CUDA libraries that it only needs on a GPU.
     println!("cargo:rustc-link-arg=-Wl,--allow-shlib-undefined");
-    if lib.join("libtorch_cuda.so").exists() {
-        println!("cargo:rustc-link-arg=-Wl,--no-as-needed");
-        println!("cargo:rustc-link-arg=-ltorch_cuda");
-    }
 }
