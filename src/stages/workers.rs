@@ -21,6 +21,11 @@ fn divided(threads: usize, devices: usize) -> (usize, usize) {
     (workers, (threads / workers).max(1))
 }
 
+/// How many items are worked on at a time.
+pub(crate) fn workers(devices: usize) -> usize {
+    divided(rayon::current_num_threads(), devices).0
+}
+
 /// Does `work` for each item, and hands the results to `take` in the order of the items.
 ///
 /// `equip` makes what the worker of a number needs for itself; there are at least as many workers

@@ -16,7 +16,7 @@ pub struct Settings {
     /// The weights that training starts from.
     pub start: Start,
     /// Share of those weights in the model that is kept: it has the weighted mean of them and of the
-    /// trained ones. Not used from scratch.
+    /// trained ones.
     pub start_share: f64,
     /// Most epochs; one epoch is `patches_per_epoch` patches and one validation.
     pub epochs: usize,

@@ -20,7 +20,7 @@ pub(super) fn show(progress: &mut Progress, settings: &Settings, event: &Event) 
              earlier model is kept in {}",
             folder.display()
         )),
-        Event::Ready { training, particles, left_out, validation, started_from } => {
+        Event::Ready { training, particles, left_out, validation, started_from, start_share } => {
             let start = start(settings, *started_from);
             progress.say(&format!(
                 "training from {start} on {} with {}, validating on {validation}",
@@ -32,6 +32,13 @@ pub(super) fn show(progress: &mut Progress, settings: &Settings, event: &Event) 
                     "{} without a label left out: the model that training starts from picks them, and \
                      they may be particles (--labels complete trains on them as background)",
                     counted(*left_out, "place")
+                ));
+            }
+            if *start_share > 0.0 {
+                progress.say(&format!(
+                    "labels miss particles: the model that is kept has {:.0} % of the weights that training \
+                     starts from (train.start_share)",
+                    100.0 * start_share
                 ));
             }
             progress.begin((total * steps) as u64, "training", "updates");

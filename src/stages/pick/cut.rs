@@ -137,7 +137,7 @@ impl Job<'_> {
         cancel: &Cancel,
     ) -> Result<(usize, Vec<f32>)> {
         let sample: Vec<&Source> = sources.iter().step_by(step(sources.len())).collect();
-        let desk = Desk::of(self, fingerprint);
+        let desk = Desk::of(self, fingerprint, sample.iter().copied());
         let (mut micrographs, mut scores, mut fresh) = (0, Vec::new(), HashSet::new());
         let work = |network: &Inference, _: usize, source: &&Source| {
             unbroken(source, || {

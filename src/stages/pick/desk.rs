@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::Instant;
 
+use super::ahead::Ahead;
 use super::{Job, Ready, item_fingerprint, lists};
 use crate::coords::{self, Coordinate};
 use crate::detect::{Detector, cut};
@@ -17,6 +18,7 @@ use crate::run::{Failure, Item, Outcome, Picked, RunDir, Scored, State};
 use crate::scale::Scale;
 use crate::stages::budget::{Budget, frame_of};
 use crate::stages::load::{Loaded, load};
+use crate::stages::workers::workers;
 
 /// Does the work on one micrograph; a panic fails this one alone.
 pub(super) fn unbroken<T>(source: &Source, work: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -70,10 +72,17 @@ pub(super) struct Desk<'a> {
     fresh: &'a HashSet<PathBuf>,
     fingerprint: &'a str,
     budget: Budget,
+    ahead: Ahead<'a>,
 }
 
 impl<'a> Desk<'a> {
-    pub(super) fn of(job: &'a Job<'a>, fingerprint: &'a str) -> Desk<'a> {
+    /// For micrographs that are worked on in their order.
+    pub(super) fn of(
+        job: &'a Job<'a>,
+        fingerprint: &'a str,
+        sources: impl Iterator<Item = &'a Source>,
+    ) -> Desk<'a> {
+        let workers = workers(job.model.machine.devices().len());
         Desk {
             card: &job.model.card,
             settings: job.settings,
@@ -84,6 +93,7 @@ impl<'a> Desk<'a> {
             fresh: &job.fresh,
             fingerprint,
             budget: Budget::of(&job.model.machine),
+            ahead: Ahead::of(sources, workers),
         }
     }
 
@@ -255,6 +265,7 @@ impl<'a> Desk<'a> {
     /// Reads a micrograph and finds its peaks.
     fn detect(&self, network: &Inference, source: &Source) -> Result<(Loaded, Vec<Coordinate>)> {
         let Desk { card, settings, scale, run, .. } = self;
+        self.ahead.fetch_after(source, run);
         let frame = frame_of(source, scale, &card.preprocess).ok();
         let _share = self.budget.take(&source.path, frame.as_ref(), network)?;
         let loaded = load(run, source, scale, &card.preprocess)?;

@@ -6,6 +6,7 @@
 //! network. The list of micrographs that was asked for last decides what `picks/` holds: files of
 //! others, and files that are out of date, are removed before anything is scored.
 
+mod ahead;
 mod cut;
 mod desk;
 mod failures;
@@ -345,7 +346,7 @@ fn pick_into(
     cancel: &Cancel,
 ) -> Result<()> {
     let fingerprint = job.fingerprint()?;
-    let desk = Desk::of(job, &fingerprint);
+    let desk = Desk::of(job, &fingerprint, sources.iter());
     let known: Vec<(Option<Picked>, f32)> = sources
         .iter()
         .map(|own| (listing.picked(own).cloned(), listing.threshold_of(own)))

@@ -102,7 +102,7 @@ fn score(
     cancel: &Cancel,
 ) -> Result<Summary> {
     observe(Event::Begin(sources.len()));
-    let desk = Desk::of(job, fingerprint);
+    let desk = Desk::of(job, fingerprint, sources.iter());
     let mut summary = Summary::default();
     let work = |network: &Inference, _: usize, source: &Source| {
         unbroken(source, || desk.store(network, source))

@@ -33,7 +33,7 @@ pub(super) fn at_stake(job: &Job) -> Result<Option<List>> {
 /// Micrographs are scored until one has a pick, and nothing is stored.
 pub(super) fn check(job: &Job, last: &List, sources: &[Source], cancel: &Cancel) -> Result<()> {
     let fingerprint = job.fingerprint()?;
-    let desk = Desk::of(job, &fingerprint);
+    let desk = Desk::of(job, &fingerprint, sources.iter());
     if last.job == fingerprint && sources.iter().any(|source| desk.has_picks(source)) {
         return Ok(());
     }

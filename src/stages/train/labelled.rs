@@ -103,6 +103,8 @@ pub(crate) struct Gathered {
     pub(crate) unlabelled_margin: f64,
     /// Micrographs where particles seem to have no label, in words.
     pub(crate) doubts: Vec<String>,
+    /// Whether the model that training starts from is to have a share in the result.
+    pub(crate) keeps_start: bool,
     pub(crate) failures: Vec<Failure>,
 }
 
@@ -294,12 +296,13 @@ impl Request<'_> {
             Choice::Named(_) => false,
         };
         self.check_labelled(&training)?;
-        let doubts = self.leave_out(&mut training, &mut validation, machine, cancel)?;
+        let complete = training.iter().any(Item::is_complete);
+        let (doubts, keeps_start) =
+            self.consult(complete, (&mut training, &mut validation), machine, cancel)?;
         let how = division::describe(&training, &validation, drawn, observe)?;
         let shown: Vec<(&Prepared, &[Coordinate])> =
             training.iter().map(|item| (&item.loaded.prepared, item.points.as_slice())).collect();
         let unlabelled_margin = labels::unlabelled_margin(&shown);
-        let complete = training.iter().any(Item::is_complete);
         Ok(Gathered {
             training,
             validation,
@@ -309,33 +312,42 @@ impl Request<'_> {
             radius_mic_px,
             unlabelled_margin,
             doubts,
+            keeps_start,
             failures,
         })
     }
 
-    /// Finds the places on micrographs that may be particles without a label; doubts, in words.
-    fn leave_out(
+    /// Asks the model that training starts from. Finds the places on complete micrographs that may be
+    /// particles without a label; doubts, in words, and whether that model is to have a share in the
+    /// result: where many particles have no label, and where it knows the particle of partial labels.
+    fn consult(
         &self,
-        training: &mut [Item],
-        validation: &mut [Item],
+        complete: bool,
+        (training, validation): (&mut [Item], &mut [Item]),
         machine: &Machine,
         cancel: &Cancel,
-    ) -> Result<Vec<String>> {
+    ) -> Result<(Vec<String>, bool)> {
         let settings = self.settings;
         // Who labels by hand has seen a model's picks.
         let wanted = settings.labels.leave_out_unlabelled_picks
             && settings.labels.completeness == Completeness::Complete
             && self.beside.is_empty();
-        let Some(base) = base(settings)?.filter(|_| wanted) else { return Ok(Vec::new()) };
+        let Some(base) = base(settings)?.filter(|_| wanted || !complete) else {
+            return Ok((Vec::new(), false));
+        };
         let items = training.iter().chain(validation.iter());
         let micrographs: Vec<left_out::Called> = items.map(Item::called).collect();
         let opinions = left_out::look(&base, &micrographs, &settings.preprocess, machine, cancel)?;
+        if !complete {
+            return Ok((Vec::new(), left_out::Opinion::knows(&opinions)));
+        }
         let mut doubts = Vec::new();
         for (item, opinion) in training.iter_mut().chain(validation).zip(opinions) {
             item.left_out = opinion.left_out;
             doubts.extend(opinion.doubt);
         }
-        Ok(doubts)
+        let keeps_start = !doubts.is_empty();
+        Ok((doubts, keeps_start))
     }
 
     /// Refuses labels by hand without a particle.

@@ -27,7 +27,7 @@ const LESS_SURE: f64 = 0.25;
 /// labels it is .15 to .35, on micrographs where many particles have none .5 to 1.
 const MOSTLY: f64 = 0.5;
 
-/// A micrograph that is called complete.
+/// A micrograph and its labels.
 pub(super) struct Called<'a> {
     pub(super) name: &'a str,
     pub(super) prepared: &'a Prepared,
@@ -41,10 +41,23 @@ pub(super) struct Opinion {
     pub(super) left_out: Vec<Coordinate>,
     /// One sentence where many particles seem to have no label.
     pub(super) doubt: Option<String>,
+    /// Particles that are labelled.
+    labelled: usize,
+    /// Of these, found by the model.
+    found: usize,
 }
 
-/// An opinion on each micrograph: an empty one where the model cannot look at these images, or does not
-/// know the particle.
+impl Opinion {
+    /// Whether the model finds most of what is labelled on some micrographs together.
+    pub(super) fn knows(all: &[Opinion]) -> bool {
+        let sum = |count: fn(&Opinion) -> usize| all.iter().map(count).sum::<usize>();
+        let (labelled, found) = (sum(|own| own.labelled), sum(|own| own.found));
+        labelled >= FEW && found as f64 > KNOWS * labelled as f64
+    }
+}
+
+/// An opinion on each micrograph, as if it were called complete: an empty one where the model cannot look
+/// at these images, no place without a label where it does not know the particle.
 pub(super) fn look(
     base: &Origin,
     micrographs: &[Called],
@@ -59,14 +72,15 @@ pub(super) fn look(
         if cancel.requested() {
             return Err(Error::Interrupted);
         }
-        if !is_fit || points.len() < FEW {
+        if !is_fit || points.is_empty() {
             return Ok(Opinion::default());
         }
         let picks = Detector::of(&model).picks(prepared)?;
         let hits = eval::match_one_to_one(&picks, points, prepared.radius_mic_px);
         let hits: Vec<usize> = hits.into_iter().map(|(pick, _)| pick).collect();
-        if hits.len() as f64 <= KNOWS * points.len() as f64 {
-            return Ok(Opinion::default());
+        let counted = Opinion { labelled: points.len(), found: hits.len(), ..Opinion::default() };
+        if !Opinion::knows(std::slice::from_ref(&counted)) {
+            return Ok(counted);
         }
         let left_out = likely(&picks, &hits, points, prepared.radius_mic_px);
         let doubt = is_doubtful(picks.len(), hits.len()).then(|| {
@@ -80,7 +94,7 @@ pub(super) fn look(
                 left_out.len(),
             )
         });
-        Ok(Opinion { left_out, doubt })
+        Ok(Opinion { left_out, doubt, ..counted })
     };
     micrographs.iter().map(opinion).collect()
 }
@@ -130,6 +144,15 @@ mod tests {
             [true, false, false, false]
         );
         assert!(!is_doubtful(0, 0));
+    }
+
+    #[test]
+    fn a_model_knows_the_particle_where_it_finds_most_of_enough_labels_together() {
+        let opinion = |found, labelled| Opinion { found, labelled, ..Opinion::default() };
+        assert!(Opinion::knows(&[opinion(2, 2), opinion(2, 3)]));
+        assert!(!Opinion::knows(&[opinion(2, 2), opinion(2, 4)]));
+        assert!(!Opinion::knows(&[opinion(4, 4)]));
+        assert!(!Opinion::knows(&[]));
     }
 
     #[test]

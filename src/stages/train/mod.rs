@@ -56,6 +56,8 @@ pub enum Event<'a> {
         validation: &'a str,
         /// Hash of the model whose weights it starts from.
         started_from: Option<&'a str>,
+        /// Share of these in the model that is kept.
+        start_share: f64,
     },
     /// The training itself.
     Train(train::Event<'a>),
@@ -245,6 +247,8 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
     };
     set_aside_other_training(&job.run.model(), &fingerprint, observe)?;
 
+    let start_share = if gathered.keeps_start { settings.train.start_share } else { 0.0 };
+    let training = train::Settings { start_share, ..settings.train.clone() };
     let by_hand = gathered.held_back();
     let validation = gathered.take_validation();
     let failures = std::mem::take(&mut gathered.failures);
@@ -256,6 +260,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
         left_out,
         validation: &card.validated_how,
         started_from: card.started_from.as_deref(),
+        start_share,
     });
     let folder = job.run.model();
     let report = job.run.report();
@@ -266,7 +271,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
             loss,
             base: base.as_ref(),
             validation: &validation,
-            settings: &settings.train,
+            settings: &training,
             patches: &settings.patches,
             card: &card,
             machine: &job.machine,
