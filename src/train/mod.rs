@@ -147,7 +147,7 @@ pub fn train(
             Run::begin(job)?
         }
     };
-    let tolerance = tolerance(job.validation);
+    let tolerance = tolerance(job);
     while run.epochs.len() < settings.epochs
         && !exhausted(&run.epochs, tolerance, settings.patience)
     {

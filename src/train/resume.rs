@@ -104,7 +104,7 @@ impl Run {
 
     /// The last epoch, if it is the one to keep.
     fn best_is_last(&self, job: &Job) -> Option<&Epoch> {
-        best(&self.epochs, tolerance(job.validation)).filter(|best| best.epoch == self.epochs.len())
+        best(&self.epochs, tolerance(job)).filter(|best| best.epoch == self.epochs.len())
     }
 
     /// The model file with the weights as they are now, after this epoch.

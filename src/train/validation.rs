@@ -1,7 +1,7 @@
 //! Validation: network + labelled micrographs → picking quality, the threshold, and which epoch is
 //! kept.
 
-use super::Epoch;
+use super::{Epoch, Job};
 use crate::coords::Coordinate;
 use crate::detect::Detector;
 use crate::error::Result;
@@ -147,8 +147,10 @@ fn completeness(validation: &[Validation]) -> Completeness {
 }
 
 /// The differences in what decides on validation that mean nothing.
-pub(super) fn tolerance(validation: &[Validation]) -> f64 {
-    match completeness(validation) {
+pub(super) fn tolerance(job: &Job) -> f64 {
+    match completeness(job.validation) {
+        // Labels that miss particles praise the epoch that misses most.
+        Completeness::Complete if job.settings.start_share > 0.0 => f64::INFINITY,
         Completeness::Complete => SAME_F1,
         // A dozen labelled particles praise a lucky epoch too easily: the last one it is.
         Completeness::Partial => f64::INFINITY,
