@@ -65,6 +65,7 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("model.cardinality", "2\nencoder_block = 'se-resnext'", "ts"),
     ("model.transformer_blocks", "1\nbottleneck = 'transformer'", "ts"),
     ("train.start", "'scratch'", "ts"),
+    ("train.start_share", "0.25", "ts"),
     ("train.epochs", "7", "ts"),
     ("train.patches_per_epoch", "64", "ts"),
     ("train.stages", "[{ share = 0.5, patch_px = 64 }]", "ts"),
