@@ -235,7 +235,7 @@ mod tests {
         for snr in [0.02, 0.2, 2.0] {
             for density in [0.03, 0.2, 0.5] {
                 let (simulated, prepared) = simulated(|own| {
-                    (own.snr, own.density, own.density_spread) = (snr, density, 0.0)
+                    (own.snr, own.density, own.density_spread) = (snr, density, 0.0);
                 });
                 let usable = usable(&prepared, &Settings::default());
                 let kept = kept(&simulated, &prepared, &usable);

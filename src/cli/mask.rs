@@ -19,12 +19,12 @@ use crate::studies::mask::{self, Event, Job};
 
 /// Masks carbon, contamination and borders, and lists the micrographs worth picking
 ///
-/// Writes, for each micrograph, NAME_mask.mrc at the working scale (mode 0; 1: usable, 0: masked);
-/// quality.star with the masked share, the number of picks and their mean score; and
-/// micrographs_good.star, which RELION reads. Masked is what is much more uneven than the particles
-/// over lengths of one to a few radii and is larger than several of them, what an edge of carbon cuts
-/// off, and replicated borders. Contamination of the size of a particle is not masked, nor is
-/// crystalline ice.
+/// Writes, for each micrograph, `NAME_mask.mrc` at the working scale (mode 0; 1: usable, 0: masked);
+/// `quality.star` with the masked share, the number of picks and their mean score; and
+/// `micrographs_good.star`, which RELION reads. Masked are areas that are larger than several
+/// particles and much more uneven over lengths of one to a few radii, areas that the edge of carbon
+/// cuts off, and replicated borders. Contamination of the size of a particle and crystalline ice are
+/// not masked. `picker pick` does not use the masks.
 #[derive(Debug, Args)]
 pub(super) struct MaskArgs {
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub(super) struct MaskArgs {
     /// Mask no uneven areas that are smaller than a disk of so many particle radii
     #[arg(long, value_name = "RADII", default_value_t = Settings::default().least_radii)]
     least_radii: f64,
-    /// Leave micrographs with a larger masked share out of micrographs_good.star
+    /// Leave micrographs with a larger masked share out of `micrographs_good.star`
     #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
     max_masked: f64,
     #[command(flatten)]
