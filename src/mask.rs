@@ -319,7 +319,7 @@ mod tests {
         for x in width - 60..width - 8 {
             for y in 0..height {
                 let noise = ((x * 7 + y * 13) % 5) as f32 / 5.0 - 0.4;
-                pixels[[y, x]] = pixels[[y, width - 61]] + 0.4 * sd * noise;
+                pixels[[y, x]] = pixels[[y, width - 61]] + 0.9 * sd * noise;
             }
         }
         let prepared = prepare(pixels, RADIUS_PX, &preprocess::Settings::default()).unwrap();

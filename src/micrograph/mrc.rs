@@ -28,7 +28,8 @@ const COPY_AGAIN: &str = "the file is damaged or incomplete; copy or make it aga
 /// The sample types that are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Mode 0, 8-bit signed integer: values are rounded.
+    /// Mode 0, 8-bit integer: values are rounded. Some programs read it as signed and some as unsigned,
+    /// so only 0 to 127 are written.
     Int8,
     /// Mode 2, 32-bit float.
     Float32,
@@ -48,7 +49,7 @@ pub fn write(
 ) -> Result<()> {
     let stored = match mode {
         Mode::Int8 => pixels.mapv(|value| match value.round() {
-            whole if i8::try_from(whole as i64).is_ok() => whole,
+            whole if (0.0..=127.0).contains(&whole) => whole,
             _ => f32::INFINITY,
         }),
         Mode::Float32 => pixels.clone(),
