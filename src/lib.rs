@@ -28,6 +28,7 @@ pub mod labels;
 pub mod pick;
 pub mod eval;
 pub mod radius;
+pub mod mask;
 pub mod simulate;
 
 pub mod model;

@@ -28,6 +28,7 @@ mod info;
 mod inspect;
 mod known;
 mod maps;
+mod mask;
 mod mended;
 mod merge;
 mod micrographs;
@@ -99,6 +100,7 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     Overlay(overlay::OverlayArgs),
     Maps(maps::MapsArgs),
+    Mask(mask::MaskArgs),
     Ablate(ablate::AblateArgs),
     Simulate(simulate::SimulateArgs),
     Convert(convert::ConvertArgs),
@@ -140,6 +142,7 @@ pub fn main() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(args, global),
         Command::Overlay(args) => overlay::run(args, global),
         Command::Maps(args) => maps::run(args, global),
+        Command::Mask(args) => mask::run(args, global),
         Command::Ablate(args) => ablate::run(args, global),
         Command::Simulate(args) => simulate::run(args, global),
         Command::Convert(args) => convert::run(args, global),

@@ -9,13 +9,11 @@ use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 
 use super::catalog::Catalog;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::micrograph;
 use crate::publish::publish_text;
 use crate::run::{self, Entry, LeftOut, RunDir};
 use crate::stages::pick::{self, Returning};
-use crate::star::{self, Block};
-
-const NAME: &str = "rlnMicrographName";
 
 /// The excluded micrographs of a run.
 #[derive(Debug)]
@@ -115,43 +113,8 @@ pub(super) fn list_path(run: &RunDir) -> PathBuf {
     run.root().join("good_micrographs.star")
 }
 
-/// The micrographs that are not excluded: the rows of the STAR file that they came from where there is
-/// one, else their names.
+/// The micrographs that are not excluded.
 fn good(catalog: &Catalog, out: &run::Excluded) -> Result<String> {
-    if let Some(text) = catalog.star.as_deref().and_then(|path| kept_rows(path, catalog, out)) {
-        return text;
-    }
-    let good = catalog.all.iter().filter(|own| !out.has(&own.name));
-    let rows = good.map(|own| Ok(vec![star::quoted(&own.name)?])).collect::<Result<Vec<_>>>()?;
-    Ok(star::table("micrographs", &[NAME], rows))
-}
-
-/// The STAR file without the rows of excluded micrographs; nothing if it no longer lists them all.
-fn kept_rows(
-    path: &std::path::Path,
-    catalog: &Catalog,
-    out: &run::Excluded,
-) -> Option<Result<String>> {
-    let blocks = star::read(path).ok()?;
-    let listed = |block: &Block| {
-        let column = block.column(NAME)?;
-        let names: HashSet<&str> =
-            block.rows.iter().map(|row| row.values[column].as_str()).collect();
-        catalog.all.iter().all(|own| names.contains(own.name.as_str())).then_some(column)
-    };
-    let table = blocks.iter().position(|block| listed(block).is_some())?;
-    let left_out: HashSet<&str> =
-        out.micrographs.iter().map(|own| own.entry.micrograph.as_str()).collect();
-    let written = blocks.iter().enumerate().map(|(number, block)| {
-        let column = block.column(NAME);
-        let stays = |values: &Vec<String>| {
-            let name = column.map_or("", |column| values[column].as_str());
-            number != table || !left_out.contains(name)
-        };
-        let rows = block.rows.iter().map(|row| &row.values).filter(|own| stays(own));
-        let rows = rows.map(|own| own.iter().map(|value| star::quoted(value)).collect());
-        let labels: Vec<&str> = block.labels.iter().map(String::as_str).collect();
-        Ok(star::table(&block.name, &labels, rows.collect::<Result<Vec<Vec<String>>, Error>>()?))
-    });
-    Some(written.collect())
+    let names: Vec<&str> = catalog.all.iter().map(|own| own.name.as_str()).collect();
+    micrograph::star_of(catalog.star.as_deref(), &names, &|name| !out.has(name))
 }

@@ -26,7 +26,7 @@ mod raster;
 
 pub use identity::{Identity, Stamp};
 pub(crate) use list::below_job;
-pub use list::{Filter, LeftOut, Listed, Lister, Reason, list, named, same_file};
+pub use list::{Filter, LeftOut, Listed, Lister, Reason, list, named, same_file, star_of};
 pub use pixel_size::{HeaderPixelSize, pixel_size};
 
 /// The largest image that is read (32768²): more than any detector gives, so a damaged header.

@@ -28,6 +28,9 @@ const COPY_AGAIN: &str = "the file is damaged or incomplete; copy or make it aga
 /// The sample types that are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
+    /// Mode 0, 8-bit integer: values are rounded. Some programs read it as signed and some as unsigned,
+    /// so only 0 to 127 are written.
+    Int8,
     /// Mode 2, 32-bit float.
     Float32,
     /// Mode 12, 16-bit float, RELION's default for motion-corrected micrographs.
@@ -45,6 +48,10 @@ pub fn write(
     mode: Mode,
 ) -> Result<()> {
     let stored = match mode {
+        Mode::Int8 => pixels.mapv(|value| match value.round() {
+            whole if (0.0..=127.0).contains(&whole) => whole,
+            _ => f32::INFINITY,
+        }),
         Mode::Float32 => pixels.clone(),
         Mode::Float16 => pixels.mapv(|value| mrc::f16::from_f32(value).to_f32()),
     };
@@ -62,6 +69,7 @@ pub fn write(
         file.write_all(&bytes)?;
         for &value in &stored {
             match mode {
+                Mode::Int8 => file.write_all(&(value as i8).to_le_bytes())?,
                 Mode::Float32 => file.write_all(&value.to_le_bytes())?,
                 Mode::Float16 => file.write_all(&mrc::f16::from_f32(value).to_le_bytes())?,
             }
@@ -84,6 +92,7 @@ fn header_to_write(
     (header.mx, header.my, header.mz) = (width as i32, height as i32, 1);
     (header.xlen, header.ylen, header.zlen) = (cell_a(width), cell_a(height), cell_a(1));
     header.mode = match mode {
+        Mode::Int8 => mrc::Mode::Int8,
         Mode::Float32 => mrc::Mode::Float32,
         Mode::Float16 => mrc::Mode::Float16,
     }

@@ -10,7 +10,7 @@ use super::{Area, slice_of};
 ///
 /// Three box blurs in a row come within 3 % of a Gaussian (Wells 1986) at a cost that does not
 /// depend on its width; dividing by the equally blurred mask keeps the border unbiased.
-pub(super) fn local_mean(image: &Array2<f32>, valid: Area, sigma_px: f64) -> Array2<f32> {
+pub fn local_mean(image: &Array2<f32>, valid: Area, sigma_px: f64) -> Array2<f32> {
     let half_width =
         (((4.0 * sigma_px * sigma_px + 1.0).sqrt() - 1.0) / 2.0).round().max(1.0) as usize;
     let inside = slice_of(valid);

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::units::{Frame, Shape};
 
+pub use background::local_mean;
 pub use repair::Repairs;
 
 /// How a micrograph is brought to the working scale.

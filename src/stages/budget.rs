@@ -16,20 +16,20 @@ use crate::units::{Frame, Shape};
 const PROGRAM: u64 = 300_000_000;
 
 /// Bytes that workers share.
-pub(super) struct Budget {
+pub(crate) struct Budget {
     host: Pool,
     cards: Vec<(Device, Pool)>,
 }
 
 /// A part of the budget, given back when it is dropped.
-pub(super) struct Share<'a> {
+pub(crate) struct Share<'a> {
     _host: Taken<'a>,
     _card: Option<Taken<'a>>,
 }
 
 impl Budget {
     /// Of what the whole program may take of a machine.
-    pub(super) fn of(machine: &Machine) -> Budget {
+    pub(crate) fn of(machine: &Machine) -> Budget {
         let cards = machine.devices().iter().filter(|device| !device.is_cpu());
         Budget {
             host: Pool::of(machine.memory().saturating_sub(PROGRAM)),
@@ -77,7 +77,7 @@ impl Budget {
 
     /// Takes what reading and preparing a micrograph needs; nothing if its header is unreadable,
     /// since reading it will say why.
-    pub(super) fn take_to_prepare(
+    pub(crate) fn take_to_prepare(
         &self,
         source: &Source,
         scale: &Scale,

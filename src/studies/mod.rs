@@ -4,5 +4,6 @@ pub mod ablation;
 pub mod check;
 pub mod extract;
 pub mod maps;
+pub mod mask;
 pub mod packing;
 pub mod radius;

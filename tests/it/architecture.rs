@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&[&str]; 9] = [
     &["error", "publish", "units"],
     &["star", "micrograph", "coords"],
-    &["preprocess", "labels", "pick", "eval", "radius", "simulate"],
+    &["preprocess", "labels", "pick", "eval", "radius", "simulate", "mask"],
     &["model", "score", "detect", "train", "scale"],
     &["settings", "relion", "report", "slurm"],
     &["run"],

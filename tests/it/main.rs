@@ -21,6 +21,7 @@ mod learning;
 mod library;
 mod manner;
 mod maps;
+mod mask;
 mod micrographs;
 mod mutated;
 mod networks;

@@ -1,7 +1,7 @@
 //! Examples of each command, shown in its help.
 
 /// Two examples of each command, by its name.
-pub(in crate::cli) const EXAMPLES: [(&str, [&str; 2]); 31] = [
+pub(in crate::cli) const EXAMPLES: [(&str, [&str; 2]); 32] = [
     (
         "picker",
         [
@@ -104,6 +104,13 @@ pub(in crate::cli) const EXAMPLES: [(&str, [&str; 2]); 31] = [
         [
             "picker maps micrographs/a.mrc --particle-radius 42",
             "picker maps micrographs/ --model picker_run --truth coordinates/",
+        ],
+    ),
+    (
+        "mask",
+        [
+            "picker mask micrographs/ --particle-radius 42",
+            "picker mask mics.star --particle-radius-a 90 --max-masked 0.3 --out masks/",
         ],
     ),
     (

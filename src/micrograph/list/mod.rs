@@ -25,6 +25,7 @@ use find::{Found, absolute};
 
 pub(crate) use find::below_job;
 pub use listed::{LeftOut, Listed, Reason};
+pub use star::of_those as star_of;
 
 /// Which of the files found are wanted, as patterns of their names or of their paths below the
 /// folder.

@@ -1,11 +1,13 @@
 //! RELION's micrographs STAR files → the files they list, with the pixel size of each.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::star::{self, Block, Row};
 use crate::units::PixelSize;
+
+const NAME: &str = "rlnMicrographName";
 
 /// The names in a STAR file, with their pixel sizes.
 ///
@@ -35,6 +37,45 @@ pub(super) fn names(path: &Path) -> Result<Vec<(String, Option<PixelSize>)>> {
         listed.push((name.to_string(), sizes.of_row(path, table, row)?));
     }
     Ok(listed)
+}
+
+/// The micrographs STAR file of those that stay: rows and optics groups of the file that they were
+/// listed in where there is one, else their names.
+pub fn of_those(
+    listed_in: Option<&Path>,
+    names: &[&str],
+    stays: &dyn Fn(&str) -> bool,
+) -> Result<String> {
+    if let Some(text) = listed_in.and_then(|path| kept_rows(path, names, stays)) {
+        return text;
+    }
+    let kept = names.iter().filter(|name| stays(name));
+    let rows = kept.map(|name| Ok(vec![star::quoted(name)?])).collect::<Result<Vec<_>>>()?;
+    Ok(star::table("micrographs", &[NAME], rows))
+}
+
+/// The STAR file with the rows that stay; nothing if it does not list all micrographs.
+fn kept_rows(path: &Path, names: &[&str], stays: &dyn Fn(&str) -> bool) -> Option<Result<String>> {
+    let blocks = star::read(path).ok()?;
+    let lists_all = |block: &Block| {
+        let Some(column) = block.column(NAME) else { return false };
+        let listed: HashSet<&str> =
+            block.rows.iter().map(|row| row.values[column].as_str()).collect();
+        names.iter().all(|name| listed.contains(name))
+    };
+    let table = blocks.iter().position(lists_all)?;
+    let written = blocks.iter().enumerate().map(|(number, block)| {
+        let column = block.column(NAME);
+        let is_kept = |values: &Vec<String>| {
+            let name = column.map_or("", |column| values[column].as_str());
+            number != table || stays(name)
+        };
+        let rows = block.rows.iter().map(|row| &row.values).filter(|own| is_kept(own));
+        let rows = rows.map(|own| own.iter().map(|value| star::quoted(value)).collect());
+        let labels: Vec<&str> = block.labels.iter().map(String::as_str).collect();
+        Ok(star::table(&block.name, &labels, rows.collect::<Result<Vec<Vec<String>>>>()?))
+    });
+    Some(written.collect())
 }
 
 /// Where a micrographs STAR file keeps the pixel size.

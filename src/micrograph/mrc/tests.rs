@@ -223,3 +223,17 @@ fn bytes_are_unsigned_where_imod_says_so_or_the_signed_reading_jumps() {
     assert_eq!(with(Some(0), [1, 2, 255, 3]).pixels[[1, 0]], 255.0);
     assert_eq!(with(Some(1), [127, 128, 129, 126]).pixels[[0, 1]], -128.0);
 }
+
+#[test]
+fn small_whole_numbers_are_written_in_mode_0_and_others_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("a.mrc");
+    write(&path, &array![[1.0, 0.0, 2.0], [127.0, 0.6, 1.0]], None, Mode::Int8).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    assert_eq!((&bytes[12..16], &bytes[1024..]), (&[0; 4][..], &[1, 0, 2, 127, 1, 1][..]));
+    let read = read(&path).unwrap().pixels;
+    assert_eq!(read, array![[1.0, 0.0, 2.0], [127.0, 1.0, 1.0]]);
+    for spoilt in [128.0, -1.0, f32::NAN, f32::INFINITY] {
+        assert!(write(&path, &array![[1.0, spoilt]], None, Mode::Int8).is_err(), "{spoilt}");
+    }
+}
