@@ -34,7 +34,7 @@ python3 - protein*/all.json <<'PY'
 import json, sys
 
 curves = [json.load(open(path))["curve"] for path in sys.argv[1:]]
-for threshold in [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]:
+for threshold in [0.4, 0.45, 0.475, 0.5, 0.525, 0.55, 0.6]:
     # The curve begins with the highest threshold.
     above = [[point for point in curve if point["threshold"] >= threshold] for curve in curves]
     f1 = [points[-1]["macro"]["f1"] if points else 0.0 for points in above]

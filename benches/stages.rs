@@ -66,7 +66,7 @@ fn picking(c: &mut Criterion) {
         .map(|_| Peak {
             x: rng.random_range(0.0..1024.0),
             y: rng.random_range(0.0..1024.0),
-            score: rng.random(),
+            log_odds: rng.random(),
         })
         .collect();
     c.bench_function("suppress 5,000 peaks", |b| {

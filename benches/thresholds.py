@@ -17,8 +17,13 @@ import pathlib
 import statistics
 import sys
 
+# Scores are read as the probabilities that they stand for (src/pick/odds.rs).
 GENERAL = 0.7
 THRESHOLDS = [i / 100 for i in range(5, 100)]
+
+
+def probability(score):
+    return 1 / (1 + ((1 - score) / score) ** 4)
 
 
 def star(path):
@@ -164,7 +169,7 @@ def splits(folder):
         truth = star(pathlib.Path(info["coordinates"]) / (path.stem + ".star"))
         stored = list((folder / "picked" / "picks.all").rglob(path.stem + ".csv"))
         rows = csv.DictReader(stored[0].open()) if stored else []
-        picks = [[float(row["x"]), float(row["y"]), float(row["score"])] for row in rows]
+        picks = [[float(row["x"]), float(row["y"]), probability(float(row["score"]))] for row in rows]
         whole[micrograph] = counts(picks, truth, info["radius"])
         lower = [[p for p in points if p[1] >= border] for points in (picks, truth)]
         quarter[micrograph] = counts(*lower, info["radius"])

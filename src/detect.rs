@@ -1,7 +1,7 @@
 //! Detection: prepared micrograph + model → peaks and picks in micrograph px, best first.
 //!
 //! The one place where a network, the scale of the particles and the way of picking come together:
-//! score map ([`crate::score`]), then peaks of it ([`crate::pick`]).
+//! map of log-odds ([`crate::score`]), then peaks of it ([`crate::pick`]).
 
 use ndarray::Array2;
 
@@ -12,7 +12,7 @@ use crate::pick;
 use crate::preprocess::Prepared;
 use crate::score::score;
 
-/// A network with what its score maps mean.
+/// A network with what its maps mean.
 #[derive(Debug, Clone, Copy)]
 pub struct Detector<'a> {
     network: &'a Inference,
@@ -37,12 +37,12 @@ impl<'a> Detector<'a> {
         Detector { settings, ..self }
     }
 
-    /// The score map of an image at the working scale, in working px.
-    pub fn scores(&self, image: &Array2<f32>) -> Result<Array2<f32>> {
+    /// The log-odds of an image at the working scale, in working px.
+    pub fn log_odds(&self, image: &Array2<f32>) -> Result<Array2<f32>> {
         score(self.network, image)
     }
 
-    /// All peaks of a score map down to the floor.
+    /// All peaks of a map of log-odds down to the floor.
     pub fn peaks_in(&self, map: &Array2<f32>, prepared: &Prepared) -> Vec<Coordinate> {
         pick::pick(
             map,
@@ -56,7 +56,7 @@ impl<'a> Detector<'a> {
 
     /// All peaks of a micrograph down to the floor.
     pub fn peaks(&self, prepared: &Prepared) -> Result<Vec<Coordinate>> {
-        Ok(self.peaks_in(&self.scores(&prepared.image)?, prepared))
+        Ok(self.peaks_in(&self.log_odds(&prepared.image)?, prepared))
     }
 
     /// The peaks of a micrograph from the model's own threshold up.

@@ -8,7 +8,7 @@
 //!         │                               ▲ pseudo-labels                       │ model
 //!         │                               └── self-training rounds ◀────────────┤
 //!         │                                                                     ▼
-//!         └──────────────▶ score (probability map) ──▶ pick (peaks, NMS) ──▶ coords ──▶ RELION
+//!         └──────────────▶ score (map of log-odds) ──▶ pick (peaks, NMS) ──▶ coords ──▶ RELION
 //!                                                                 └──▶ eval (precision, recall, F1)
 //! ```
 //!

@@ -1,5 +1,5 @@
-//! Scoring: image at the working scale → score map of the same size, the probability that a pixel
-//! lies in a particle's disk.
+//! Scoring: image at the working scale → map of the same size, the log-odds that a pixel lies in a
+//! particle's disk.
 //!
 //! An image goes through the network at once if its maps fit the memory they may take, else in tiles
 //! whose halo covers the receptive field: the seams cannot be seen in the result. A network that
@@ -16,7 +16,7 @@ use crate::model::{Architecture, Inference, Tiling, torch};
 /// Tiles keep at least this much of a side: less would be all halo.
 const LEAST_TILE_PX: usize = 64;
 
-/// Scores one image.
+/// Scores one image: log-odds.
 pub fn score(network: &Inference, image: &Array2<f32>) -> Result<Array2<f32>> {
     score_tiled(network, image, tile(network, image.dim()))
 }
@@ -56,11 +56,11 @@ fn score_tiled(
         for x in (0..width).step_by(tile.1) {
             let rows = Span::new(y, tile.0, halo, height);
             let columns = Span::new(x, tile.1, halo, width);
-            let scores = run(network, image, &rows, &columns)?;
+            let log_odds = run(network, image, &rows, &columns)?;
             for row in rows.keep() {
                 for column in columns.keep() {
                     let at = (row - rows.start) * columns.len() + (column - columns.start);
-                    map[[row, column]] = scores[at];
+                    map[[row, column]] = log_odds[at];
                 }
             }
         }
@@ -100,7 +100,7 @@ fn run(network: &Inference, image: &Array2<f32>, rows: &Span, columns: &Span) ->
     // The guard, not the closure: a panic inside that one would leave gradients off.
     let _no_gradients = tch::no_grad_guard();
     let logits = network.forward(&window(network, image, rows, columns)?)?;
-    probabilities(logits).map_err(torch("reading scores"))
+    on_cpu(&logits).map_err(torch("reading scores"))
 }
 
 /// A window of the image, as the network takes it.
@@ -118,16 +118,16 @@ fn window(network: &Inference, image: &Array2<f32>, rows: &Span, columns: &Span)
         .map_err(torch("preparing an image"))
 }
 
-fn probabilities(mut logits: Tensor) -> Result<Vec<f32>, TchError> {
-    let scores = logits.f_sigmoid_()?.f_to_device(tch::Device::Cpu)?;
-    Vec::try_from(&scores.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1])?)
+fn on_cpu(logits: &Tensor) -> Result<Vec<f32>, TchError> {
+    let logits = logits.f_to_device(tch::Device::Cpu)?;
+    Vec::try_from(&logits.f_to_kind(Kind::Float)?.f_contiguous()?.f_view([-1])?)
 }
 
-/// A score map, and where attention was on the way to it.
+/// A map of log-odds, and where attention was on the way to it.
 #[derive(Debug)]
 pub struct Explained {
     /// As [`score`] gives it.
-    pub scores: Array2<f32>,
+    pub log_odds: Array2<f32>,
     /// The maps of attention on the skips, coarsest first.
     pub attention: Vec<AttentionMap>,
 }
@@ -156,7 +156,7 @@ pub fn explain(network: &Inference, image: &Array2<f32>) -> Result<Explained> {
     let visible = |values: Vec<f32>| {
         Array2::from_shape_fn((height, width), |(y, x)| values[y * columns.len() + x])
     };
-    let scores = visible(probabilities(logits).map_err(torch("reading scores"))?);
+    let log_odds = visible(on_cpu(&logits).map_err(torch("reading scores"))?);
     let mut attention = Vec::new();
     for map in shown {
         let maps = enlarged(&map, size).map_err(torch("reading attention"))?;
@@ -167,7 +167,7 @@ pub fn explain(network: &Inference, image: &Array2<f32>) -> Result<Explained> {
             attention.push(AttentionMap { coarseness, head, weights: visible(values) });
         }
     }
-    Ok(Explained { scores, attention })
+    Ok(Explained { log_odds, attention })
 }
 
 /// Each head's map at the size of the image.
@@ -216,8 +216,8 @@ mod tests {
             let tiled = score_tiled(&network, &image, (128, 128)).unwrap();
             let worst = whole.iter().zip(&tiled).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(worst < 1e-5, "{worst} {architecture:?}");
-            let spread = whole.iter().copied().fold(0.0, f32::max)
-                - whole.iter().copied().fold(1.0, f32::min);
+            let spread = whole.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+                - whole.iter().copied().fold(f32::INFINITY, f32::min);
             assert!(spread > 1e-3, "a network that answers everywhere alike tests nothing");
         }
     }
@@ -267,10 +267,10 @@ mod tests {
     }
 
     #[test]
-    fn explaining_a_score_map_does_not_change_it() {
+    fn explaining_a_map_does_not_change_it() {
         let (network, image) = (network(), noise(50, 90));
         let explained = explain(&network, &image).unwrap();
-        assert_eq!(explained.scores, score(&network, &image).unwrap());
+        assert_eq!(explained.log_odds, score(&network, &image).unwrap());
         let coarseness: Vec<usize> = explained.attention.iter().map(|map| map.coarseness).collect();
         assert_eq!(coarseness, [8, 4, 2, 1]);
         for map in &explained.attention {
@@ -316,7 +316,7 @@ mod tests {
             for (height, width) in [(17, 33), (100, 1), (64, 64)] {
                 let map = score(&network, &noise(height, width)).unwrap();
                 assert_eq!(map.dim(), (height, width));
-                assert!(map.iter().all(|v| (0.0..=1.0).contains(v)));
+                assert!(map.iter().all(|v| v.is_finite()));
             }
         }
     }

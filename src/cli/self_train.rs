@@ -71,11 +71,11 @@ pub(super) struct RoundArgs {
     /// training and its rounds [default: auto, which does it if a micrograph has too few labels]
     #[arg(long, value_name = "auto|always|never", value_parser = named::<CrossValidate>)]
     cross_validate: Option<CrossValidate>,
-    /// Pixels with at least this score are pseudo-labelled as particle
-    #[arg(long, value_name = "SCORE")]
+    /// Pixels with at least this probability are pseudo-labelled as particle
+    #[arg(long, value_name = "PROBABILITY")]
     positive_threshold: Option<f64>,
-    /// Pixels with a lower score are pseudo-labelled as background
-    #[arg(long, value_name = "SCORE")]
+    /// Pixels with a lower probability are pseudo-labelled as background
+    #[arg(long, value_name = "PROBABILITY")]
     negative_threshold: Option<f64>,
     /// Weights that a round starts from: those of the given model, or of the best round so far
     #[arg(long, value_name = "base|best", value_parser = named::<Restart>)]

@@ -14,7 +14,8 @@ use crate::stages::{card_of_picks, pick, report};
 /// Micrographs that were given their own threshold in `picker inspect` keep it.
 #[derive(Debug, Args)]
 pub(super) struct ThresholdArgs {
-    /// Lowest score of a pick, between 0 and 1
+    /// Lowest score of a pick, between 0 and 1; 0.5 is as likely a particle as not, 0.55 twice as
+    /// likely, 0.64 ten times
     #[arg(long, value_name = "SCORE")]
     threshold: f32,
     /// Apply it also to micrographs that have their own threshold, which they lose

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::catalog::Catalog;
 use super::scores::Scores;
 use super::sprites::{GREY, MOST, SIDE, SPAN_RADII, Sprites};
+use crate::pick::odds;
 
 /// What comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -74,7 +75,9 @@ fn in_order(catalog: &Catalog, scores: &Scores, sort: Sort, threshold: f32) -> V
             let key = match sort {
                 Sort::Best => -peak.score,
                 Sort::Worst => peak.score,
-                Sort::Unsure => (logit(peak.score) - logit(cut)).abs(),
+                Sort::Unsure => {
+                    (odds::log_odds_of_score(peak.score) - odds::log_odds_of_score(cut)).abs()
+                }
                 Sort::Micrograph => 0.0,
             };
             keyed.push((key, (place as u32, number as u32)));
@@ -83,11 +86,6 @@ fn in_order(catalog: &Catalog, scores: &Scores, sort: Sort, threshold: f32) -> V
     // Ties stay in the order of the list.
     keyed.sort_by(|a, b| a.0.total_cmp(&b.0));
     keyed.into_iter().map(|(_, particle)| particle).collect()
-}
-
-fn logit(score: f32) -> f32 {
-    let inside = score.clamp(1e-6, 1.0 - 1e-6);
-    (inside / (1.0 - inside)).ln()
 }
 
 /// A sum of cut-outs.

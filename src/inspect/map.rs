@@ -9,6 +9,7 @@ use super::picture::{Pictures, jpeg};
 use crate::detect::Detector;
 use crate::error::{Error, Result};
 use crate::model::{Machine, Origin};
+use crate::pick::odds;
 use crate::run::{RunDir, StageName};
 use crate::scale::Scale;
 use crate::settings::Given;
@@ -55,10 +56,10 @@ impl Maps {
         let radius = Some(Radius::Px(radius_of(known)?));
         let scale = Scale { radius, pixel_size: None, card: Some(&model.card) };
         let prepared = load_anew(&known.source(), &scale, &model.card.preprocess)?.prepared;
-        let scores = Detector::of(&model).scores(&prepared.image)?;
+        let log_odds = Detector::of(&model).log_odds(&prepared.image)?;
         let pixels: Vec<u8> =
-            scores.iter().map(|score| (score.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
-        let (height, width) = scores.dim();
+            log_odds.iter().map(|own| (odds::probability(*own) * 255.0).round() as u8).collect();
+        let (height, width) = log_odds.dim();
         let jpeg = jpeg(&pixels, width, height)
             .map_err(|why| Error::unusable(&known.path, format!("no map of it: {why}"), ""))?;
         site.pictures.keep(&version, &jpeg)?;

@@ -1,7 +1,7 @@
 //! What to label next: the micrographs, and the picks on them, from which most is learnt.
 //!
 //! A peak is unsure near the threshold: its weight falls with the distance of its score from the threshold,
-//! in logits. A micrograph is worth the weights of its peaks together, more if the scores of its
+//! in log-odds. A micrograph is worth the weights of its peaks together, more if the scores of its
 //! peaks are unlike those of every micrograph that is labelled already.
 
 use super::Site;
@@ -9,8 +9,9 @@ use super::catalog::{Catalog, Known};
 use super::scores::{Peak, Scores};
 use crate::error::Result;
 use crate::labels::by_hand::{ByHand, Looked};
+use crate::pick::odds;
 
-/// A peak counts half at this distance from the threshold, in logits.
+/// A peak counts half at this distance from the threshold, in log-odds.
 const HALF: f32 = 0.7;
 /// Peaks that are proposed on one micrograph.
 const MOST_PEAKS: usize = 40;
@@ -98,19 +99,19 @@ fn unsure(peaks: &[Peak], cut: f32, set: &ByHand, radius_px: f64) -> Vec<Peak> {
         set.positives.iter().chain(&set.negatives).any(near)
     };
     let mut open: Vec<Peak> = peaks.iter().filter(|peak| !labelled(peak)).copied().collect();
-    let key = |peak: &Peak| (logit(peak.score) - logit(cut)).abs();
+    let key = |peak: &Peak| off(peak.score, cut).abs();
     open.sort_by(|a, b| key(a).total_cmp(&key(b)));
     open.truncate(MOST_PEAKS);
     open
 }
 
-fn logit(score: f32) -> f32 {
-    let score = score.clamp(1e-4, 1.0 - 1e-4);
-    (score / (1.0 - score)).ln()
+/// How far a score is from the threshold, in log-odds.
+fn off(score: f32, cut: f32) -> f32 {
+    odds::log_odds_of_score(score) - odds::log_odds_of_score(cut)
 }
 
 fn weight(score: f32, cut: f32) -> f32 {
-    let off = (logit(score) - logit(cut)) / HALF;
+    let off = off(score, cut) / HALF;
     1.0 / (1.0 + off * off)
 }
 
@@ -146,9 +147,9 @@ mod tests {
     }
 
     #[test]
-    fn weights_fall_with_the_distance_from_the_threshold_in_logits() {
+    fn weights_fall_with_the_distance_from_the_threshold_in_log_odds() {
         assert!((weight(0.6, 0.6) - 1.0).abs() < 1e-6);
-        let off = 1.0 / (1.0 + (-(logit(0.6) + HALF)).exp());
+        let off = odds::score(odds::log_odds_of_score(0.6) + HALF);
         assert!((weight(off, 0.6) - 0.5).abs() < 1e-3);
         assert!(weight(0.99, 0.6) < 0.1 && weight(0.01, 0.6) < 0.1);
     }

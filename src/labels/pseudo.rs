@@ -1,6 +1,6 @@
-//! Pseudo-labels: a model's scores of a micrograph → targets and weights for another training.
+//! Pseudo-labels: a model's log-odds of a micrograph → targets and weights for another training.
 //!
-//! Scores are read against the model's own threshold, which stands for a probability of one half
+//! Log-odds are read against the model's own threshold, which stands for a probability of one half
 //! ([`Reading`]), so that models whose scores run low or high are read alike. Positive pixels count only as part of a *pick* that has the size of a particle; it
 //! becomes a full disk with an ignored ring. Labels by hand always win.
 
@@ -23,7 +23,7 @@ const SIZE_SHARE: f64 = 0.5;
 /// radii. It begins at one radius, where the disk of the pick itself ends.
 const RING_RADII: f64 = 1.4;
 
-/// Which scores become labels.
+/// Which probabilities become labels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
@@ -90,41 +90,39 @@ impl Settings {
         Ok(())
     }
 
-    /// The cuts of a round, counted from 1, for a model with this threshold.
-    pub fn cuts(&self, round: usize, model_threshold: f32, reading: Reading) -> Cuts {
+    /// The cuts of a round, counted from 1, for a model whose threshold has these log-odds.
+    pub fn cuts(&self, round: usize, neutral: f32, reading: Reading) -> Cuts {
         let relaxed = self.relax_step * round.saturating_sub(1) as f64;
         // What was set beyond the floor from the start is not tightened by it.
         let positive =
             (self.positive_threshold - relaxed).max(self.relax_floor.min(self.positive_threshold));
         let ceiling = (1.0 - self.relax_floor).max(self.negative_threshold);
         let negative = (self.negative_threshold + relaxed).min(ceiling);
-        let odds = |p: f64| p / (1.0 - p);
-        let neutral = odds(f64::from(model_threshold).clamp(0.001, 0.999));
         let raw = |p: f64| {
             let times = match reading {
-                Reading::Probability => odds(p),
+                Reading::Probability => p / (1.0 - p),
                 Reading::Ratio => 2.0 * p,
             };
-            (times * neutral / (1.0 + times * neutral)) as f32
+            neutral + times.ln() as f32
         };
-        Cuts { positive: raw(positive), negative: raw(negative), neutral: model_threshold }
+        Cuts { positive: raw(positive), negative: raw(negative), neutral }
     }
 }
 
-/// What a model's scores mean.
+/// What a model's log-odds mean.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reading {
-    /// Particle against background: the odds of a score are those of the pixel, but for a factor.
+    /// Particle against background: its odds are those of the pixel, but for a factor.
     #[default]
     Probability,
-    /// Labelled against unlabelled pixels: the odds of a score are
+    /// Labelled against unlabelled pixels: its odds are
     /// the density of particles over that of all pixels, which is the pixel's *probability* but for
     /// a factor (Elkan and Noto 2008).
     Ratio,
 }
 
-/// Scores that part a model's pixels.
+/// Log-odds that part a model's pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cuts {
     /// Positive from here up.
@@ -138,7 +136,7 @@ pub struct Cuts {
 /// A micrograph as a model sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Scored<'a> {
-    /// Its scores at the working scale.
+    /// Its log-odds at the working scale.
     pub map: &'a Array2<f32>,
     /// Its picks at the model's threshold, in micrograph px.
     pub picks: &'a [Coordinate],
@@ -186,7 +184,7 @@ impl Census {
     }
 }
 
-/// Labels a micrograph by a model's scores; the picks that are believed, and the labels.
+/// Labels a micrograph by a model's log-odds; the picks that are believed, and the labels.
 pub fn paint(
     prepared: Prepared,
     scored: Scored,
@@ -323,11 +321,15 @@ mod tests {
         Coordinate { x_mic_px: x, y_mic_px: y, score: Some(0.9) }
     }
 
-    /// Background at 0.01 and disks of the given radii and scores.
+    fn log_odds(probability: f32) -> f32 {
+        (probability / (1.0 - probability)).ln()
+    }
+
+    /// Background at a probability of 0.01 and disks of the given radii and probabilities.
     fn map(disks: &[(f64, f64, f64, f32)]) -> Array2<f32> {
-        let mut map = Array2::from_elem((90, 120), 0.01);
-        for &(x, y, radius, score) in disks {
-            paint_disk(&mut map, (x, y), radius, score);
+        let mut map = Array2::from_elem((90, 120), log_odds(0.01));
+        for &(x, y, radius, probability) in disks {
+            paint_disk(&mut map, (x, y), radius, log_odds(probability));
         }
         map
     }
@@ -339,7 +341,7 @@ mod tests {
     ) -> (Labelled, Census) {
         let settings = Settings::default();
         let scored = Scored { map, picks, by_hand };
-        paint(blank(), scored, settings.cuts(1, 0.5, Reading::Probability), LENGTHS, &settings)
+        paint(blank(), scored, settings.cuts(1, 0.0, Reading::Probability), LENGTHS, &settings)
     }
 
     #[test]
@@ -383,14 +385,19 @@ mod tests {
     #[test]
     fn cuts_relax_to_their_floor_and_follow_the_models_threshold() {
         let settings = Settings::default();
-        let at = |round| settings.cuts(round, 0.5, Reading::Probability);
+        let cuts = |round, neutral: f32, reading| {
+            let Cuts { positive, negative, .. } = settings.cuts(round, log_odds(neutral), reading);
+            let probability = |log_odds: f32| 1.0 / (1.0 + (-log_odds).exp());
+            Cuts { positive: probability(positive), negative: probability(negative), neutral }
+        };
+        let at = |round| cuts(round, 0.5, Reading::Probability);
         assert!((at(1).positive - 0.95).abs() < 1e-6 && (at(1).negative - 0.05).abs() < 1e-6);
         assert!((at(2).positive - 0.90).abs() < 1e-6 && (at(2).negative - 0.10).abs() < 1e-6);
         assert!((at(9).positive - 0.80).abs() < 1e-6 && (at(9).negative - 0.20).abs() < 1e-6);
-        let low = settings.cuts(1, 0.1, Reading::Probability);
+        let low = cuts(1, 0.1, Reading::Probability);
         assert!(low.positive < 0.7 && low.positive > 0.6 && low.negative < 0.01, "{low:?}");
         // Of labelled against unlabelled, odds of 1.9 times those of the threshold mean 95 %.
-        let ratio = settings.cuts(1, 0.5, Reading::Ratio);
+        let ratio = cuts(1, 0.5, Reading::Ratio);
         assert!((ratio.positive - 1.9 / 2.9).abs() < 1e-6, "{ratio:?}");
         assert!((ratio.negative - 0.1 / 1.1).abs() < 1e-6, "{ratio:?}");
     }
@@ -438,7 +445,7 @@ mod tests {
         let mut prepared = blank();
         prepared.valid = Area { x0: 8, y0: 4, x1: 110, y1: 80 };
         let settings = Settings::default();
-        let cuts = settings.cuts(1, 0.5, Reading::Probability);
+        let cuts = settings.cuts(1, 0.0, Reading::Probability);
         let mut map = map(&[]);
         map[[40, 50]] = cuts.negative;
         let scored = Scored { map: &map, picks: &[], by_hand: &[at(8.0, 30.0)] };
@@ -473,17 +480,17 @@ mod tests {
     #[test]
     fn half_of_the_core_and_of_the_disk_is_enough_and_half_of_the_ring_is_not_too_much() {
         const ALL: usize = usize::MAX;
-        // Scores from the middle outwards: (beyond this distance, up to that one, so many pixels in
-        // the order of rows and columns, their score); the others keep 0.01.
+        // Probabilities from the middle outwards: (beyond this distance, up to that one, so many pixels
+        // in the order of rows and columns, their probability); the others keep 0.01.
         let believed = |parts: &[(f64, f64, usize, f32)]| {
             let mut map = map(&[]);
-            for &(beyond, up_to, count, score) in parts {
+            for &(beyond, up_to, count, probability) in parts {
                 let within = |(y, x): (usize, usize)| {
                     let distance = (x as f64 - 60.0).hypot(y as f64 - 45.0);
                     distance > beyond && distance <= up_to
                 };
                 let pixels = map.indexed_iter_mut().filter(|(at, _)| within(*at));
-                pixels.take(count).for_each(|(_, value)| *value = score);
+                pixels.take(count).for_each(|(_, value)| *value = log_odds(probability));
             }
             label(&map, &[at(60.0, 45.0)], &[]).1.pseudo_particles == 1
         };

@@ -11,6 +11,7 @@ use tch::{Kind, Tensor};
 use super::{Architecture, Inference, Machine, Origin, file, torch};
 use crate::error::{Error, Result};
 use crate::labels::pseudo;
+use crate::pick::odds;
 use crate::units::PixelSize;
 use crate::{labels, pick, preprocess};
 
@@ -29,7 +30,7 @@ pub struct Card {
     pub preprocess: preprocess::Settings,
     /// How labels were painted.
     pub labels: labels::Settings,
-    /// How the score map becomes picks.
+    /// How the map of log-odds becomes picks.
     pub pick: pick::Settings,
     /// Particle radius in micrograph px; a scale-free model has none.
     pub particle_radius_px: Option<f64>,
@@ -155,6 +156,27 @@ impl file::Description for Card {
             within("self_training.round", *round as f64, 1.0..=1e9)?;
         }
         Ok(())
+    }
+
+    fn up_to_date(mut self) -> Card {
+        /// The built-in floor of layout 1: nobody chose it.
+        const FLOOR: f32 = 0.05;
+        if self.schema != 1 {
+            return self;
+        }
+        // The scores of layout 1 are probabilities. What is none is refused as it stands.
+        let score = |own: f32| match own {
+            0.0..=1.0 => odds::score_of_probability(own),
+            _ => own,
+        };
+        self.threshold = score(self.threshold);
+        self.general_threshold = score(self.general_threshold);
+        self.pick.floor = match self.pick.floor {
+            FLOOR => pick::Settings::default().floor,
+            floor => score(floor),
+        };
+        self.schema = Card::SCHEMA;
+        self
     }
 }
 
@@ -342,7 +364,7 @@ mod tests {
                     window_radii: 0.05 + x[6],
                     min_distance_radii: 0.1 + x[7],
                     edge_margin_radii: EdgeMargin::Radii(x[8]),
-                    floor: 0.001 + 0.9 * x[9] as f32,
+                    floor: 0.02 + 0.9 * x[9] as f32,
                 },
                 particle_radius_px: Some(1.0 + 500.0 * x[10]),
                 pixel_size_a: Some(PixelSize(0.1 + x[11])),
@@ -357,6 +379,43 @@ mod tests {
             file::write(&path, &card, &BTreeMap::new()).unwrap();
             prop_assert_eq!(Origin::File(path).card().unwrap(), card);
         }
+    }
+
+    #[test]
+    fn thresholds_of_layout_1_are_read_as_scores_and_those_of_later_ones_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        let read = |schema: u32, floor: f32| {
+            let card = Card {
+                schema,
+                threshold: 0.7,
+                general_threshold: 0.4,
+                pick: pick::Settings { floor, ..pick::Settings::default() },
+                ..Origin::Default.card().unwrap()
+            };
+            file::write(&path, &card, &BTreeMap::new()).unwrap();
+            let read = Origin::File(path.clone()).card().unwrap();
+            assert_eq!(file::describe::<Card>(&path).unwrap(), read);
+            assert_eq!(read.schema, Card::SCHEMA);
+            (read.threshold, read.general_threshold, read.pick.floor)
+        };
+        // The odds of a score are the fourth root of those of the probability.
+        assert_eq!(read(1, 0.2), (0.553, 0.475, 0.414));
+        assert_eq!(read(1, 0.05).2, pick::Settings::default().floor, "the built-in one of then");
+        assert_eq!(read(2, 0.2), (0.7, 0.4, 0.2));
+        // The default model picks from a probability of .7 on.
+        let card = Origin::Default.card().unwrap();
+        assert_eq!((card.threshold, card.pick.floor), (0.553, 0.12));
+    }
+
+    #[test]
+    fn a_threshold_of_layout_1_that_is_no_probability_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        let card = Card { schema: 1, threshold: 7.0, ..Origin::Default.card().unwrap() };
+        file::write(&path, &card, &BTreeMap::new()).unwrap();
+        let error = Origin::File(path).card().unwrap_err().to_string();
+        assert!(error.contains("threshold: 7 is not between"), "{error}");
     }
 
     /// The default model's card with another value at a path of keys, as it is read.

@@ -28,7 +28,7 @@ const DESCRIPTION: &str = "picker";
 const CHECKSUM: &str = "blake3";
 
 /// The newest layout of a description that this version reads.
-pub(super) const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 2;
 
 /// Headers are not longer: safetensors itself refuses them.
 const LONGEST_HEADER: u64 = 100_000_000;
@@ -37,6 +37,12 @@ const LONGEST_HEADER: u64 = 100_000_000;
 pub(crate) trait Description: DeserializeOwned {
     /// Refuses values that cannot be worked with; the error does not know the file.
     fn check(&self) -> Result<()>;
+
+    /// The same in the newest layout.
+    #[must_use]
+    fn up_to_date(self) -> Self {
+        self
+    }
 }
 
 /// A file in memory, found to be undamaged.
@@ -152,7 +158,7 @@ fn described<D: Description>(text: &str, origin: &Origin) -> Result<D> {
             "use that version of picker, or another model",
         ));
     }
-    let description: D = serde_json::from_str(text).map_err(broken)?;
+    let description = serde_json::from_str::<D>(text).map_err(broken)?.up_to_date();
     description.check().map_err(|error| {
         Error::unusable(
             origin.to_string(),
@@ -419,7 +425,7 @@ mod tests {
     #[test]
     fn what_a_newer_picker_wrote_is_refused_as_such() {
         // A newer layout need not have the same keys.
-        let newer = serde_json::json!({ "schema": 2, "picker_version": "7.0" });
+        let newer = serde_json::json!({ "schema": SCHEMA + 1, "picker_version": "7.0" });
         let bytes = encode(Path::new("newer"), &newer, &BTreeMap::new()).unwrap();
         let (_dir, origin) = stored(&bytes);
         let Origin::File(path) = &origin else { unreachable!() };

@@ -1,9 +1,11 @@
-//! Picking: score map at the working scale → picks in micrograph px, best first.
+//! Picking: map of log-odds at the working scale → picks in micrograph px, best first.
 //!
 //! The map is smoothed at the particle's scale, local maxima become peaks, and peaks too close to
-//! a better one, to the edge, or below the floor are left out.
+//! a better one, to the edge, or below the floor are left out. Log-odds and not probabilities are
+//! smoothed, because the mean of a disk of certain pixels and its surroundings is never certain.
 
 mod nms;
+pub mod odds;
 mod peaks;
 pub mod threshold;
 
@@ -17,7 +19,10 @@ use crate::units::Frame;
 
 pub use nms::suppress;
 
-/// How a score map becomes picks. Lengths are in particle radii.
+/// Log-odds of a pixel beyond these are no more certain: a few extreme pixels do not decide on a peak.
+const MOST_CERTAIN: f32 = 16.0;
+
+/// How a map of log-odds becomes picks. Lengths are in particle radii.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
@@ -94,7 +99,7 @@ impl Default for Settings {
             window_radii: 0.4,
             min_distance_radii: 0.8,
             edge_margin_radii: EdgeMargin::Labels,
-            floor: 0.05,
+            floor: 0.12,
         }
     }
 }
@@ -118,16 +123,16 @@ impl Settings {
         // A distance of nothing would leave dozens of picks on one particle.
         within("min_distance_radii", self.min_distance_radii, 0.1..=20.0)?;
         within("edge_margin_radii", self.edge_margin_radii.radii(0.0), 0.0..=20.0)?;
-        // 0.999 as an f32 is a little more than 0.999.
+        // Scores of limited log-odds lie between these. 0.98 as an f32 is a little more than 0.98.
         let floor = (f64::from(self.floor) * 1e6).round() / 1e6;
-        within("floor", floor, 0.001..=0.999)
+        within("floor", floor, 0.02..=0.98)
     }
 }
 
 /// Picks of one micrograph, by decreasing score.
 ///
-/// `map` holds scores from 0 to 1 in working px; `margin_radii` is used where the settings name
-/// no edge margin.
+/// `map` holds log-odds in working px; `margin_radii` is used where the settings name no edge margin.
+/// The score of a pick is that of the smoothed log-odds there ([`odds::score`]).
 pub fn pick(
     map: &Array2<f32>,
     valid: Area,
@@ -136,10 +141,11 @@ pub fn pick(
     margin_radii: f64,
     settings: &Settings,
 ) -> Vec<Coordinate> {
-    let smooth = peaks::smooth(map, settings.smoothing_radii * radius_work_px);
+    let limited = map.mapv(|log_odds| log_odds.clamp(-MOST_CERTAIN, MOST_CERTAIN));
+    let smooth = peaks::smooth(&limited, settings.smoothing_radii * radius_work_px);
     let window = (settings.window_radii * radius_work_px).round().max(1.0) as usize;
     let margin = settings.edge_margin_radii.radii(margin_radii) * radius_work_px;
-    let mut found = peaks::maxima(&smooth, window, settings.floor);
+    let mut found = peaks::maxima(&smooth, window, odds::log_odds_of_score(settings.floor));
     found.retain(|peak| {
         let depth = valid.depth(peak.x, peak.y);
         depth >= 0.0 && depth >= margin
@@ -151,12 +157,13 @@ pub fn pick(
             let (x, y) = frame.mic_from_work(peak.x, peak.y);
             // More digits than there is truth in would make every stored file longer.
             let hundredths = |v: f64| (v * 100.0).round() / 100.0;
-            Coordinate { x_mic_px: hundredths(x), y_mic_px: hundredths(y), score: Some(peak.score) }
+            let score = Some(odds::score(peak.log_odds));
+            Coordinate { x_mic_px: hundredths(x), y_mic_px: hundredths(y), score }
         })
         .collect()
 }
 
-/// A local maximum of a score map, in its px.
+/// A local maximum of a map, in its px.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Peak {
     /// Column, between pixels where the surroundings say so.
@@ -164,7 +171,7 @@ pub struct Peak {
     /// Row.
     pub y: f64,
     /// Height of the smoothed map.
-    pub score: f32,
+    pub log_odds: f32,
 }
 
 #[cfg(test)]
@@ -172,13 +179,20 @@ mod tests {
     use super::*;
     use crate::units::Shape;
 
-    fn disks(centres: &[(f64, f64)], radius: f64) -> Array2<f32> {
+    const BACKGROUND: f32 = -12.0;
+
+    fn disks_of(log_odds: f32, centres: &[(f64, f64)], radius: f64) -> Array2<f32> {
         Array2::from_shape_fn((120, 160), |(y, x)| {
             let inside = |(cx, cy): &(f64, f64)| {
                 (x as f64 - cx).powi(2) + (y as f64 - cy).powi(2) < radius * radius
             };
-            if centres.iter().any(inside) { 0.9 } else { 0.02 }
+            if centres.iter().any(inside) { log_odds } else { BACKGROUND }
         })
+    }
+
+    /// Disks with a probability of .9.
+    fn disks(centres: &[(f64, f64)], radius: f64) -> Array2<f32> {
+        disks_of(9.0_f32.ln(), centres, radius)
     }
 
     fn picks(map: &Array2<f32>, settings: &Settings) -> Vec<Coordinate> {
@@ -203,6 +217,29 @@ mod tests {
     #[test]
     fn an_empty_map_gives_no_pick() {
         assert!(picks(&disks(&[], 1.0), &Settings::default()).is_empty());
+    }
+
+    #[test]
+    fn certain_particles_have_scores_that_tell_them_apart() {
+        let score = |log_odds: f32| {
+            let map = disks_of(log_odds, &[(80.0, 60.0)], 9.5);
+            picks(&map, &Settings::default())[0].score.unwrap()
+        };
+        // Probabilities of .993, .99995 and .9999999.
+        let scores = [5.0, 10.0, 15.0].map(score);
+        assert!(scores[1] > scores[0] + 0.1 && scores[2] > scores[1] + 0.05, "{scores:?}");
+        assert!(scores.iter().all(|score| (0.5..1.0).contains(score)));
+    }
+
+    #[test]
+    fn a_pixel_of_extreme_log_odds_counts_as_one_that_is_certain() {
+        let score = |log_odds: f32| {
+            let mut map = Array2::from_elem((40, 40), BACKGROUND);
+            map[[20, 20]] = log_odds;
+            picks(&map, &Settings { floor: 0.02, ..Settings::default() })[0].score.unwrap()
+        };
+        assert_eq!(score(1e6), score(16.0));
+        assert!(score(16.0) > score(15.0));
     }
 
     #[test]
@@ -234,15 +271,15 @@ mod tests {
         Settings { smoothing_radii: 0.0, min_distance_radii: 0.1, ..Settings::default() }
     }
 
-    /// Lone pixels of these scores in a map of nothing, and the picks at the map's own scale.
+    /// Lone pixels of these scores in a map of background, and the picks at the map's own scale.
     fn picks_of_points(
         points: &[(usize, usize, f32)],
         valid: Area,
         margin_radii: f64,
         settings: &Settings,
     ) -> Vec<(f64, f64)> {
-        let mut map = Array2::zeros((60, 90));
-        points.iter().for_each(|&(x, y, score)| map[[y, x]] = score);
+        let mut map = Array2::from_elem((60, 90), BACKGROUND);
+        points.iter().for_each(|&(x, y, score)| map[[y, x]] = odds::log_odds_of_score(score));
         let shape = Shape { width: 90, height: 60 };
         let frame = Frame { mic: shape, work: shape };
         let found = pick(&map, valid, &frame, 10.0, margin_radii, settings);
@@ -254,7 +291,7 @@ mod tests {
         let (x, y) = (41.2519, 77.7481);
         let map = Array2::from_shape_fn((180, 100), |(row, column)| {
             let far = (column as f64 - x).powi(2) + (row as f64 - y).powi(2);
-            (0.9 - far / 400.0).max(0.0) as f32
+            (9.0 - far / 40.0).max(BACKGROUND.into()) as f32
         });
         let frame = Frame {
             mic: Shape { width: 400, height: 900 },
@@ -264,7 +301,7 @@ mod tests {
         assert_eq!(found.len(), 1);
         // 165.0076 and 388.7405 to two digits.
         assert_eq!((found[0].x_mic_px, found[0].y_mic_px), (165.01, 388.74));
-        assert_eq!(found[0].score, Some(map[[78, 41]]));
+        assert_eq!(found[0].score, Some(odds::score(map[[78, 41]])));
         // A Gaussian smooths evenly to both sides, so the place stays.
         let smoothed = pick(&map, Area::whole(map.dim()), &frame, 10.0, 0.0, &Settings::default());
         let off = (smoothed[0].x_mic_px - 165.01).hypot(smoothed[0].y_mic_px - 388.74);
@@ -285,8 +322,8 @@ mod tests {
         let frame = Frame { mic: shape, work: shape };
         let area = Area::whole(map.dim());
         let found = pick(&map, area, &frame, 10.0, 0.0, &Settings::default());
-        let score = found[0].score.unwrap();
-        assert!((score - 16.0 / 25.0).abs() < 0.01, "{score}");
+        let height = odds::log_odds_of_score(found[0].score.unwrap());
+        assert!((height - 16.0 / 25.0).abs() < 0.01, "{height}");
     }
 
     #[test]
@@ -358,10 +395,10 @@ mod tests {
             (Settings { min_distance_radii: 20.1, ..good() }, false),
             (Settings { edge_margin_radii: EdgeMargin::Radii(20.0), ..good() }, true),
             (Settings { edge_margin_radii: EdgeMargin::Radii(-0.1), ..good() }, false),
-            (Settings { floor: 0.001, ..good() }, true),
-            (Settings { floor: 0.0009, ..good() }, false),
-            (Settings { floor: 0.999, ..good() }, true),
-            (Settings { floor: 1.0, ..good() }, false),
+            (Settings { floor: 0.02, ..good() }, true),
+            (Settings { floor: 0.019, ..good() }, false),
+            (Settings { floor: 0.98, ..good() }, true),
+            (Settings { floor: 0.99, ..good() }, false),
             (Settings { floor: f32::NAN, ..good() }, false),
         ] {
             assert_eq!(settings.check().is_ok(), valid, "{settings:?}");

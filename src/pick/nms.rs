@@ -5,12 +5,12 @@ use kdtree::distance::squared_euclidean;
 
 use super::Peak;
 
-/// Sorts peaks by decreasing score (then by row and column) and drops each that lies closer than
+/// Sorts peaks by decreasing log-odds (then by row and column) and drops each that lies closer than
 /// `min_distance` to a better one that stayed. Distances are compared as real numbers, so a small
 /// one cannot round to nothing.
 pub fn suppress(peaks: &mut Vec<Peak>, min_distance: f64) {
     peaks.sort_by(|a, b| {
-        b.score.total_cmp(&a.score).then(a.y.total_cmp(&b.y)).then(a.x.total_cmp(&b.x))
+        b.log_odds.total_cmp(&a.log_odds).then(a.y.total_cmp(&b.y)).then(a.x.total_cmp(&b.x))
     });
     let mut stayed = KdTree::new(2);
     peaks.retain(|peak| {
@@ -30,7 +30,7 @@ mod tests {
 
     fn brute_force(mut peaks: Vec<Peak>, min_distance: f64) -> Vec<Peak> {
         peaks.sort_by(|a, b| {
-            b.score.total_cmp(&a.score).then(a.y.total_cmp(&b.y)).then(a.x.total_cmp(&b.x))
+            b.log_odds.total_cmp(&a.log_odds).then(a.y.total_cmp(&b.y)).then(a.x.total_cmp(&b.x))
         });
         let mut stayed: Vec<Peak> = Vec::new();
         for peak in peaks {
@@ -52,7 +52,7 @@ mod tests {
         ) {
             let mut peaks: Vec<Peak> = points
                 .iter()
-                .map(|&(x, y, score)| Peak { x, y, score: f32::from(score) / 20.0 })
+                .map(|&(x, y, height)| Peak { x, y, log_odds: f32::from(height) / 20.0 })
                 .collect();
             let expected = brute_force(peaks.clone(), min_distance);
             suppress(&mut peaks, min_distance);
@@ -63,20 +63,20 @@ mod tests {
     #[test]
     fn peaks_at_exactly_the_distance_both_stay_and_closer_ones_do_not() {
         let pair = || {
-            [(0.0, 0.0, 0.5), (3.0, 4.0, 0.9)].map(|(x, y, score)| Peak { x, y, score }).to_vec()
+            [(0.0, 0.0, 0.5), (3.0, 4.0, 0.9)].map(|(x, y, log_odds)| Peak { x, y, log_odds }).to_vec()
         };
         for (min_distance, left) in [(5.0, 2), (5.001, 1)] {
             let mut peaks = pair();
             suppress(&mut peaks, min_distance);
-            assert_eq!((peaks.len(), peaks[0].score), (left, 0.9));
+            assert_eq!((peaks.len(), peaks[0].log_odds), (left, 0.9));
         }
     }
 
     #[test]
     fn a_peak_without_a_place_is_dropped() {
         let mut peaks =
-            vec![Peak { x: f64::NAN, y: 1.0, score: 0.9 }, Peak { x: 1.0, y: 1.0, score: 0.5 }];
+            vec![Peak { x: f64::NAN, y: 1.0, log_odds: 0.9 }, Peak { x: 1.0, y: 1.0, log_odds: 0.5 }];
         suppress(&mut peaks, 3.0);
-        assert_eq!(peaks, [Peak { x: 1.0, y: 1.0, score: 0.5 }]);
+        assert_eq!(peaks, [Peak { x: 1.0, y: 1.0, log_odds: 0.5 }]);
     }
 }

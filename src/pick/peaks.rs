@@ -1,4 +1,4 @@
-//! Peaks: Gaussian smoothing and local maxima of a score map.
+//! Peaks: Gaussian smoothing and local maxima of a map.
 
 use ndarray::Array2;
 use rayon::prelude::*;
@@ -80,7 +80,7 @@ pub(super) fn maxima(map: &Array2<f32>, window: usize, floor: f32) -> Vec<Peak> 
                 } else {
                     0.0
                 },
-            score: map[[y, x]],
+            log_odds: map[[y, x]],
         })
         .collect()
 }
@@ -190,14 +190,14 @@ mod tests {
                     expected.push(Peak {
                         x: x as f64 + top(at(row, column - 1), at(row, column + 1)),
                         y: y as f64 + top(at(row - 1, column), at(row + 1, column)),
-                        score: value,
+                        log_odds: value,
                     });
                 }
                 let found = maxima(&map, window as usize, floor);
                 assert_eq!(found.len(), expected.len(), "{levels} {window}");
                 for (a, b) in found.iter().zip(&expected) {
                     let off = (a.x - b.x).abs().max((a.y - b.y).abs());
-                    assert!(off < 1e-4 && a.score == b.score, "{a:?} is not {b:?}");
+                    assert!(off < 1e-4 && a.log_odds == b.log_odds, "{a:?} is not {b:?}");
                 }
             }
         }

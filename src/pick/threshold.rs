@@ -1,8 +1,10 @@
 //! Threshold: scores of peaks → the score from which on a peak is a pick.
 //!
 //! A model that is trained on many proteins has no threshold that suits all of them: with low
-//! contrast its scores are low. But they are probabilities, from which follows what F1 each
+//! contrast its scores are low. But they stand for probabilities, from which follows what F1 each
 //! threshold is expected to have, without a label (Lewis 1995; Lipton, Elkan and Naryanaswamy 2014).
+
+use super::odds;
 
 /// Expected F1 below which the scores do not show that there are particles: on simulated
 /// micrographs without any it is at most .30, with particles of a signal-to-noise ratio of .01
@@ -11,7 +13,7 @@ const LEAST_F1: f64 = 0.35;
 
 /// Where most peaks are certain, the lower ones are rarely particles: a pick has at least e to the
 /// power of minus this times the odds of the middle peak.
-const BELOW_MIDDLE: f64 = 1.5;
+const BELOW_MIDDLE: f32 = 1.5;
 
 /// Expected particles among all peaks below which the scores say too little to leave the usual
 /// threshold.
@@ -22,7 +24,7 @@ const LEAST_PARTICLES: f64 = 20.0;
 pub struct Choice {
     /// The score from which on a peak is a pick.
     pub threshold: f32,
-    /// The F1 there, if each score is the probability that its peak is a particle.
+    /// The F1 there, if each score stands for the probability that its peak is a particle.
     pub expected_f1: f64,
 }
 
@@ -30,10 +32,11 @@ pub struct Choice {
 /// than on micrographs without particles.
 pub fn of_scores(scores: &[f32], most: f32) -> Option<Choice> {
     let sorted = sorted(scores);
-    let all: f64 = sorted.iter().map(|score| f64::from(*score)).sum();
+    let probability = |score: f32| f64::from(odds::probability_of_score(score));
+    let all: f64 = sorted.iter().map(|score| probability(*score)).sum();
     let (mut hits, mut best, mut usual) = (0.0, (0.0, most), (0.0, most));
     for (picks, score) in (1..).zip(&sorted) {
-        hits += f64::from(*score);
+        hits += probability(*score);
         let f1 = 2.0 * hits / (f64::from(picks) + all);
         if f1 > best.0 {
             best = (f1, *score);
@@ -46,10 +49,8 @@ pub fn of_scores(scores: &[f32], most: f32) -> Option<Choice> {
     if expected_f1 < LEAST_F1 {
         return None;
     }
-    let logit = |score: f32| f64::from(score).clamp(1e-6, 1.0 - 1e-6);
-    let logit = |score: f32| (logit(score) / (1.0 - logit(score))).ln();
-    let below_middle = logit(sorted[sorted.len() / 2]) - BELOW_MIDDLE;
-    let threshold = rounded_down(greatest.max((1.0 / (1.0 + (-below_middle).exp())) as f32));
+    let below_middle = odds::log_odds_of_score(sorted[sorted.len() / 2]) - BELOW_MIDDLE;
+    let threshold = rounded_down(greatest.max(odds::score(below_middle)));
     // What is at the limit is the limit, not what rounding left of it.
     let threshold = if threshold + 0.001 > most { most } else { threshold };
     Some(Choice { threshold, expected_f1 })

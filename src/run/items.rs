@@ -61,7 +61,7 @@ pub struct Scored {
 
 impl Item {
     /// The layout that is written.
-    pub const SCHEMA: u32 = 2;
+    pub const SCHEMA: u32 = 3;
 
     /// What scoring gave, unless it failed.
     pub fn scored(&self) -> Option<&Scored> {
@@ -184,7 +184,12 @@ pub struct Picked {
 
 impl List {
     /// The layout that is written.
-    pub const SCHEMA: u32 = 1;
+    pub const SCHEMA: u32 = 2;
+
+    /// Whether an earlier version of picker made it, whose scores had another meaning.
+    pub fn is_outdated(&self) -> bool {
+        self.schema < List::SCHEMA
+    }
 
     /// Score from which on a peak of this micrograph is a pick.
     pub fn threshold_of(&self, entry: &Entry) -> f32 {

@@ -331,7 +331,24 @@ impl RunDir {
     }
 
     /// The micrographs that the picks are of; nothing before the first picking.
+    ///
+    /// # Errors
+    /// `Unusable` where an earlier version of picker made the picks: their scores and thresholds
+    /// cannot be read.
     pub fn list(&self) -> Result<Option<List>> {
+        let list = self.any_list()?;
+        if list.as_ref().is_some_and(List::is_outdated) {
+            return Err(Error::unusable(
+                self.list_path(),
+                "the picks were made by an earlier version of picker, whose scores had another meaning",
+                "pick again, with `picker pick`: every micrograph is scored again",
+            ));
+        }
+        Ok(list)
+    }
+
+    /// The same, also of an earlier version of picker.
+    pub fn any_list(&self) -> Result<Option<List>> {
         let path = self.list_path();
         let list: Option<List> = read_json(&path)?;
         for entry in list.iter().flat_map(|list| &list.entries) {
@@ -355,7 +372,7 @@ impl RunDir {
     /// The listed micrographs that the last picking has dealt with, in order: of each its record,
     /// if that is of the same job.
     pub fn listed_items(&self) -> Result<Vec<Item>> {
-        let list = self.list()?;
+        let list = self.any_list()?;
         let entries = list.iter().flat_map(|list| self.items_of(list));
         Ok(entries.map(|(_, item)| item).collect())
     }

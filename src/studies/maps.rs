@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::micrograph::Source;
 use crate::micrograph::mrc::{self, Mode};
 use crate::model::Model;
+use crate::pick::odds;
 use crate::preprocess::Prepared;
 use crate::publish::publish;
 use crate::report::panel;
@@ -109,7 +110,7 @@ fn map(
         ));
     }
     let explained = explain(network, &prepared.image)?;
-    let mut maps = vec![("probability".to_string(), explained.scores)];
+    let mut maps = vec![("probability".to_string(), explained.log_odds.mapv(odds::probability))];
     maps.extend(explained.attention.into_iter().map(|map| (name_of(&map), map.weights)));
     for (name, values) in &maps {
         let path = beside(job.out, &source.stem, &format!("_{name}.mrc"));

@@ -61,7 +61,7 @@ impl Measured {
 }
 
 fn way_of_looking((hash, card): (&str, &Card)) -> Result<String> {
-    fingerprint(&(env!("CARGO_PKG_VERSION"), hash, card.preprocess.particles))
+    fingerprint(&(env!("CARGO_PKG_VERSION"), Card::SCHEMA, hash, card.preprocess.particles))
 }
 
 /// What happens while the radius is looked for.

@@ -254,7 +254,7 @@ mod tests {
         let map = Array2::from_shape_fn((100, 100), |(y, x)| {
             let (x, y) = (2.0 * x as f64, 2.0 * y as f64);
             let near = truth.iter().map(|t| (t.x_mic_px - x).powi(2) + (t.y_mic_px - y).powi(2));
-            (0.9 * (-near.fold(f64::INFINITY, f64::min) / 50.0).exp()) as f32
+            (24.0 * (-near.fold(f64::INFINITY, f64::min) / 50.0).exp() - 12.0) as f32
         });
         let mut card = Card { particle_radius_px: Some(10.0), ..Origin::Default.card().unwrap() };
         card.preprocess.working_radius_px = 5.0;

@@ -17,7 +17,7 @@ fn one_bad_micrograph_is_named_and_does_not_stop_the_others() {
     fs::write(folder.join("micrographs/sim_0002.mrc"), &good[..good.len() / 2]).unwrap();
     fs::write(folder.join("micrographs/sim_0003.mrc"), b"").unwrap();
     picker(folder)
-        .args(["pick", "--threshold", "0.2"])
+        .args(["pick", "--threshold", "0.414"])
         .assert()
         .code(3)
         .stderr(contains("could not be used (2):"))
@@ -30,7 +30,7 @@ fn one_bad_micrograph_is_named_and_does_not_stop_the_others() {
     let untouched = fs::read(folder.join("picker_run/items/sim_0001.json")).unwrap();
     fs::write(folder.join("micrographs/sim_0002.mrc"), &good).unwrap();
     fs::write(folder.join("micrographs/sim_0003.mrc"), &good).unwrap();
-    picker(folder).args(["pick", "--threshold", "0.2"]).assert().success();
+    picker(folder).args(["pick", "--threshold", "0.414"]).assert().success();
     assert_eq!(fs::read(folder.join("picker_run/items/sim_0001.json")).unwrap(), untouched);
 }
 

@@ -216,7 +216,7 @@ fn a_trained_model_goes_before_it_unless_it_is_asked_for() {
         let run = manifest(&folder.join("picker_run"));
         run["stages"]["pick"]["model"].as_str().unwrap().to_string()
     };
-    let _ = picker(folder).args(["pick", "--threshold", "0.1"]).output().unwrap();
+    let _ = picker(folder).args(["pick", "--threshold", "0.366"]).output().unwrap();
     assert_eq!(used(), shown(folder, "picker_run")["hash"].as_str().unwrap());
     picker(folder)
         .args(["pick", "--model", "default", "--particle-radius", RADIUS])
@@ -482,7 +482,7 @@ fn the_doctor_and_show_tell_what_it_is() {
         .assert()
         .success()
         .stdout(contains("scale_free: true").and(contains("recipe:")))
-        .stdout(contains("floor: 0.05\n").and(contains("threshold: 0.7\n")));
+        .stdout(contains("floor: 0.12\n").and(contains("threshold: 0.553\n")));
     picker(folder)
         .args(["model", "show"])
         .assert()

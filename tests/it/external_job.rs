@@ -27,7 +27,7 @@ fn project(folder: &Path, count: usize) {
 }
 
 const PICKING: [&str; 9] =
-    ["relion", "--o", JOB, "--in_mics", "mics.star", "--model", "picker_run", "--threshold", "0.3"];
+    ["relion", "--o", JOB, "--in_mics", "mics.star", "--model", "picker_run", "--threshold", "0.447"];
 
 fn job(folder: &Path, arguments: &[&str]) -> assert_cmd::Command {
     let mut command = picker(folder);
@@ -120,7 +120,7 @@ fn one_bad_micrograph_is_named_and_the_job_succeeds() {
     let training = ["relion", "--o", JOB, "--in_mics", "mics.star", "--in_coords", "coordinates"];
     job(folder, &training)
         .args(["--particle_diameter", "140", "--config", "quick.toml", "--epochs", "1"])
-        .args(["--threshold", "0.3"])
+        .args(["--threshold", "0.447"])
         .assert()
         .code(3)
         .stderr(contains("sim_0002.box"));

@@ -43,7 +43,7 @@ fn every_named_architecture_trains_picks_and_tells_what_it_is() {
         assert_eq!(model["architecture"], name);
         assert_eq!(model["card"]["architecture"]["base_features"], 8);
         sizes.push(model["parameters"].as_u64().unwrap());
-        picker(folder).args(["pick", "--out", name, "--threshold", "0.05"]).assert().success();
+        picker(folder).args(["pick", "--out", name, "--threshold", "0.324"]).assert().success();
         let exported = format!("{name}.safetensors");
         picker(folder)
             .args(["model", "export", name, "--out", &exported])

@@ -41,13 +41,13 @@ fn every_star_file_is_read_by_starfile() {
     let folder = dir.path();
     simulate(folder, 2);
     train(folder).args(["--epochs", "2"]).assert().success();
-    picker(folder).args(["pick", "--threshold", "0.1"]).assert().success();
+    picker(folder).args(["pick", "--threshold", "0.366"]).assert().success();
     let rows = "micrographs/sim_0001.mrc\nmicrographs/sim_0002.mrc\n";
     let table = format!("data_micrographs\n\nloop_\n_rlnMicrographName #1\n{rows}");
     std::fs::write(folder.join("mics.star"), table).unwrap();
     picker(folder)
         .args(["relion", "--o", "External/job002/", "--in_mics", "mics.star"])
-        .args(["--model", "picker_run", "--threshold", "0.1"])
+        .args(["--model", "picker_run", "--threshold", "0.366"])
         .assert()
         .success();
     let code = "import starfile\n\

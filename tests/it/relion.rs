@@ -138,7 +138,7 @@ fn relion_extracts_exactly_the_picks_centred_from_both_kinds_of_lists() {
     picker(folder)
         .args(["relion", "--o", "External/job002/", "--in_mics", "Import/job001/micrographs.star"])
         .args(["--model", "trained", "--particle_diameter", "140", "--j", "1"])
-        .args(["--threshold", "0.45"])
+        .args(["--threshold", "0.487"])
         .assert()
         .success();
     let job = folder.join("External/job002");

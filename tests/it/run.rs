@@ -196,7 +196,7 @@ fn prepared_micrographs_are_taken_while_they_fit_and_make_no_difference() {
     train(folder).args(["--epochs", "1"]).assert().success();
     let pick = |out: &str| {
         let mut command = picker(folder);
-        command.args(["pick", "--model", "picker_run", "--threshold", "0.2", "--out", out]);
+        command.args(["pick", "--model", "picker_run", "--threshold", "0.414", "--out", out]);
         command
     };
     pick("plain").assert().success();
@@ -481,7 +481,7 @@ fn neither_time_nor_memory_of_a_micrograph_grows_with_their_number() {
             "--out",
             "run",
             "--threshold",
-            "0.1",
+            "0.366",
         ])
         .stdout(Stdio::null())
         .spawn()

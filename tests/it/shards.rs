@@ -15,7 +15,7 @@ use crate::support::{RADIUS, contents, partner, picker, simulate, skipped};
 
 /// Settings that differ from what a model picks with, so that they have to reach every shard.
 const ASKED: [&str; 6] =
-    ["--particle-radius", RADIUS, "--min-distance", "20", "--threshold", "0.3"];
+    ["--particle-radius", RADIUS, "--min-distance", "20", "--threshold", "0.447"];
 
 /// One process on everything, what all other ways are compared with, in the folder `one`. RELION's
 /// list names the run directory, so that it has the same name until it is done.

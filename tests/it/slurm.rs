@@ -184,7 +184,7 @@ fn an_array_job_that_is_preempted_and_killed_ends_with_the_bytes_of_one_process(
     let count =
         std::env::var("PICKER_TEST_SLURM_MICROGRAPHS").map_or(40, |own| own.parse().unwrap());
     simulate(folder, count);
-    let asked = ["--particle-radius", RADIUS, "--threshold", "0.3"];
+    let asked = ["--particle-radius", RADIUS, "--threshold", "0.447"];
     at_once(folder, "run", &asked, 0);
     let template = format!(
         "#!/bin/bash\n{{{{directives}}}}\n{{{{environment}}}}\ncd {{{{folder}}}}\n\

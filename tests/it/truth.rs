@@ -193,7 +193,7 @@ fn micrographs_are_known_by_their_content_wherever_they_lie() {
             .arg("run")
             .arg(folder.join("far"))
             .args(["--model", model, "--truth", "known", "--iterations", "0", "--out", out])
-            .args(["--particle-radius", RADIUS, "--threshold", "0.2"])
+            .args(["--particle-radius", RADIUS, "--threshold", "0.414"])
             .output()
             .unwrap();
         let text = read(&folder.join(out).join("report/summary.json"));
@@ -250,13 +250,13 @@ fn a_threshold_below_what_is_stored_is_refused() {
         .args(["--threshold", "0.01"])
         .assert()
         .code(2)
-        .stderr(contains("below 0.05").and(contains("pick.floor")));
+        .stderr(contains("below 0.12").and(contains("pick.floor")));
     pick(folder, &["micrographs"]).assert().success();
     picker(folder)
         .args(["threshold", "--threshold", "0.01", "--out", "run"])
         .assert()
         .code(2)
-        .stderr(contains("below 0.05"));
+        .stderr(contains("below 0.12"));
 }
 
 #[test]

@@ -165,7 +165,8 @@ pub(super) fn give_or_folder(
 /// What decides which peaks are picks.
 #[derive(Debug, Clone, Args)]
 pub(super) struct CutArgs {
-    /// Lowest score of a pick [default: the model's own, which was best on validation; for the
+    /// Lowest score of a pick, between 0 and 1; 0.5 is as likely a particle as not, 0.55 twice as
+    /// likely, 0.64 ten times [default: the model's own, which was best on validation; for the
     /// default model, chosen from the scores of up to 16 micrographs]
     #[arg(long, value_name = "SCORE")]
     threshold: Option<f32>,
@@ -191,13 +192,13 @@ impl CutArgs {
     }
 }
 
-/// Refuses a threshold that is no probability.
+/// Refuses a threshold that no score can have.
 pub(super) fn check_threshold(threshold: Option<f32>) -> Result<Option<f32>> {
     match threshold {
         Some(score) if !(0.0..=1.0).contains(&score) => Err(Error::setting(
             "--threshold",
             format!("{score} is not between 0 and 1"),
-            "scores are probabilities; the model's own threshold is a good start",
+            "0.5 picks what is as likely a particle as not; the model's own threshold is a good start",
         )),
         _ => Ok(threshold),
     }

@@ -34,7 +34,7 @@ pub(in crate::cli) const EXAMPLES: [(&str, [&str; 2]); 32] = [
         "pick",
         [
             "picker pick micrographs/ --particle-radius 42",
-            "picker pick mics.star --model picker_run --threshold 0.4 --watch",
+            "picker pick mics.star --model picker_run --threshold 0.5 --watch",
         ],
     ),
     ("merge", ["picker merge", "picker merge --out other_run"]),
@@ -67,7 +67,7 @@ pub(in crate::cli) const EXAMPLES: [(&str, [&str; 2]); 32] = [
     ("report", ["picker report", "picker report --out other_run"]),
     (
         "threshold",
-        ["picker threshold --threshold 0.4", "picker threshold --threshold 0.6 --out other_run"],
+        ["picker threshold --threshold 0.5", "picker threshold --threshold 0.6 --out other_run"],
     ),
     (
         "relion",

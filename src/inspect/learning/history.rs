@@ -17,12 +17,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::model::{Model, Origin};
+use crate::pick::odds;
 use crate::publish::publish_text;
 use crate::run::{Record, RunDir, StageName};
 use crate::stages::model_of;
 use crate::stages::train::HeldBack;
 
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// What a model was trained on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +83,13 @@ impl History {
             let what = format!("is damaged or of another version of picker ({error})");
             Error::malformed(&path, error.line(), what, "restore it, or delete it")
         })?;
+        if history.schema < SCHEMA {
+            // Thresholds were probabilities.
+            for model in &mut history.models {
+                model.threshold = odds::score_of_probability(model.threshold);
+            }
+            history.schema = SCHEMA;
+        }
         if let Some(number) = history.taking.filter(|_| writable) {
             history.take(run, number)?;
         }

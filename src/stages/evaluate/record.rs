@@ -60,7 +60,7 @@ impl<'a> Summary<'a> {
             let both = path.canonicalize().ok().zip(run.picks().canonicalize().ok());
             both.is_some_and(|(path, picks)| path.starts_with(picks))
         };
-        if !is_report || !picks.iter().all(of_run) || run.list()?.is_none() {
+        if !is_report || !picks.iter().all(of_run) || run.any_list()?.is_none() {
             return Ok(self);
         }
         let card = card_of_picks(&run)?;

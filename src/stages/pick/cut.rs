@@ -100,7 +100,7 @@ impl Job<'_> {
         cancel: &Cancel,
     ) -> Result<()> {
         let fingerprint = self.fingerprint()?;
-        let last = self.run.list()?;
+        let last = self.run.any_list()?;
         if let Some((threshold, chosen)) = rule.known(&fingerprint, last.as_ref(), sources.len()) {
             (self.threshold, self.chosen) = (threshold, chosen);
             return Ok(());

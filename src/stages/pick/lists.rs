@@ -143,7 +143,7 @@ impl<'a> Listing<'a> {
             score_histogram: Vec::new(),
         };
         let mut listing = Listing { run: job.run, list, places: HashMap::new(), changed: false };
-        let last = job.run.list()?;
+        let last = job.run.any_list()?;
         let goes_on = |last: &List| adding && last.listed_in == listing.list.listed_in;
         if let Some(last) = last.as_ref().filter(|last| goes_on(last)) {
             last.entries
@@ -182,6 +182,13 @@ impl<'a> Listing<'a> {
 
     fn take_over(&mut self, last: List, observe: &mut dyn FnMut(Event)) -> Result<()> {
         let run = self.run;
+        if last.is_outdated() {
+            observe(Event::Warning(
+                "the picks that are there were made by an earlier version of picker, whose scores had \
+                 another meaning: every micrograph is scored again"
+                    .into(),
+            ));
+        }
         let names = |list: &List| -> Vec<String> {
             list.entries.iter().map(|entry| entry.micrograph.clone()).collect()
         };

@@ -31,7 +31,7 @@ use crate::micrograph::Source;
 use crate::model::{Inference, Model, Precision};
 use crate::pick;
 use crate::preprocess::{Particles, Repairs};
-use crate::run::{Cancel, Chosen, Failure, Picked, RunDir, StageName, State, fingerprint};
+use crate::run::{Cancel, Chosen, Failure, Item, Picked, RunDir, StageName, State, fingerprint};
 use crate::scale::Scale;
 use crate::units::counted;
 use cut::Rule;
@@ -94,7 +94,7 @@ fn job_fingerprint(
     settings: &pick::Settings,
     scale: &Scale,
 ) -> Result<String> {
-    fingerprint(&(model, settings, scale.key(), env!("CARGO_PKG_VERSION")))
+    fingerprint(&(model, settings, scale.key(), env!("CARGO_PKG_VERSION"), Item::SCHEMA))
 }
 
 /// Stands for all that the scores of one micrograph depend on beside its file.
@@ -216,7 +216,7 @@ impl Stage for Pick {
 
     fn state(&self, context: &Context, before: &[Step]) -> Result<Step> {
         let pending = before.iter().find(|step| !step.is_settled());
-        let list = context.run.list()?;
+        let list = context.run.any_list()?;
         if let Some(pending) = pending {
             let mut counts = Counts::default();
             for source in context.sources {

@@ -25,7 +25,7 @@ const MOST_REASONS: usize = 3;
 /// The list of the last request, if there are picks of it.
 pub(super) fn at_stake(job: &Job) -> Result<Option<List>> {
     let has_picks = |list: &List| list.picks() > 0;
-    Ok(job.run.list()?.filter(has_picks))
+    Ok(job.run.any_list()?.filter(has_picks))
 }
 
 /// Refuses a request that gives no pick at all where an earlier one has left some.

@@ -41,7 +41,7 @@ pub(super) fn pick(
     let excluded = job.run.excluded()?;
     let job_now = job.fingerprint()?;
     // A request that goes on takes nothing away.
-    let last = job.run.list()?;
+    let last = job.run.any_list()?;
     let known = rule.known(&job_now, last.as_ref(), 0);
     let mut is_decided = known.is_some();
     (job.threshold, job.chosen) = known.unwrap_or((job.threshold, None));

@@ -128,7 +128,7 @@ pub(super) fn judge(model: &Model, ground: &Ground) -> Result<Judgement> {
     })
 }
 
-/// Scores and picks of one micrograph, by the ground's card.
+/// Log-odds and picks of one micrograph, by the ground's card.
 pub(super) fn picks(
     model: &Model,
     card: &Card,
@@ -136,7 +136,7 @@ pub(super) fn picks(
     threshold: f32,
 ) -> Result<(Array2<f32>, Vec<Coordinate>)> {
     let detector = Detector::new(&model.network, card);
-    let map = detector.scores(&prepared.image)?;
+    let map = detector.log_odds(&prepared.image)?;
     let mut picks = detector.peaks_in(&map, prepared);
     cut(&mut picks, threshold);
     Ok((map, picks))
@@ -162,7 +162,7 @@ fn steadiness(model: &Model, threshold: f32, ground: &Ground) -> Result<Steadine
         here.push(picks);
         // Transposed, so that rows and columns change places as well.
         let over = prepared.image.t().as_standard_layout().to_owned();
-        let map = detector.scores(&over)?.t().as_standard_layout().to_owned();
+        let map = detector.log_odds(&over)?.t().as_standard_layout().to_owned();
         let mut picks = detector.peaks_in(&map, prepared);
         cut(&mut picks, threshold);
         picks.retain(|pick| micrograph.covers(pick));

@@ -116,7 +116,7 @@ pub(super) fn survey(job: &Job, base_hash: &str) -> Result<Survey> {
     let rounds = &settings.self_train;
     let by_hand = job.request.as_ref().map(|request| request.fingerprint(job.run)).transpose()?;
     let fingerprint = fingerprint(&(
-        env!("CARGO_PKG_VERSION"),
+        (env!("CARGO_PKG_VERSION"), Card::SCHEMA),
         base_hash,
         (&settings.pseudo_labels, rounds.learning_rate, rounds.restart, rounds.retrain_epochs),
         (rounds.most_micrographs, settings.train.precision, settings.preprocess.particles),

@@ -27,6 +27,7 @@ use crate::labels::{Completeness, Labelled};
 use crate::micrograph::Source;
 use crate::model::checkpoint::SelfTraining;
 use crate::model::{Card, Machine, Model, Origin};
+use crate::pick::odds;
 use crate::publish::publish_text;
 use crate::run::{Cancel, Failure, Output, RunDir, StageName, State, fingerprint};
 use crate::scale::Scale;
@@ -39,8 +40,8 @@ use ground::{Found, Ground};
 use nothing::stays;
 pub use nothing::{Nothing, nothing_to_learn};
 
-/// The threshold in general of rounds on partial labels: lower than their base's, whose scores are
-/// no probabilities. From EMPIAR-10017 and 10146 with a tenth of their labels.
+/// The threshold in general of rounds on partial labels, as a probability: lower than their base's,
+/// whose scores stand for none. From EMPIAR-10017 and 10146 with a tenth of their labels.
 const PARTIAL_THRESHOLD: f32 = 0.4;
 
 /// What decides whether a round is kept.
@@ -398,7 +399,7 @@ fn one_round(
         let card = Card {
             general_threshold: match ground.card.labels.completeness {
                 Completeness::Complete => base.card.general_threshold,
-                Completeness::Partial => PARTIAL_THRESHOLD,
+                Completeness::Partial => odds::score_of_probability(PARTIAL_THRESHOLD),
             },
             reading: loss.reading(),
             self_training: Some(SelfTraining { base: base.hash.clone(), round: number }),
@@ -441,7 +442,8 @@ fn label(
     cancel: &Cancel,
 ) -> Result<(Vec<Labelled>, Vec<Labelled>, Census)> {
     let settings = &job.settings.pseudo_labels;
-    let cuts = settings.cuts(number, teacher.card.threshold, teacher.card.reading);
+    let neutral = odds::log_odds_of_score(teacher.card.threshold);
+    let cuts = settings.cuts(number, neutral, teacher.card.reading);
     let (mut by_hand, mut others, mut census) = (Vec::new(), Vec::new(), Census::default());
     for open in &ground.open {
         if cancel.requested() {

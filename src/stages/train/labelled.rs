@@ -14,7 +14,7 @@ use crate::labels::fit::{self, Severity};
 use crate::labels::rejected::{self, Rejected};
 use crate::labels::{self, Completeness, Labelled};
 use crate::micrograph::{Source, same_file};
-use crate::model::{Machine, Seen};
+use crate::model::{Card, Machine, Seen};
 use crate::preprocess::Repairs;
 use crate::preprocess::{Area, Prepared};
 use crate::run::{Cancel, Failure, RunDir, fingerprint};
@@ -162,7 +162,7 @@ impl Request<'_> {
         let settings = self.settings.for_training();
         let base = base(self.settings)?.map(|base| base.hash()).transpose()?;
         let plain = fingerprint(&(
-            env!("CARGO_PKG_VERSION"),
+            (env!("CARGO_PKG_VERSION"), Card::SCHEMA),
             (settings, base),
             self.scale.key(),
             self.seed,

@@ -14,6 +14,7 @@ use tch::{TchError, Tensor};
 use crate::error::{Error, Result};
 use crate::labels::Completeness;
 use crate::labels::pseudo::Reading;
+use crate::pick::odds;
 pub use attention::AttentionLoss;
 pub(super) use terms::Pixels;
 
@@ -112,12 +113,13 @@ impl Loss {
     /// EMPIAR-10017 and 10146, with all labels for cross-entropy and Dice together, with a tenth of
     /// them for the three losses of positive and unlabelled pixels. Others are taken to be alike.
     pub fn general_threshold(&self) -> f32 {
-        match (self.labels, self.heaviest()) {
+        let probability = match (self.labels, self.heaviest()) {
             (Completeness::Complete, _) => 0.7,
             (Completeness::Partial, Some(Term::BalancedIgnoring)) => 0.75,
             (Completeness::Partial, Some(Term::NonNegativePu)) => 0.4,
             (Completeness::Partial, _) => 0.62,
-        }
+        };
+        odds::score_of_probability(probability)
     }
 
     fn heaviest(&self) -> Option<Term> {

@@ -1,0 +1,90 @@
+//! What a score means: score of a peak ⇄ log-odds and probability that it is a particle.
+//!
+//! Log-odds of 5 and of 10 are probabilities of .993 and .99995, which no user and no minimum figure
+//! of merit can tell apart. A score is therefore the probability that belongs to a quarter of the
+//! log-odds: still between 0 and 1, .5 at even odds, and spread over that range.
+
+/// Log-odds of a peak are this many times those of its score.
+const SPREAD: f64 = 4.0;
+/// Scores are read as if they were at least this far from 0 and 1, where odds end.
+const LEAST: f64 = 1e-6;
+
+/// The probability that log-odds stand for.
+pub fn probability(log_odds: f32) -> f32 {
+    logistic(log_odds.into()) as f32
+}
+
+/// The score of a peak with these log-odds.
+pub fn score(log_odds: f32) -> f32 {
+    logistic(f64::from(log_odds) / SPREAD) as f32
+}
+
+/// The log-odds that a score stands for.
+pub fn log_odds_of_score(score: f32) -> f32 {
+    (SPREAD * logit(score.into())) as f32
+}
+
+/// The probability that a score stands for.
+pub fn probability_of_score(score: f32) -> f32 {
+    logistic(SPREAD * logit(score.into())) as f32
+}
+
+/// The score of a peak with this probability, to three digits as scores are shown.
+pub fn score_of_probability(probability: f32) -> f32 {
+    ((logistic(logit(probability.into()) / SPREAD) * 1000.0).round() / 1000.0) as f32
+}
+
+fn logistic(log_odds: f64) -> f64 {
+    1.0 / (1.0 + (-log_odds).exp())
+}
+
+fn logit(probability: f64) -> f64 {
+    let probability = probability.clamp(LEAST, 1.0 - LEAST);
+    (probability / (1.0 - probability)).ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_score_is_half_at_even_odds_and_its_odds_to_the_fourth_are_those_of_the_peak() {
+        assert_eq!((score(0.0), probability(0.0)), (0.5, 0.5));
+        for log_odds in [-16.0, -8.0, -1.5, 0.7, 5.0, 16.0_f32] {
+            let own = f64::from(score(log_odds));
+            let odds = (own / (1.0 - own)).powi(4);
+            assert!((odds.ln() - f64::from(log_odds)).abs() < 1e-4, "{log_odds}: {own}");
+            assert!((log_odds_of_score(score(log_odds)) - log_odds).abs() < 1e-4);
+            let off = probability_of_score(score(log_odds)) - probability(log_odds);
+            assert!(off.abs() < 1e-6, "{log_odds}");
+        }
+    }
+
+    #[test]
+    fn scores_rise_with_log_odds_where_probabilities_are_all_but_the_same() {
+        let steps: Vec<f32> = (-160..=160_i16).map(|step| f32::from(step) / 10.0).collect();
+        assert!(steps.windows(2).all(|pair| score(pair[0]) < score(pair[1])));
+        assert!(probability(12.0) - probability(6.0) < 0.003);
+        assert!(score(12.0) - score(6.0) > 0.13);
+    }
+
+    #[test]
+    fn probabilities_have_the_scores_that_the_documentation_names() {
+        for (probability, score) in
+            [(0.05, 0.324), (0.4, 0.475), (0.5, 0.5), (0.7, 0.553), (0.75, 0.568), (0.95, 0.676)]
+        {
+            assert_eq!(score_of_probability(probability), score);
+            assert!((probability_of_score(score) - probability).abs() < 2e-3);
+        }
+    }
+
+    #[test]
+    fn the_ends_of_the_range_are_read_as_large_but_finite_log_odds() {
+        for (score, sign) in [(0.0, -1.0), (-0.5, -1.0), (1.0, 1.0), (1.5, 1.0)] {
+            let log_odds = log_odds_of_score(score) * sign;
+            assert!(log_odds.is_finite() && log_odds > 50.0, "{score}");
+        }
+        assert!(probability_of_score(0.0) < 1e-20 && probability_of_score(1.0) == 1.0);
+        assert_eq!(score_of_probability(1.0), 0.969);
+    }
+}
