@@ -96,10 +96,7 @@ fn side_by_side(
 }
 
 /// Views of such a tensor, one for each size.
-fn divided(
-    flat: &Tensor,
-    sizes: impl Iterator<Item = Vec<i64>>,
-) -> Result<Vec<Tensor>, TchError> {
+fn divided(flat: &Tensor, sizes: impl Iterator<Item = Vec<i64>>) -> Result<Vec<Tensor>, TchError> {
     let mut first = 0;
     sizes
         .map(|size| {

@@ -185,7 +185,13 @@ fn training(job: &Job, network: Network) -> Result<Trainer> {
         file::load_weights(base, &start)?;
         Ok(start)
     });
-    Trainer::new(network, start.transpose()?.as_ref(), job.machine.devices(), &job.loss, job.settings)
+    Trainer::new(
+        network,
+        start.transpose()?.as_ref(),
+        job.machine.devices(),
+        &job.loss,
+        job.settings,
+    )
 }
 
 /// Trains one epoch; the figures of validation are left for the caller to fill in.
