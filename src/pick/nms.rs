@@ -63,7 +63,9 @@ mod tests {
     #[test]
     fn peaks_at_exactly_the_distance_both_stay_and_closer_ones_do_not() {
         let pair = || {
-            [(0.0, 0.0, 0.5), (3.0, 4.0, 0.9)].map(|(x, y, log_odds)| Peak { x, y, log_odds }).to_vec()
+            [(0.0, 0.0, 0.5), (3.0, 4.0, 0.9)]
+                .map(|(x, y, log_odds)| Peak { x, y, log_odds })
+                .to_vec()
         };
         for (min_distance, left) in [(5.0, 2), (5.001, 1)] {
             let mut peaks = pair();
@@ -74,8 +76,10 @@ mod tests {
 
     #[test]
     fn a_peak_without_a_place_is_dropped() {
-        let mut peaks =
-            vec![Peak { x: f64::NAN, y: 1.0, log_odds: 0.9 }, Peak { x: 1.0, y: 1.0, log_odds: 0.5 }];
+        let mut peaks = vec![
+            Peak { x: f64::NAN, y: 1.0, log_odds: 0.9 },
+            Peak { x: 1.0, y: 1.0, log_odds: 0.5 },
+        ];
         suppress(&mut peaks, 3.0);
         assert_eq!(peaks, [Peak { x: 1.0, y: 1.0, log_odds: 0.5 }]);
     }

@@ -80,16 +80,22 @@ fn rounded_down(score: f32) -> f32 {
 mod tests {
     use super::*;
 
+    /// The score of a probability of .7.
+    const USUAL: f32 = 0.553;
+
+    /// Scores of peaks with these probabilities.
     fn repeated(parts: &[(f32, usize)]) -> Vec<f32> {
-        parts.iter().flat_map(|(score, count)| std::iter::repeat_n(*score, *count)).collect()
+        let score = |probability: f32| odds::score((probability / (1.0 - probability)).ln());
+        let part = |(own, count): &(f32, usize)| std::iter::repeat_n(score(*own), *count);
+        parts.iter().flat_map(part).collect()
     }
 
     #[test]
     fn it_lies_where_the_expected_f1_is_greatest() {
-        // Of 100 at 0.5 and 300 at 0.1: 2 · 50 / (100 + 80) = .556, with the others
+        // Of 100 with a probability of 0.5 and 300 with 0.1: 2 · 50 / (100 + 80) = .556, with the others
         // 2 · 80 / (400 + 80) = .333.
         let scores = repeated(&[(0.1, 300), (0.5, 100)]);
-        let choice = of_scores(&scores, 0.7).unwrap();
+        let choice = of_scores(&scores, USUAL).unwrap();
         assert!((choice.expected_f1 - 0.5556).abs() < 1e-3, "{choice:?}");
         assert_eq!(choice.threshold, 0.5);
     }
@@ -97,25 +103,25 @@ mod tests {
     #[test]
     fn it_is_at_most_the_models_own_and_not_far_below_the_middle_peak() {
         let certain = repeated(&[(0.999, 300), (0.3, 50), (0.06, 10)]);
-        assert_eq!(of_scores(&certain, 0.7).unwrap().threshold, 0.7);
-        // The odds of 0.8 are 4; e^−1.5 of that are 0.893, which is a score of 0.4716.
+        assert_eq!(of_scores(&certain, USUAL).unwrap().threshold, USUAL);
+        // The odds of 0.8 are 4; e^−1.5 of that are 0.893, the fourth root of which is that of 0.4929.
         let unsure = repeated(&[(0.8, 300), (0.45, 100), (0.06, 10)]);
-        assert_eq!(of_scores(&unsure, 0.7).unwrap().threshold, 0.471);
+        assert_eq!(of_scores(&unsure, USUAL).unwrap().threshold, 0.492);
     }
 
     #[test]
     fn few_peaks_leave_the_usual_threshold() {
-        let few = of_scores(&repeated(&[(0.9, 8), (0.5, 9)]), 0.7).unwrap();
-        assert_eq!(few.threshold, 0.7);
+        let few = of_scores(&repeated(&[(0.9, 8), (0.5, 9)]), USUAL).unwrap();
+        assert_eq!(few.threshold, USUAL);
         // 2 · 7.2 / (8 + 11.7).
         assert!((few.expected_f1 - 0.731).abs() < 1e-3, "{few:?}");
-        assert_eq!(of_scores(&[0.6, 0.5], 0.7), None);
+        assert_eq!(of_scores(&repeated(&[(0.6, 1), (0.5, 1)]), USUAL), None);
     }
 
     #[test]
     fn low_scores_alone_show_no_particles() {
-        assert_eq!(of_scores(&repeated(&[(0.1, 500), (0.25, 20)]), 0.7), None);
-        assert_eq!(of_scores(&[], 0.7), None);
+        assert_eq!(of_scores(&repeated(&[(0.1, 500), (0.25, 20)]), USUAL), None);
+        assert_eq!(of_scores(&[], USUAL), None);
     }
 
     #[test]

@@ -340,9 +340,9 @@ mod tests {
     fn one_key_of_a_section_leaves_the_models_others_alone() {
         let card = Origin::Default.card().unwrap();
         assert_eq!(card.pick.edge_margin_radii, EdgeMargin::Radii(0.6));
-        let given = read("[pick]\nfloor = 0.01\n").unwrap();
+        let given = read("[pick]\nfloor = 0.03\n").unwrap();
         let resolved = given.resolve_with(&card).unwrap();
-        assert_eq!(resolved.settings.pick, crate::pick::Settings { floor: 0.01, ..card.pick });
+        assert_eq!(resolved.settings.pick, crate::pick::Settings { floor: 0.03, ..card.pick });
         assert_eq!(resolved.provenance["pick.floor"], Provenance::File);
         assert_eq!(resolved.provenance["pick.edge_margin_radii"], Provenance::Model);
         assert_eq!(resolved.provenance["train.epochs"], Provenance::BuiltIn);
@@ -408,15 +408,15 @@ mod tests {
 
     #[test]
     fn the_written_file_gives_the_same_settings_and_names_where_they_come_from() {
-        let mut given = read("[train]\nloss = { focal = 1.0 }\n[pick]\nfloor = 0.01\n").unwrap();
+        let mut given = read("[train]\nloss = { focal = 1.0 }\n[pick]\nfloor = 0.03\n").unwrap();
         given.set("data.particle_radius_px", Some(42.0)).unwrap();
         let resolved = given.resolve().unwrap();
         let text = resolved.to_toml().unwrap();
         assert!(text.contains("# command line:\nparticle_radius_px = 42.0\n"), "{text}");
-        assert!(text.contains("# settings file:\nfloor = 0.01\n"), "{text}");
+        assert!(text.contains("# settings file:\nfloor = 0.03\n"), "{text}");
         assert_eq!(read(&text).unwrap().resolve().unwrap().settings, resolved.settings);
         let chosen = resolved.chosen().unwrap();
-        assert!(chosen.contains(&("pick.floor".into(), "0.01".into(), Provenance::File)));
+        assert!(chosen.contains(&("pick.floor".into(), "0.03".into(), Provenance::File)));
         assert!(!chosen.iter().any(|(key, ..)| key == "train.epochs"));
     }
 }

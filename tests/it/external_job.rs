@@ -26,8 +26,17 @@ fn project(folder: &Path, count: usize) {
     fs::write(folder.join("mics.star"), format!("{MICROGRAPHS}{rows}")).unwrap();
 }
 
-const PICKING: [&str; 9] =
-    ["relion", "--o", JOB, "--in_mics", "mics.star", "--model", "picker_run", "--threshold", "0.447"];
+const PICKING: [&str; 9] = [
+    "relion",
+    "--o",
+    JOB,
+    "--in_mics",
+    "mics.star",
+    "--model",
+    "picker_run",
+    "--threshold",
+    "0.447",
+];
 
 fn job(folder: &Path, arguments: &[&str]) -> assert_cmd::Command {
     let mut command = picker(folder);

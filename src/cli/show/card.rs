@@ -101,7 +101,7 @@ mod tests {
         for line in [
             "size: 4.0 MB\n",
             "particle radius: any, given when the model is used\n",
-            "threshold: 0.7\n",
+            "threshold: 0.553\n",
             "simulated micrographs, by picker",
             "architecture: attention-unet\n",
             "to pick: picker pick micrographs/ --model default --particle-radius PX\n",
