@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_model_knows_the_particle_where_it_finds_most_of_enough_labels_together() {
-        let opinion = |found, labelled| Opinion { found, labelled, ..Opinion::default() };
+        let opinion = |found, labelled| Opinion { labelled, found, ..Opinion::default() };
         assert!(Opinion::knows(&[opinion(2, 2), opinion(2, 3)]));
         assert!(!Opinion::knows(&[opinion(2, 2), opinion(2, 4)]));
         assert!(!Opinion::knows(&[opinion(4, 4)]));
