@@ -252,7 +252,8 @@ fn training_starts_from_it_and_says_so_unless_told_otherwise() {
     let model = |run: &str| fs::read(folder.join(run).join("model/best.safetensors")).unwrap();
     // What was learnt before shows after four steps.
     let f1 = |run: &str| shown(folder, run)["card"]["validation"]["f1"].as_f64().unwrap();
-    assert!(f1("tuned") > f1("scratch") + 0.05, "{} and {}", f1("tuned"), f1("scratch"));
+    let missing = |run: &str| 1.0 - f1(run);
+    assert!(missing("tuned") < 0.8 * missing("scratch"), "{} and {}", f1("tuned"), f1("scratch"));
     // Started otherwise, it is another training.
     let before = model("tuned");
     train("tuned", &["--from-scratch"]).stderr(contains("model.1"));
