@@ -16,6 +16,7 @@ use crate::mask::Settings;
 use crate::run::RunDir;
 use crate::settings::Given;
 use crate::studies::mask::{self, Event, Job};
+use crate::units::counted;
 
 /// Masks carbon, contamination and borders, and lists the micrographs worth picking
 ///
@@ -94,16 +95,19 @@ pub(super) fn run(args: &MaskArgs, global: &Global) -> Result<Exit> {
     );
     progress.end();
     let summary = ended?;
+    let (masks, folder) = (counted(summary.masks, "mask"), args.out.display());
     let mut out = io::stdout().lock();
+    if summary.masks == 0 {
+        writeln!(out, "no mask was made; what is in {folder} is as it was")?;
+        return Ok(show::ended_with(&failures));
+    }
     writeln!(
         out,
-        "{} masks ({} kept): {}\nquality: {}\n{} of {} micrographs have at most {:.0} % masked: {}",
-        summary.masks,
-        summary.kept,
-        args.out.display(),
+        "{masks}, {} of them new: {folder}\nquality: {}\n{} of {} have at most {:.0} % masked: {}",
+        summary.masks - summary.kept,
         summary.quality.display(),
         summary.good,
-        summary.masks,
+        counted(summary.masks, "micrograph"),
         100.0 * args.max_masked,
         summary.listed.display()
     )?;

@@ -198,7 +198,9 @@ pub const LIBTORCH_VERSION: &str = "2.13.0";
 /// How libtorch takes a GPU's memory. What it has taken it keeps, so that after a batch that did not
 /// fit nothing was left for cuDNN and for kernels, which are loaded when they are first used; without
 /// them a smaller batch failed as well.
-const ALLOCATOR: &str = "PYTORCH_CUDA_ALLOC_CONF";
+const ALLOCATOR: (&str, &str) = ("PYTORCH_CUDA_ALLOC_CONF", "per_process_memory_fraction:0.95");
+/// The same for all kinds of devices, which someone may have set instead.
+const ALLOCATOR_OF_ALL: &str = "PYTORCH_ALLOC_CONF";
 
 fn cuda_devices() -> usize {
     if tch::Cuda::is_available() { tch::Cuda::device_count().max(0) as usize } else { 0 }
@@ -210,8 +212,9 @@ fn cuda_devices() -> usize {
 #[allow(unsafe_code)] // No other thread can read the environment yet.
 pub fn load_cuda() {
     if let Some(library) = cuda_library() {
-        if std::env::var_os(ALLOCATOR).is_none() {
-            unsafe { std::env::set_var(ALLOCATOR, "per_process_memory_fraction:0.95") };
+        let (name, value) = ALLOCATOR;
+        if [name, ALLOCATOR_OF_ALL].iter().all(|name| std::env::var_os(name).is_none()) {
+            unsafe { std::env::set_var(name, value) };
         }
         // What stands in the way, `why_no_cuda` finds again for those who ask.
         drop(loaded(&library));

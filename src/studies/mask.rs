@@ -87,7 +87,7 @@ struct Record {
     masked_share: f64,
 }
 
-/// Makes the masks of all micrographs, the table and the list.
+/// Makes the masks of all micrographs, the table and the list; nothing where every micrograph fails.
 pub fn run(
     job: &Job,
     sources: &[Source],
@@ -120,6 +120,10 @@ pub fn run(
     in_order(sources, 1, |_| Ok(()), work, take, cancel)?;
     if cancel.requested() {
         return Err(Error::Interrupted);
+    }
+    // Of an earlier run the table and the list stay.
+    if shares.is_empty() {
+        return Ok(summary);
     }
     publish_text(&summary.quality, &quality(job.run, &shares)?)?;
     let good = shares.iter().filter(|(_, share)| *share <= job.most_masked);

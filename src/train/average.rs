@@ -53,14 +53,9 @@ fn decay(highest: f64, step: i32) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::flat::tests::network;
     use super::*;
-    use crate::model::{Architecture, Precision};
     use tch::Tensor;
-
-    fn network(seed: u64) -> Network {
-        let architecture = Architecture { base_features: 4, ..Architecture::default() };
-        Network::new(architecture, seed, Device::Cpu, Precision::F32).unwrap()
-    }
 
     #[test]
     fn the_decay_rises_to_its_height() {

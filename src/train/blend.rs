@@ -47,13 +47,8 @@ impl Blend {
 
 #[cfg(test)]
 mod tests {
+    use super::super::flat::tests::network;
     use super::*;
-    use crate::model::{Architecture, Precision};
-
-    fn network(seed: u64) -> Network {
-        let architecture = Architecture { base_features: 4, ..Architecture::default() };
-        Network::new(architecture, seed, Device::Cpu, Precision::F32).unwrap()
-    }
 
     #[test]
     fn it_is_the_weighted_mean_of_the_start_and_the_weights_as_they_are() {

@@ -113,14 +113,15 @@ fn aligned(length: i64) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::model::{Architecture, Device, Mode, Precision};
     use tch::Kind;
 
-    fn network() -> Network {
+    /// A small network with weights from a seed.
+    pub(in crate::train) fn network(seed: u64) -> Network {
         let architecture = Architecture { base_features: 4, ..Architecture::default() };
-        Network::new(architecture, 1, Device::Cpu, Precision::F32).unwrap()
+        Network::new(architecture, seed, Device::Cpu, Precision::F32).unwrap()
     }
 
     fn loss(network: &Network) -> Tensor {
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn the_network_is_the_same_and_changes_with_its_flat_storage() {
-        let (plain, arranged) = (network(), network());
+        let (plain, arranged) = (network(1), network(1));
         let mut flat = Flat::of(&arranged).unwrap();
         assert_eq!(plain.variables(), arranged.variables());
         let _no_gradients = tch::no_grad_guard();
@@ -145,7 +146,7 @@ mod tests {
 
     #[test]
     fn the_gradient_is_that_of_each_parameter() {
-        let (plain, arranged) = (network(), network());
+        let (plain, arranged) = (network(1), network(1));
         let flat = Flat::of(&arranged).unwrap();
         let gradient = flat.gradient(&loss(&arranged)).unwrap();
         loss(&plain).backward();
@@ -165,7 +166,7 @@ mod tests {
 
     #[test]
     fn every_tensor_begins_at_an_aligned_place() {
-        let network = network();
+        let network = network(1);
         let flat = Flat::of(&network).unwrap();
         for (name, variable) in network.variables() {
             let of = if variable.requires_grad() { &flat.values } else { &flat.statistics };

@@ -18,6 +18,7 @@ mod schedule;
 mod settings;
 mod trainer;
 mod validation;
+mod worker;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;

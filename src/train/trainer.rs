@@ -8,36 +8,16 @@ use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::thread::ScopedJoinHandle;
 
-use tch::{Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
 
 use super::average::Average;
 use super::blend::Blend;
-use super::flat::Flat;
 use super::loader::{Part, Update};
-use super::loss::{AttentionLoss, Loss, Pixels};
+use super::loss::Loss;
 use super::optim::AdamW;
+use super::worker::{Found, Objective, Worker, no_attention};
 use crate::error::{Error, Result};
-use crate::model::{Device, Logits, Mode, Network, is_attention, torch};
-
-/// What is minimised.
-#[derive(Debug)]
-struct Objective {
-    loss: Loss,
-    attention: AttentionLoss,
-}
-
-/// A network, what training changes of it, and its share of an update.
-struct Worker {
-    network: Network,
-    flat: Flat,
-}
-
-/// What one network makes of its share of an update.
-struct Found {
-    loss: Tensor,
-    /// None without patches.
-    gradient: Option<Tensor>,
-}
+use crate::model::{Device, Network, is_attention, torch};
 
 /// A network in training.
 pub(super) struct Trainer {
@@ -236,74 +216,15 @@ fn split(update: Update, at_once: usize) -> Result<Update, TchError> {
     update.into_iter().map(of_device).collect()
 }
 
-fn no_attention(setting: &str) -> Error {
-    Error::setting(
-        format!("train.{setting}"),
-        "the network of [model] has no attention on its skip connections",
-        "set skip_attention under [model], or leave this setting out",
-    )
-}
-
-impl Worker {
-    fn new(network: Network) -> Result<Worker> {
-        Ok(Worker { flat: Flat::of(&network)?, network })
-    }
-
-    /// The loss of some patches and its gradient.
-    fn work(&mut self, parts: &[Part], objective: &Objective) -> Result<Found> {
-        let device = self.network.device();
-        let mut total =
-            Tensor::f_zeros([], (Kind::Float, device)).map_err(torch("adding losses up"))?;
-        let mut sum: Option<Tensor> = None;
-        for part in parts {
-            let logits = self.network.forward(&part.images, Mode::Training)?;
-            if objective.attention.is_any() && logits.attention.is_empty() {
-                return Err(no_attention("attention_loss"));
-            }
-            let mut of_part = || {
-                let loss = objective.of(&logits, part)?;
-                let gradient = self.flat.gradient(&loss)?;
-                let _ = total.f_add_(&loss.f_detach()?)?;
-                match &mut sum {
-                    Some(sum) => sum.f_add_(&gradient).map(drop),
-                    None => {
-                        sum = Some(gradient);
-                        Ok(())
-                    }
-                }
-            };
-            of_part().map_err(torch("computing gradients"))?;
-        }
-        Ok(Found { loss: total, gradient: sum })
-    }
-}
-
-impl Objective {
-    /// The loss of a part of an update.
-    fn of(&self, logits: &Logits, part: &Part) -> Result<Tensor, TchError> {
-        let mut loss = logits.loss(|logits| {
-            self.loss.of(Pixels {
-                logits,
-                targets: &part.targets,
-                weights: &part.weights,
-                distances: part.distances.as_ref(),
-            })
-        })?;
-        if self.attention.is_any() {
-            let of_maps = self.attention.of(&logits.attention, &part.targets, &part.weights)?;
-            loss = loss.f_add(&of_maps)?;
-        }
-        loss.f_mul_scalar(part.share)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::loss::AttentionLoss;
     use super::super::{Settings, loader};
     use super::*;
     use crate::labels::Completeness;
     use crate::labels::patches::Batch;
-    use crate::model::{Architecture, Precision, Preset};
+    use crate::model::{Architecture, Mode, Precision, Preset};
+    use tch::Kind;
 
     const SIDE: usize = 32;
 

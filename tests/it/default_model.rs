@@ -272,7 +272,7 @@ fn training_asks_about_labels_that_leave_out_most_of_what_it_finds() {
         command.args(["train", "--particle-radius", "22", "--config", "short.toml", "--seed", "1"]);
         command.args(["--out", run]).args(flags).assert().success()
     };
-    let kept_share = || contains("the model that is kept has 50 % of the weights");
+    let kept_share = || contains("that training starts from, which count 50 %");
     train("whole", &[]).stderr(contains("the default model finds").not().and(kept_share().not()));
     for star in fs::read_dir(folder.join("coordinates")).unwrap() {
         let path = star.unwrap().path();

@@ -105,6 +105,13 @@ fn micrographs_that_are_masked_or_fail_are_not_good_and_optics_groups_stay() {
         .code(2)
         .stderr(contains("--contrast"));
     mask(folder, &["mics.star", "--max-masked", "2"]).assert().code(2);
+    // Where none can be masked, the list of the earlier run stays.
+    mask(folder, &["micrographs/sim_0003.mrc"])
+        .assert()
+        .code(3)
+        .stdout(contains("no mask was made"))
+        .stderr(contains("sim_0003.mrc"));
+    assert_eq!(rows(&good).len(), 2);
 }
 
 #[test]
@@ -112,7 +119,7 @@ fn the_same_command_makes_only_what_is_missing_or_out_of_date() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     simulate(folder, 3);
-    let kept = |count: usize| contains(format!("3 masks ({count} kept)"));
+    let kept = |count: usize| contains(format!("3 masks, {} of them new", 3 - count));
     let all = ["micrographs", "--out", "own"];
     mask(folder, &all).assert().success().stdout(kept(0));
     let first = contents(&folder.join("own"));

@@ -233,6 +233,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn thresholds_of_an_earlier_version_are_read_as_scores_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::open(dir.path()).unwrap();
+        let mut history = History::open(&run, true).unwrap();
+        history.begin(&run).unwrap();
+        history.schema = 1;
+        history.models[0].threshold = 0.7;
+        let path = run.learning().join("history.json");
+        publish_text(&path, &serde_json::to_string(&history).unwrap()).unwrap();
+        let mut read = History::open(&run, true).unwrap();
+        assert_eq!(read.models[0].threshold, 0.553);
+        read.begin(&run).unwrap();
+        publish_text(&path, &serde_json::to_string(&read).unwrap()).unwrap();
+        assert_eq!(History::open(&run, true).unwrap().models[0].threshold, 0.553);
+    }
+
+    #[test]
     fn a_model_that_is_worse_than_the_one_before_is_kept_and_taken_only_when_asked() {
         let dir = tempfile::tempdir().unwrap();
         let run = RunDir::open(dir.path()).unwrap();
