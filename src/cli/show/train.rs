@@ -36,7 +36,7 @@ pub(super) fn show(progress: &mut Progress, settings: &Settings, event: &Event) 
             }
             if *start_share > 0.0 {
                 progress.say(&format!(
-                    "labels miss particles: the model that is kept is the mean of the trained weights and those \
+                    "many particles may have no label: the model that is kept is the mean of the trained weights and those \
                      that training starts from, which count {:.0} % (train.start_share)",
                     100.0 * start_share
                 ));
