@@ -11,7 +11,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
 /// Every file: its path, its type, its content.
-const FILES: [(&str, &str, &str); 20] = [
+const FILES: [(&str, &str, &str); 21] = [
     ("/", HTML, include_str!("page/index.html")),
     ("/style.css", CSS, include_str!("page/style.css")),
     ("/icon.svg", SVG, include_str!("page/icon.svg")),
@@ -20,6 +20,7 @@ const FILES: [(&str, &str, &str); 20] = [
     ("/colours.js", SCRIPT, include_str!("page/colours.js")),
     ("/grid.js", SCRIPT, include_str!("page/grid.js")),
     ("/threshold.js", SCRIPT, include_str!("page/threshold.js")),
+    ("/marks.js", SCRIPT, include_str!("page/marks.js")),
     ("/viewer.js", SCRIPT, include_str!("page/viewer.js")),
     ("/labels.js", SCRIPT, include_str!("page/labels.js")),
     ("/brush.js", SCRIPT, include_str!("page/brush.js")),

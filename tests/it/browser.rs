@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use serde_json::{Value, json};
 
-use super::inspect::{Server, picked};
-use super::support::{contents, picker, simulate, skipped, train};
+use super::inspect::{Server, picked, unpicked};
+use super::support::{RADIUS, contents, picker, simulate, skipped, train};
 
 /// A browser window, by the protocol of `WebDriver`.
 struct Browser {
@@ -474,6 +474,41 @@ fn a_person_sees_the_map_brushes_an_area_and_cuts_and_excludes_one_micrograph() 
     browser.console_is_empty_but_for(&[]);
 }
 
+#[test]
+fn a_person_measures_a_particle_and_picks_in_a_real_browser() {
+    let Some(browser) = Browser::start() else { return };
+    let dir = unpicked(2);
+    let server = Server::start(dir.path(), &[]);
+    browser.open(&server.url);
+    browser.wait("document.querySelectorAll('.cell img').length", &json!(2));
+    browser.press(".cell");
+    browser.wait(DRAWN, &json!(true));
+    // Nothing is picked with a radius that nobody has measured or entered.
+    let radius = "document.getElementById('radius').value";
+    assert_eq!(browser.run(&format!("return {radius}")), json!(""));
+    browser.press("#pick-all");
+    browser
+        .wait("document.body.innerText.includes('Enter the particle radius first')", &json!(true));
+    browser.press("[data-tool=measure]");
+    let drag = "const stage = document.getElementById('stage');
+        stage.setPointerCapture = () => {};
+        const zoom = parseFloat(document.getElementById('zoom').textContent) / 100;
+        const { x, y, width, height } = stage.getBoundingClientRect();
+        const at = (type, dx) => stage.dispatchEvent(new PointerEvent(type, { pointerId: 1, button: 0,
+            clientX: x + width / 2 + dx * zoom, clientY: y + height / 2 }));
+        at('pointerdown', 0); at('pointermove', RADIUS); at('pointerup', RADIUS);";
+    browser.run(&drag.replace("RADIUS", RADIUS));
+    let measured: f64 = browser.run(&format!("return {radius}")).as_str().unwrap().parse().unwrap();
+    assert!((measured - RADIUS.parse::<f64>().unwrap()).abs() <= 1.0, "{measured}");
+    browser.press("#pick-all");
+    browser.wait("document.querySelectorAll('#proposals button').length", &json!(2));
+    let kept = server.get("/api/micrographs").json();
+    let picks: Vec<Value> =
+        kept["micrographs"].as_array().unwrap().iter().map(|row| row["picks"].clone()).collect();
+    assert!(picks.iter().all(|count| count.as_u64().unwrap() > 0), "{picks:?}");
+    browser.console_is_empty_but_for(&[]);
+}
+
 /// Whether marks of gained and of lost picks are drawn.
 const MARKED: &str = "(() => {
     const canvas = document.getElementById('over');
@@ -576,23 +611,27 @@ const CROWDED: &str = "
         return Response.json(body);
     };";
 
-/// Zooms at every frame, and leaves the milliseconds from frame to frame and of drawing.
-const ZOOMED: &str = "
+/// Moves the view at every frame, and leaves the milliseconds from frame to frame, sorted.
+const MOVED: &str = "
     window.spans = null;
     const stage = document.getElementById('stage');
     const { x, y, width, height } = stage.getBoundingClientRect();
+    const move = arguments[0] === 'zoom'
+        ? (at) => stage.dispatchEvent(new WheelEvent('wheel', { deltaY: at % 2 ? -40 : 40, cancelable: true,
+            clientX: x + width / 2, clientY: y + height / 2 }))
+        : (at) => document.body.dispatchEvent(new KeyboardEvent('keydown', { bubbles: true,
+            key: at % 20 < 10 ? 'ArrowLeft' : 'ArrowRight' }));
     const all = [];
     let last = performance.now();
     const frame = () => {
         const now = performance.now();
         all.push(now - last);
         last = now;
-        if (all.length === 60) {
+        if (all.length === 130) {
             window.spans = all.slice(10).sort((a, b) => a - b);
             return;
         }
-        stage.dispatchEvent(new WheelEvent('wheel', { deltaY: all.length % 2 ? -40 : 40, cancelable: true,
-            clientX: x + width / 2, clientY: y + height / 2 }));
+        move(all.length);
         requestAnimationFrame(frame);
     };
     requestAnimationFrame(frame);";
@@ -609,12 +648,18 @@ fn five_thousand_circles_move_smoothly_in_a_real_browser() {
     browser.wait("document.getElementById('count-here').textContent", &json!("5,000"));
     browser.wait(DRAWN, &json!(true));
     browser.picture("crowded_dark");
-    browser.run(ZOOMED);
-    browser.wait("Array.isArray(window.spans)", &json!(true));
-    let frames = browser.run("return window.spans");
-    let at = |share: f64| frames[(share * 49.0) as usize].as_f64().unwrap();
-    eprintln!("5,000 circles: {:.1} ms a frame (median), {:.1} ms (95 %)", at(0.5), at(0.95));
-    // Without a graphics card, and beside other tests.
-    assert!(at(0.5) < 250.0, "{frames}");
+    for how in ["zoom", "pan"] {
+        browser.run(&MOVED.replace("arguments[0]", &format!("'{how}'")));
+        browser.wait("Array.isArray(window.spans)", &json!(true));
+        let frames = browser.run("return window.spans");
+        let at = |share: f64| frames[(share * 119.0) as usize].as_f64().unwrap();
+        eprintln!(
+            "5,000 circles, {how}: {:.1} ms a frame (median), {:.1} ms (95 %)",
+            at(0.5),
+            at(0.95)
+        );
+        // Without a graphics card, and beside other tests; drawn anew at every frame it is 50 ms on a quiet machine.
+        assert!(at(0.5) < 100.0, "{frames}");
+    }
     browser.console_is_empty_but_for(&[]);
 }

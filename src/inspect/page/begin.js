@@ -16,10 +16,19 @@ export class Begin {
     $("find-radius").addEventListener("click", () => this.find().catch(told));
   }
 
+  // What was measured in this run before the page was loaded again; another run has other particles.
+  remember() {
+    $("radius").value = localStorage.getItem(this.key()) ?? "";
+  }
+
+  key() {
+    return `picker-radius ${page.run.run}`;
+  }
+
   use(radius) {
     if (!(radius >= 2)) return;
     $("radius").value = radius;
-    localStorage.setItem("picker-radius", radius);
+    localStorage.setItem(this.key(), radius);
     this.onRadius(radius);
   }
 

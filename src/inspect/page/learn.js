@@ -36,6 +36,7 @@ export class Learn {
     this.said.setAttribute("aria-live", "polite");
     this.list = node("dl", { id: "models", className: "paths" });
     this.next = node("div", { id: "proposals" });
+    this.nextHead = node("h2", { className: "hidden", textContent: "Next to label" });
     const card = node(
       "section",
       { id: "learn-card", className: "card" },
@@ -46,7 +47,7 @@ export class Learn {
       this.take,
       this.hereShown,
       this.list,
-      node("h2", { textContent: "Next to label" }),
+      this.nextHead,
       this.next,
     );
     $("panel").insertBefore(card, $("display"));
@@ -165,7 +166,6 @@ export class Learn {
   }
 
   async propose() {
-    this.next.replaceChildren();
     if (!hasPicks()) return;
     try {
       const { data } = await ask(`/api/proposals?most=${PROPOSED}`);
@@ -175,7 +175,8 @@ export class Learn {
         row.addEventListener("click", () => this.onOpen(own.id));
         return row;
       });
-      this.next.append(...rows);
+      this.next.replaceChildren(...rows);
+      this.nextHead.classList.toggle("hidden", !rows.length);
     } catch (error) {
       told(error);
     }

@@ -63,6 +63,7 @@ const begin = new Begin({
   onPicked: async () => {
     await loadRun();
     route();
+    learn.propose();
   },
 });
 
@@ -139,9 +140,9 @@ async function open(id, at) {
     const [{ data }] = await Promise.all([ask(`/api/micrographs/${id}`), labels.open(id)]);
     if (page.current !== row) return;
     page.info = data;
-    const kept = Number(localStorage.getItem("picker-radius")) || Math.round(Math.min(data.width, data.height) / 40);
-    if (!$("radius").value) $("radius").value = kept;
-    viewer.fill(data, data.radius_px ?? Number($("radius").value));
+    // A ring to begin with; the field stays empty until someone measures or enters a radius.
+    const first = Math.round(Math.min(data.width, data.height) / 40);
+    viewer.fill(data, data.radius_px ?? (Number($("radius").value) || first));
     useBrush(viewer.brushOf ?? viewer.radius * 1.5);
     cut.look(data.peaks.map((peak) => peak[2]));
     labelled(labels.all.get(id));
@@ -247,7 +248,9 @@ function clicked(x, y, no) {
 function labelled(own) {
   const row = page.rows.find((other) => other.id === own.id);
   const { state, positives, negatives } = own.set;
+  const before = row?.labels?.state ?? "unseen";
   if (row) row.labels = { state, positives: positives.length, negatives: negatives.length };
+  if (state !== before) learn.propose();
   particles.labelled(own);
   if (page.current?.id !== own.id) return;
   page.labels = own;
@@ -467,7 +470,7 @@ async function start() {
   try {
     await loadRows();
     await loadRun();
-    $("radius").value = localStorage.getItem("picker-radius") ?? "";
+    begin.remember();
     useTool("look");
     display.filter();
     addEventListener("hashchange", route);

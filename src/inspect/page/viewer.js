@@ -3,14 +3,11 @@
 
 import { ask, picture } from "./api.js";
 import { erased, extend, paintAreas } from "./brush.js";
-import { SHADES, own, shade } from "./colours.js";
+import { Marks, paintPointer } from "./marks.js";
 
 const SIZES = [256, 1024, 2048, 4096];
-// Picks that the last round has gained and lost: shapes of their own, in colours that all eyes tell apart.
-const GAINED = "#ffa23a";
-const LOST = "#8fd0ff";
-// Circles up to this radius on screen are copied, larger ones are few.
-const STAMPED = 80;
+// Marks are drawn sharply once the view has been still for so long.
+const STILL_MS = 120;
 
 export class Viewer {
   constructor({ onClick, onHover, onZoom, onMeasure, onAreas, onTrouble }) {
@@ -19,6 +16,7 @@ export class Viewer {
     this.over = document.getElementById("over");
     Object.assign(this, { onClick, onHover, onZoom, onMeasure, onAreas, onTrouble });
     this.tool = "look";
+    this.marks = new Marks();
     this.peaks = [];
     this.labels = { positives: [], negatives: [], areas: [] };
     this.brush = 50;
@@ -61,6 +59,7 @@ export class Viewer {
     this.map = null;
     this.pictures = new Map();
     this.asked = new Set();
+    this.onHover(null);
     this.want(1024);
     this.draw();
   }
@@ -119,7 +118,7 @@ export class Viewer {
 
   changed() {
     this.onZoom(this.zoom);
-    this.draw();
+    this.nextFrame();
   }
 
   zoomAt(factor, x = this.width / 2, y = this.height / 2) {
@@ -245,7 +244,7 @@ export class Viewer {
     const [x, y] = this.toMicrograph(...here).map((at) => Math.round(at * 10) / 10);
     if (this.stroke.rubs) this.rub(x, y);
     else extend(this.stroke.line, x, y);
-    this.draw();
+    this.nextFrame();
   }
 
   rub(x, y) {
@@ -275,7 +274,7 @@ export class Viewer {
 
   hover(at) {
     this.pointer = at;
-    if (this.tool === "label" || this.tool === "brush") this.draw();
+    if (this.tool === "label" || this.tool === "brush") this.nextFrame();
     if (!at || !this.info) return this.onHover(null);
     const [x, y] = this.toMicrograph(...at);
     let best = null;
@@ -301,7 +300,13 @@ export class Viewer {
     this.draw();
   }
 
+  // Something on the micrograph has changed.
   draw() {
+    this.stale = true;
+    this.nextFrame();
+  }
+
+  nextFrame() {
     if (this.waiting) return;
     this.waiting = true;
     requestAnimationFrame(() => {
@@ -338,150 +343,10 @@ export class Viewer {
     over.setTransform(dpr, 0, 0, dpr, 0, 0);
     const areas = this.stroke?.areas ?? this.labels.areas ?? [];
     if (areas.length) paintAreas(over, areas, this);
-    this.marks(over);
-  }
-
-  // A circle of one colour, drawn once for each size.
-  stamp(step, radius, line) {
-    const size = `${radius.toFixed(2)} ${devicePixelRatio}`;
-    if (this.stamps?.size !== size) this.stamps = { size, of: [] };
-    const { of } = this.stamps;
-    if (!of[step]) {
-      const side = Math.ceil((radius + line + 2) * 2 * devicePixelRatio);
-      const canvas = new OffscreenCanvas(side, side);
-      const context = canvas.getContext("2d");
-      context.scale(devicePixelRatio, devicePixelRatio);
-      const middle = side / devicePixelRatio / 2;
-      for (const [colour, width] of [["rgba(0,0,0,.45)", line + 1.6], [SHADES[step], line]]) {
-        context.beginPath();
-        context.arc(middle, middle, radius, 0, 2 * Math.PI);
-        context.strokeStyle = colour;
-        context.lineWidth = width;
-        context.stroke();
-      }
-      of[step] = canvas;
-    }
-    return of[step];
-  }
-
-  // A diamond around a pick that is new, a dashed square where one was.
-  changedPicks(context, placed, seen, half, line) {
-    const outline = (places, corners, colour, dash) => {
-      context.beginPath();
-      for (const [x, y] of places.map(placed).filter(seen)) {
-        corners.forEach(([dx, dy], at) => (at ? context.lineTo(x + dx, y + dy) : context.moveTo(x + dx, y + dy)));
-        context.closePath();
-      }
-      context.setLineDash(dash);
-      for (const [style, width] of [["rgba(0,0,0,.5)", line + 2], [colour, line]]) {
-        context.strokeStyle = style;
-        context.lineWidth = width;
-        context.stroke();
-      }
-      context.setLineDash([]);
-    };
-    const far = half * 1.42;
-    outline(this.changes.lost, [[-half, -half], [half, -half], [half, half], [-half, half]], LOST, [5, 4]);
-    outline(this.changes.gained, [[0, -far], [far, 0], [0, far], [-far, 0]], GAINED, []);
-  }
-
-  marks(context) {
-    const radius = Math.max(2.5, this.radius * this.zoom);
-    const near = radius + 4;
-    const placed = ([x, y]) => [(x + 0.5) * this.zoom + this.x, (y + 0.5) * this.zoom + this.y];
-    const seen = ([x, y]) => x > -near && y > -near && x < this.width + near && y < this.height + near;
-    const ring = ([x, y], r = radius) => {
-      context.moveTo(x + r, y);
-      context.arc(x, y, r, 0, 2 * Math.PI);
-    };
-    const { positives, negatives } = this.labels;
-    const labelled = new Set([...positives, ...negatives].map(([x, y]) => `${Math.round(x)},${Math.round(y)}`));
-    const free = (peak) => !labelled.has(`${Math.round(peak[0])},${Math.round(peak[1])}`);
-    const line = Math.max(1.2, Math.min(2.4, radius / 7));
-    // One path a colour: thousands of circles at every frame.
-    const stroke = (points, colour, width, dash = []) => {
-      if (!points.length) return;
-      context.beginPath();
-      points.forEach((point) => ring(point));
-      context.setLineDash(dash);
-      context.strokeStyle = colour;
-      context.lineWidth = width;
-      context.stroke();
-      context.setLineDash([]);
-    };
-    if (this.circles) {
-      const shades = SHADES.map(() => []);
-      const low = [];
-      for (const peak of this.visible()) {
-        const at = placed(peak);
-        if (!seen(at) || !free(peak)) continue;
-        if (peak[2] < this.threshold) low.push(at);
-        else shades[shade(peak[2])].push(at);
-      }
-      stroke(low, "rgba(255,255,255,.75)", 1.2, [4, 4]);
-      if (radius <= STAMPED) {
-        // Thousands of circles at every frame: copies of one picture a colour.
-        shades.forEach((points, step) => {
-          if (!points.length) return;
-          const own = this.stamp(step, radius, line);
-          const half = own.width / devicePixelRatio / 2;
-          for (const [x, y] of points) context.drawImage(own, x - half, y - half, 2 * half, 2 * half);
-        });
-      } else {
-        stroke(shades.flat(), "rgba(0,0,0,.45)", line + 1.6);
-        shades.forEach((points, step) => stroke(points, SHADES[step], line));
-      }
-    }
-    if (this.circles && this.changes) this.changedPicks(context, placed, seen, radius + 4, line);
-    const yes = positives.map(placed).filter(seen);
-    stroke(yes, "rgba(0,0,0,.7)", line + 3);
-    stroke(yes, "#fff", line + 0.8);
-    context.fillStyle = "#fff";
-    context.strokeStyle = "rgba(0,0,0,.7)";
-    context.lineWidth = 1;
-    for (const at of yes) {
-      context.beginPath();
-      ring(at, Math.max(1.8, radius / 8));
-      context.stroke();
-      context.fill();
-    }
-    const no = negatives.map(placed).filter(seen);
-    stroke(no, "rgba(0,0,0,.35)", line + 2);
-    stroke(no, "#ff7ac8", line + 0.4, [6, 3]);
-    context.beginPath();
-    const arm = Math.max(3, radius * 0.4);
-    for (const [x, y] of no) {
-      context.moveTo(x - arm, y - arm);
-      context.lineTo(x + arm, y + arm);
-      context.moveTo(x + arm, y - arm);
-      context.lineTo(x - arm, y + arm);
-    }
-    context.strokeStyle = "#ff7ac8";
-    context.lineWidth = line;
-    context.stroke();
-    // What a click would add, in its true size; and what is being measured.
-    const ghosts = [];
-    if (this.tool === "label" && this.pointer) ghosts.push(this.pointer);
-    if (this.ring) ghosts.push(placed(this.ring.at));
-    if (this.tool === "brush" && this.pointer) {
-      context.beginPath();
-      ring(this.pointer, this.brush * this.zoom);
-      context.strokeStyle = "rgba(0,0,0,.6)";
-      context.lineWidth = 3;
-      context.stroke();
-      context.strokeStyle = "#ff7ac8";
-      context.lineWidth = 1.5;
-      context.stroke();
-    }
-    stroke(ghosts, "rgba(0,0,0,.6)", 4.5);
-    stroke(ghosts, "#8fd0ff", 2, [7, 3]);
-    if (this.chosen) {
-      const at = placed(this.chosen);
-      context.beginPath();
-      ring(at, radius + 5);
-      context.strokeStyle = own("--accent");
-      context.lineWidth = 2;
-      context.stroke();
-    }
+    const blurred = this.marks.paint(over, this, this.stale);
+    this.stale = false;
+    clearTimeout(this.settling);
+    if (blurred) this.settling = setTimeout(() => this.draw(), STILL_MS);
+    paintPointer(over, this);
   }
 }
