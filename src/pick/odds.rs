@@ -8,6 +8,9 @@
 const SPREAD: f64 = 4.0;
 /// Scores are read as if they were at least this far from 0 and 1, where odds end.
 const LEAST: f64 = 1e-6;
+/// Log-odds are not corrected by more than this: who rejects the wrong picks and confirms few of the right ones
+/// judges no fair sample.
+const MOST_EXCESS: f64 = 2.0;
 
 /// The probability that log-odds stand for.
 pub fn probability(log_odds: f32) -> f32 {
@@ -32,6 +35,34 @@ pub fn probability_of_score(score: f32) -> f32 {
 /// The score of a peak with this probability, to three digits as scores are shown.
 pub fn score_of_probability(probability: f32) -> f32 {
     ((logistic(logit(probability.into()) / SPREAD) * 1000.0).round() / 1000.0) as f32
+}
+
+/// How far log-odds are too high, by picks that somebody has judged: the shift b for which the logistic function
+/// of log-odds − b fits best to which of them are particles, with a normal prior of standard deviation 1
+/// (Platt 1999, with the slope fixed). Which scores are judged more often has no influence.
+pub fn excess(particles: &[f32], others: &[f32]) -> f32 {
+    let sum = |all: &[f32], of: &dyn Fn(f64) -> f64| -> f64 {
+        all.iter().map(|log_odds| of(f64::from(*log_odds))).sum()
+    };
+    // The slope of the log-likelihood; it falls as b rises.
+    let slope = |b: f64| {
+        sum(others, &|own| logistic(own - b)) - sum(particles, &|own| logistic(b - own)) - b
+    };
+    let (mut low, mut high) = (-MOST_EXCESS, MOST_EXCESS);
+    for _ in 0..30 {
+        let middle = f64::midpoint(low, high);
+        if slope(middle) > 0.0 {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    f64::midpoint(low, high) as f32
+}
+
+/// The score of a peak that has this probability where log-odds are too high by `excess`, to three digits.
+pub fn score_of_corrected(probability: f32, excess: f32) -> f32 {
+    score_of_probability(logistic(logit(probability.into()) + f64::from(excess)) as f32)
 }
 
 fn logistic(log_odds: f64) -> f64 {
@@ -76,6 +107,39 @@ mod tests {
             assert_eq!(score_of_probability(probability), score);
             assert!((probability_of_score(score) - probability).abs() < 2e-3);
         }
+    }
+
+    #[test]
+    fn judged_picks_tell_how_far_log_odds_are_too_high() {
+        // Log-odds 1 to 3 of which as many are particles as log-odds lower by 1 mean.
+        let mut judged = (Vec::new(), Vec::new());
+        for step in 0..400_u16 {
+            let own = 1.0 + 2.0 * f32::from(step) / 400.0;
+            let turn = f32::from(step * 37 % 400) / 400.0;
+            if turn < probability(own - 1.0) { &mut judged.0 } else { &mut judged.1 }.push(own);
+        }
+        let found = excess(&judged.0, &judged.1);
+        assert!((found - 1.0).abs() < 0.2, "{found}");
+        // Half of the low ones left out.
+        let some = |all: &[f32]| -> Vec<f32> {
+            let every = |at: usize, own: &f32| *own > 2.0 || at.is_multiple_of(2);
+            all.iter()
+                .enumerate()
+                .filter(|(at, own)| every(*at, own))
+                .map(|(_, own)| *own)
+                .collect()
+        };
+        assert!((excess(&some(&judged.0), &some(&judged.1)) - 1.0).abs() < 0.3);
+        assert!(excess(&[], &[]).abs() < 1e-6);
+        let few = excess(&[2.0], &[2.0]);
+        assert!(few > 0.2 && few < 0.8, "{few}");
+        assert!((excess(&[], &[3.0; 50]) - 2.0).abs() < 1e-3, "no more than the most");
+    }
+
+    #[test]
+    fn a_corrected_score_is_higher_by_the_excess() {
+        assert_eq!(score_of_corrected(0.7, 0.0), score_of_probability(0.7));
+        assert_eq!(score_of_corrected(0.5, 2.0), score_of_probability(0.8808));
     }
 
     #[test]

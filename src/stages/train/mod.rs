@@ -207,12 +207,16 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
     let mut gathered = request.gather(&paired, (job.run, &job.machine), &mut gathering, cancel)?;
     let doubts = std::mem::take(&mut gathered.doubts);
     doubts.into_iter().for_each(|doubt| gathering(labelled::Event::Warning(doubt)));
+    let is_partial = gathered.completeness == Completeness::Partial;
+    let mut judged = None;
     if let Some(base) = base.as_ref().filter(|_| !request.beside.is_empty()) {
         let mut items: Vec<&mut labelled::Item> = gathered.validation.iter_mut().collect();
-        if gathered.completeness == Completeness::Partial {
+        if is_partial {
             items.extend(&mut gathered.training);
         }
-        believed::by(base, items, &settings.preprocess, &job.machine, cancel)?;
+        let threshold = believed::by(base, items, &settings.preprocess, &job.machine, cancel)?;
+        // Complete labels lay the threshold down by themselves.
+        judged = threshold.filter(|_| is_partial);
     }
     let seen = |items: &[labelled::Item]| items.iter().map(labelled::Item::seen).collect();
     let parent = base.as_ref().map(Origin::card).transpose()?;
@@ -231,7 +235,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
         pixel_size_a: gathered.pixel_size,
         unlabelled_margin_radii: gathered.unlabelled_margin,
         threshold: 0.0,
-        general_threshold: loss.general_threshold(),
+        general_threshold: judged.unwrap_or(loss.general_threshold()),
         reading: loss.reading(),
         validation: ValidationScores::default(),
         validated_how: gathered.how.clone(),
