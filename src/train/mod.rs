@@ -7,6 +7,7 @@
 
 mod average;
 mod blend;
+mod by_hand;
 mod flat;
 mod loader;
 mod loss;
@@ -30,6 +31,7 @@ use crate::labels::patches::{self, Pool};
 use crate::model::checkpoint::Card;
 use crate::model::{Machine, Model, Network, Origin, file};
 
+pub use by_hand::ByHand;
 use loader::draw_ahead;
 pub use loss::{AttentionLoss, Focal, Loss, Sum, Term, Tversky};
 use resume::{Resumed, Run, resume};
@@ -52,6 +54,8 @@ pub struct Job<'a> {
     pub base: Option<&'a Origin>,
     /// What decides which epoch is kept.
     pub validation: &'a [Validation],
+    /// Judged places on partly labelled micrographs, which the threshold follows from.
+    pub by_hand: &'a [ByHand],
     /// The training itself.
     pub settings: &'a Settings,
     /// The patches.
@@ -161,7 +165,10 @@ pub fn train(
         let mut epoch = run_epoch(job, &mut run.trainer, &run.epochs, observe, cancelled)?;
         run.trainer.settle()?;
         let network = run.trainer.result().for_inference(job.machine)?;
-        let result = judge(&network, job.card, job.validation)?;
+        let judged = by_hand::threshold(&network, job.card, job.by_hand)?;
+        let general_threshold = judged.unwrap_or(job.card.general_threshold);
+        let card = Card { general_threshold, ..job.card.clone() };
+        let result = judge(&network, &card, job.validation)?;
         epoch.seconds = started.elapsed().as_secs_f64();
         (epoch.threshold, epoch.precision, epoch.recall, epoch.f1) =
             (result.threshold, result.scores.precision, result.scores.recall, result.scores.f1);

@@ -75,6 +75,7 @@ fn trained_on(
             truth: particles.to_vec(),
             ..Validation::without_labels(prepared)
         }],
+        by_hand: &[],
         settings,
         patches: &patches::Settings { patch_px: 64, ..patches::Settings::default() },
         card: &card,

@@ -412,6 +412,7 @@ fn one_round(
                 loss,
                 base: Some(&start),
                 validation: &ground.validation,
+                by_hand: &[],
                 settings: &settings,
                 patches: &job.settings.patches,
                 card: &card,

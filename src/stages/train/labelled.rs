@@ -1,16 +1,14 @@
 //! Labelled micrographs: sources + coordinates → read, checked against each other, and divided into
 //! training and validation by micrograph.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
-use super::{base, division, left_out};
+use super::{base, division, fitting, left_out};
 use crate::coords::matching::{no_match, some_of};
-use crate::coords::reading::quoted;
 use crate::coords::{self, Coordinate, Coordinates, Unread};
 use crate::error::{Error, Result};
 use crate::labels::beside::Beside;
-use crate::labels::fit::{self, Severity};
 use crate::labels::rejected::{self, Rejected};
 use crate::labels::{self, Completeness, Labelled};
 use crate::micrograph::{Source, same_file};
@@ -22,8 +20,11 @@ use crate::scale::Scale;
 use crate::settings::Settings;
 use crate::stages::budget::Budget;
 use crate::stages::load::{Loaded, load, load_side_by_side};
-use crate::train::Validation;
+use crate::train::{ByHand, Validation};
 use crate::units::PixelSize;
+
+/// Most micrographs whose judged places are looked at after each epoch.
+const MOST_BY_HAND: usize = 16;
 
 /// Which micrographs decide over the model.
 #[derive(Debug, Clone)]
@@ -278,7 +279,7 @@ impl Request<'_> {
             ));
         }
         self.check_labelled(&items)?;
-        check_fit(&items, settings, observe)?;
+        fitting::check(&items, settings, observe)?;
         let radius_mic_px = items[0].loaded.prepared.radius_mic_px;
         let is_named = |item: &Item| is_among(&item.source, &paired.named);
         let (mut validation, mut training): (Vec<Item>, Vec<Item>) =
@@ -387,52 +388,30 @@ pub(crate) fn one_pixel_size<'a>(
     }
 }
 
-/// Refuses coordinates that cannot be meant for these images, unless they are to be trusted, and
-/// warns of doubtful ones.
-fn check_fit(items: &[Item], settings: &Settings, observe: &mut dyn FnMut(Event)) -> Result<()> {
-    let labelled: Vec<fit::Labelled> = items
-        .iter()
-        .map(|item| fit::Labelled { prepared: &item.loaded.prepared, points: &item.points })
-        .collect();
-    let refused =
-        |f: &fit::Finding| f.severity == Severity::Impossible && !settings.data.trust_coordinates;
-    let (impossible, doubtful): (Vec<_>, Vec<_>) =
-        fit::check(&labelled, &origin(items, settings)).into_iter().partition(refused);
-    for finding in doubtful.iter().filter(|finding| finding.severity > Severity::Note) {
-        observe(Event::Warning(format!("{} ({})", finding.what, finding.hint)));
-    }
-    let what = impossible.iter().map(|f| f.what.as_str()).collect::<Vec<_>>().join("; ");
-    // The last finding is the most specific about the cause.
-    impossible.last().map_or(Ok(()), |finding| {
-        let hint = format!(
-            "{}; if they are correct as they are, set data.trust_coordinates",
-            finding.hint
-        );
-        Err(Error::setting("data.coordinates", what, hint))
-    })
-}
-
-/// How a command that mends the coordinates has to name them.
-fn origin(items: &[Item], settings: &Settings) -> fit::Origin {
-    let all =
-        |paths: &[PathBuf]| paths.iter().map(|path| quoted(path)).collect::<Vec<_>>().join(" ");
-    let first = items.first();
-    fit::Origin {
-        pixel_size_a: first.and_then(|item| item.loaded.pixel_size).map(|size| size.0),
-        coordinates: all(&settings.data.coordinates),
-        min_score: settings.data.min_score,
-        micrographs: all(&settings.data.micrographs),
-        example: first.map_or(String::new(), |item| quoted(&item.source.path)),
-        radius_px: first.map_or(0.0, |item| item.loaded.prepared.radius_mic_px),
-    }
-}
-
 impl Gathered {
     /// What was labelled by hand on each micrograph of [`Gathered::take_validation`].
     pub(crate) fn held_back(&self) -> Vec<(Vec<Coordinate>, Rejected)> {
         let lone = self.training.first().filter(|_| self.validation.is_empty());
         let held_back = self.validation.iter().chain(lone);
         held_back.map(|item| (item.points.clone(), item.beside.rejected.clone())).collect()
+    }
+
+    /// Places that were judged where not every particle has a label, on the micrographs with most of them; no
+    /// threshold follows from F1 there.
+    pub(crate) fn by_hand(&self) -> Vec<ByHand> {
+        if self.completeness == Completeness::Complete {
+            return Vec::new();
+        }
+        let mut all: Vec<&Item> = self.training.iter().chain(&self.validation).collect();
+        all.retain(|item| !item.beside.rejected.places.is_empty());
+        all.sort_by_key(|item| Reverse(item.beside.rejected.places.len() + item.points.len()));
+        all.truncate(MOST_BY_HAND);
+        let own = |item: &Item| ByHand {
+            prepared: item.loaded.prepared.clone(),
+            particles: item.points.clone(),
+            rejected: item.beside.rejected.clone(),
+        };
+        all.into_iter().map(own).collect()
     }
 
     /// The validation micrographs; of a lone one, the lower quarter, which is then no longer valid

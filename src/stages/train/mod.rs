@@ -4,6 +4,7 @@
 
 mod believed;
 mod division;
+mod fitting;
 mod held_back;
 pub mod labelled;
 mod left_out;
@@ -207,16 +208,12 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
     let mut gathered = request.gather(&paired, (job.run, &job.machine), &mut gathering, cancel)?;
     let doubts = std::mem::take(&mut gathered.doubts);
     doubts.into_iter().for_each(|doubt| gathering(labelled::Event::Warning(doubt)));
-    let is_partial = gathered.completeness == Completeness::Partial;
-    let mut judged = None;
     if let Some(base) = base.as_ref().filter(|_| !request.beside.is_empty()) {
         let mut items: Vec<&mut labelled::Item> = gathered.validation.iter_mut().collect();
-        if is_partial {
+        if gathered.completeness == Completeness::Partial {
             items.extend(&mut gathered.training);
         }
-        let threshold = believed::by(base, items, &settings.preprocess, &job.machine, cancel)?;
-        // Complete labels lay the threshold down by themselves.
-        judged = threshold.filter(|_| is_partial);
+        believed::by(base, items, &settings.preprocess, &job.machine, cancel)?;
     }
     let seen = |items: &[labelled::Item]| items.iter().map(labelled::Item::seen).collect();
     let parent = base.as_ref().map(Origin::card).transpose()?;
@@ -235,7 +232,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
         pixel_size_a: gathered.pixel_size,
         unlabelled_margin_radii: gathered.unlabelled_margin,
         threshold: 0.0,
-        general_threshold: judged.unwrap_or(loss.general_threshold()),
+        general_threshold: loss.general_threshold(),
         reading: loss.reading(),
         validation: ValidationScores::default(),
         validated_how: gathered.how.clone(),
@@ -253,7 +250,8 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
 
     let start_share = if gathered.keeps_start { settings.train.start_share } else { 0.0 };
     let training = train::Settings { start_share, ..settings.train.clone() };
-    let by_hand = gathered.held_back();
+    let held_back = gathered.held_back();
+    let by_hand = gathered.by_hand();
     let validation = gathered.take_validation();
     let failures = std::mem::take(&mut gathered.failures);
     let left_out = gathered.training.iter().map(|item| item.left_out.len()).sum();
@@ -275,6 +273,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
             loss,
             base: base.as_ref(),
             validation: &validation,
+            by_hand: &by_hand,
             settings: &training,
             patches: &settings.patches,
             card: &card,
@@ -294,7 +293,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
     let trained = Origin::File(train::model_path(&folder));
     if let Some(base) = base.as_ref().filter(|_| !request.beside.is_empty()) {
         // By what was labelled alone: picks that are believed are those of the former model.
-        let labels = validation.into_iter().zip(by_hand);
+        let labels = validation.into_iter().zip(held_back);
         let alone = |(own, (truth, rejected))| train::Validation { truth, rejected, ..own };
         let validation: Vec<train::Validation> = labels.map(alone).collect();
         let both = (base, &trained);
