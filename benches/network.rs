@@ -276,6 +276,7 @@ fn epochs(
         loss,
         base: None,
         validation: &[Validation { truth, ..Validation::without_labels(prepared) }],
+        by_hand: &[],
         settings: &settings,
         patches,
         card: &card,
