@@ -31,7 +31,7 @@ pub struct ByHand {
 }
 
 /// The score at which a peak of this network has the usual probability; none where too few were judged.
-pub(super) fn threshold(network: &Inference, card: &Card, all: &[ByHand]) -> Result<Option<f32>> {
+pub fn threshold_by_hand(network: &Inference, card: &Card, all: &[ByHand]) -> Result<Option<f32>> {
     let detector = Detector::new(network, card);
     let mut judged = Judged::default();
     for own in all {

@@ -31,7 +31,7 @@ use crate::labels::patches::{self, Pool};
 use crate::model::checkpoint::Card;
 use crate::model::{Machine, Model, Network, Origin, file};
 
-pub use by_hand::ByHand;
+pub use by_hand::{ByHand, threshold_by_hand};
 use loader::draw_ahead;
 pub use loss::{AttentionLoss, Focal, Loss, Sum, Term, Tversky};
 use resume::{Resumed, Run, resume};
@@ -165,7 +165,7 @@ pub fn train(
         let mut epoch = run_epoch(job, &mut run.trainer, &run.epochs, observe, cancelled)?;
         run.trainer.settle()?;
         let network = run.trainer.result().for_inference(job.machine)?;
-        let judged = by_hand::threshold(&network, job.card, job.by_hand)?;
+        let judged = threshold_by_hand(&network, job.card, job.by_hand)?;
         let general_threshold = judged.unwrap_or(job.card.general_threshold);
         let card = Card { general_threshold, ..job.card.clone() };
         let result = judge(&network, &card, job.validation)?;

@@ -2,22 +2,25 @@
 //!
 //! Who labels what a model got wrong leaves what it got right without a label. That must not be taught as
 //! background, nor be judged as false: what the model picks there, and nobody has rejected, is taken for
-//! a particle. Labels that correct a model are the hard cases, and no threshold can be read from them alone.
+//! a particle, from the threshold up that suits the picks that were judged. Labels that correct a model are the
+//! hard cases, and no F1 can be read from them.
 
 use super::labelled::Item;
 use crate::coords::Coordinate;
-use crate::detect::Detector;
+use crate::detect::{Detector, cut};
 use crate::error::{Error, Result};
 use crate::labels::rejected::Rejected;
 use crate::model::{Machine, Origin, Precision};
 use crate::preprocess;
 use crate::run::Cancel;
+use crate::train::{ByHand, threshold_by_hand};
 
 /// Fills in the picks of each partly labelled micrograph that have no label; none if the model cannot
 /// look at these images.
 pub(super) fn by(
     base: &Origin,
     items: Vec<&mut Item>,
+    by_hand: &[ByHand],
     settings: &preprocess::Settings,
     machine: &Machine,
     cancel: &Cancel,
@@ -31,11 +34,15 @@ pub(super) fn by(
     if model.card.preprocess != *settings {
         return Ok(());
     }
+    let threshold = threshold_by_hand(&model.network, &model.card, by_hand)?;
     for item in &mut items {
         if cancel.requested() {
             return Err(Error::Interrupted);
         }
-        let picks = Detector::of(&model).picks(&item.loaded.prepared)?;
+        let mut picks = Detector::of(&model).picks(&item.loaded.prepared)?;
+        if let Some(threshold) = threshold {
+            cut(&mut picks, threshold);
+        }
         let radius_mic_px = item.loaded.prepared.radius_mic_px;
         item.believed = unlabelled(picks, &item.points, &item.beside.rejected, radius_mic_px);
     }

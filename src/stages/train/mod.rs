@@ -208,12 +208,13 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
     let mut gathered = request.gather(&paired, (job.run, &job.machine), &mut gathering, cancel)?;
     let doubts = std::mem::take(&mut gathered.doubts);
     doubts.into_iter().for_each(|doubt| gathering(labelled::Event::Warning(doubt)));
+    let by_hand = gathered.by_hand();
     if let Some(base) = base.as_ref().filter(|_| !request.beside.is_empty()) {
         let mut items: Vec<&mut labelled::Item> = gathered.validation.iter_mut().collect();
         if gathered.completeness == Completeness::Partial {
             items.extend(&mut gathered.training);
         }
-        believed::by(base, items, &settings.preprocess, &job.machine, cancel)?;
+        believed::by(base, items, &by_hand, &settings.preprocess, &job.machine, cancel)?;
     }
     let seen = |items: &[labelled::Item]| items.iter().map(labelled::Item::seen).collect();
     let parent = base.as_ref().map(Origin::card).transpose()?;
@@ -251,7 +252,6 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
     let start_share = if gathered.keeps_start { settings.train.start_share } else { 0.0 };
     let training = train::Settings { start_share, ..settings.train.clone() };
     let held_back = gathered.held_back();
-    let by_hand = gathered.by_hand();
     let validation = gathered.take_validation();
     let failures = std::mem::take(&mut gathered.failures);
     let left_out = gathered.training.iter().map(|item| item.left_out.len()).sum();
