@@ -177,7 +177,9 @@ impl SelfTrainArgs {
         let (coordinates, micrographs) = ("data.coordinates", "data.micrographs");
         if !given.has(coordinates) && self.model.is_none() && Path::new("coordinates").is_dir() {
             give_or_folder(&mut given, coordinates, &[], "coordinates")?;
-            give_or_folder(&mut given, micrographs, &[], "micrographs")?;
+        }
+        if given.has(coordinates) && !given.has(micrographs) {
+            give_or_folder(&mut given, micrographs, &self.micrographs, "micrographs")?;
         }
         recall::min_score(run, &mut given)?;
         if !given.has(coordinates) {

@@ -343,6 +343,30 @@ fn self_training_from_it_makes_models_of_the_users_scale() {
 }
 
 #[test]
+fn labels_need_no_training_before_self_training_from_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 3);
+    let labels = folder.join("labels");
+    fs::create_dir(&labels).unwrap();
+    for number in [1, 2] {
+        let star = format!("sim_000{number}.star");
+        fs::copy(folder.join("coordinates").join(&star), labels.join(&star)).unwrap();
+    }
+    short_config(folder);
+    for (out, micrographs) in [("folder", &[][..]), ("named", &["--micrographs", "micrographs"])] {
+        picker(folder)
+            .args(["self-train", "--model", "default", "--coordinates", "labels"])
+            .args(["--particle-radius", RADIUS, "--config", "short.toml", "--seed", "1"])
+            .args(["--iterations", "1", "--cross-validate", "never", "--out", out])
+            .args(micrographs)
+            .assert()
+            .success()
+            .stderr(contains("self-training on 1 labelled and 1 unlabelled"));
+    }
+}
+
+#[test]
 fn where_nothing_can_be_gained_no_round_is_trained() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
