@@ -270,7 +270,8 @@ fn epochs(
     };
     let folder = tempfile::tempdir().unwrap();
     // The first epoch warms up.
-    let settings = train::Settings { epochs: epochs + 1, patience: epochs + 1, ..settings.clone() };
+    let settings =
+        train::Settings { epochs: Some(epochs + 1), patience: epochs + 1, ..settings.clone() };
     let job = train::Job {
         pool,
         loss,

@@ -345,7 +345,7 @@ mod tests {
         assert_eq!(resolved.settings.pick, crate::pick::Settings { floor: 0.03, ..card.pick });
         assert_eq!(resolved.provenance["pick.floor"], Provenance::File);
         assert_eq!(resolved.provenance["pick.edge_margin_radii"], Provenance::Model);
-        assert_eq!(resolved.provenance["train.epochs"], Provenance::BuiltIn);
+        assert_eq!(resolved.provenance["train.batch_size"], Provenance::BuiltIn);
     }
 
     #[test]
@@ -376,7 +376,7 @@ mod tests {
         given.set("data.particle_radius_a", Some(80.0)).unwrap();
         given.set("train.batch_size", None::<usize>).unwrap();
         let Resolved { settings, provenance, .. } = given.resolve().unwrap();
-        assert_eq!(settings.train.epochs, 9);
+        assert_eq!(settings.train.epochs, Some(9));
         assert_eq!(settings.data.particle_radius_px, None);
         assert_eq!(settings.data.particle_radius_a, Some(80.0));
         assert_eq!(provenance["train.epochs"], Provenance::Flag);
@@ -417,6 +417,6 @@ mod tests {
         assert_eq!(read(&text).unwrap().resolve().unwrap().settings, resolved.settings);
         let chosen = resolved.chosen().unwrap();
         assert!(chosen.contains(&("pick.floor".into(), "0.03".into(), Provenance::File)));
-        assert!(!chosen.iter().any(|(key, ..)| key == "train.epochs"));
+        assert!(!chosen.iter().any(|(key, ..)| key == "train.batch_size"));
     }
 }

@@ -107,6 +107,8 @@ mod tests {
         let items: Vec<usize> = (0..1000).collect();
         let done = AtomicUsize::new(0);
         let work = |(): &(), _: usize, item: &usize| {
+            // Slow enough that a busy machine cannot do them all before the refusal is noticed.
+            std::thread::sleep(std::time::Duration::from_millis(5));
             done.fetch_add(1, Ordering::SeqCst);
             *item
         };

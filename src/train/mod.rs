@@ -111,6 +111,8 @@ pub enum Event<'a> {
     Step {
         /// Epoch, counted from 1.
         epoch: usize,
+        /// Most epochs.
+        of: usize,
         /// Steps done in it.
         step: usize,
         /// Loss of the step.
@@ -120,6 +122,8 @@ pub enum Event<'a> {
     Epoch {
         /// All epochs so far.
         epochs: &'a [Epoch],
+        /// Most epochs.
+        of: usize,
         /// The one whose weights are the model.
         best: Option<&'a Epoch>,
     },
@@ -153,7 +157,7 @@ pub fn train(
         }
     };
     let tolerance = tolerance(job);
-    while run.epochs.len() < settings.epochs
+    while run.epochs.len() < settings.most_epochs()
         && !exhausted(&run.epochs, tolerance, settings.patience)
     {
         let started = Instant::now();
@@ -175,7 +179,8 @@ pub fn train(
         epoch.criterion = result.criterion;
         run.epochs.push(epoch);
         run.store(job)?;
-        observe(Event::Epoch { epochs: &run.epochs, best: best(&run.epochs, tolerance) });
+        let best = best(&run.epochs, tolerance);
+        observe(Event::Epoch { epochs: &run.epochs, of: settings.most_epochs(), best });
     }
     Ok(run.epochs)
 }
@@ -220,7 +225,7 @@ fn run_epoch(
             }
             let progress = Progress {
                 step: epoch * steps + step,
-                steps: settings.epochs * steps,
+                steps: settings.most_epochs() * steps,
                 warm_up: settings.warm_up,
                 history: &history,
             };
@@ -230,7 +235,8 @@ fn run_epoch(
             waited += waiting.elapsed().as_secs_f64();
             let loss = trainer.step(update, rate)?;
             losses += loss;
-            observe(Event::Step { epoch: epoch + 1, step: step + 1, loss });
+            let of = settings.most_epochs();
+            observe(Event::Step { epoch: epoch + 1, of, step: step + 1, loss });
         }
         Ok(())
     })?;

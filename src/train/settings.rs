@@ -9,6 +9,12 @@ use crate::error::{Error, Result};
 use crate::labels::{Completeness, patches};
 use crate::model::{Architecture, Precision};
 
+/// Epochs that suit a network whose weights come from a model that has seen many particles: on one to five labelled
+/// micrographs more are no better.
+const EPOCHS_FROM_MODEL: usize = 8;
+/// Epochs that random weights need.
+const EPOCHS_FROM_SCRATCH: usize = 20;
+
 /// How the network is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -18,8 +24,9 @@ pub struct Settings {
     /// Share of those weights in the model that is kept: it has the weighted mean of them and of the
     /// trained ones.
     pub start_share: f64,
-    /// Most epochs; one epoch is `patches_per_epoch` patches and one validation.
-    pub epochs: usize,
+    /// Most epochs; one epoch is `patches_per_epoch` patches and one validation. None: as many as the
+    /// weights need that training starts from ([`Settings::for_start`]).
+    pub epochs: Option<usize>,
     /// Patches drawn in an epoch.
     pub patches_per_epoch: usize,
     /// Stages before the one with patches of `patches.patch_px` and the network of `[model]`.
@@ -120,7 +127,7 @@ impl Default for Settings {
         Settings {
             start: Start::Default,
             start_share: 0.5,
-            epochs: 20,
+            epochs: None,
             patches_per_epoch: 320,
             stages: Vec::new(),
             batch_size: 16,
@@ -154,7 +161,7 @@ impl Settings {
             Err(Error::setting(format!("train.{name}"), what, "`picker config` prints its meaning"))
         };
         for (name, value) in [
-            ("epochs", self.epochs),
+            ("epochs", self.most_epochs()),
             ("patches_per_epoch", self.patches_per_epoch),
             ("batch_size", self.batch_size),
             ("patches_at_once", self.patches_at_once),
@@ -209,6 +216,18 @@ impl Settings {
         self.loss(Completeness::Partial).check("partial_loss")
     }
 
+    /// The same with the epochs that a training needs which starts from a model's weights, or from random
+    /// ones, unless they are given.
+    pub fn for_start(&self, is_model: bool) -> Settings {
+        let usual = if is_model { EPOCHS_FROM_MODEL } else { EPOCHS_FROM_SCRATCH };
+        Settings { epochs: Some(self.epochs.unwrap_or(usual)), ..self.clone() }
+    }
+
+    /// Most epochs.
+    pub fn most_epochs(&self) -> usize {
+        self.epochs.unwrap_or(EPOCHS_FROM_SCRATCH)
+    }
+
     fn check_stages(&self, architecture: &Architecture) -> Result<()> {
         let fail = |what: String, hint: &str| Err(Error::setting("train.stages", what, hint));
         for stage in &self.stages {
@@ -243,7 +262,7 @@ impl Settings {
     fn stage_of(&self, epoch: usize) -> Option<&Stage> {
         let mut end = 0.0;
         self.stages.iter().find(|stage| {
-            end += stage.share * self.epochs as f64;
+            end += stage.share * self.most_epochs() as f64;
             // So that three thirds of nine epochs are three each.
             (epoch as f64) < end - 1e-6
         })
@@ -297,20 +316,23 @@ mod tests {
     fn stages_take_their_share_of_the_epochs_and_the_rest_has_the_usual_patches() {
         let stage = |share, patch_px| Stage { share, patch_px, levels: None };
         let settings = Settings {
-            epochs: 10,
+            epochs: Some(10),
             stages: vec![stage(0.3, 64), stage(0.25, 96)],
             ..Settings::default()
         };
         settings.check(&Architecture::default()).unwrap();
         let usual = patches::Settings::default();
         let sides = |settings: &Settings| -> Vec<usize> {
-            (0..settings.epochs).map(|epoch| settings.patches_in(epoch, &usual).patch_px).collect()
+            let epochs = 0..settings.most_epochs();
+            epochs.map(|epoch| settings.patches_in(epoch, &usual).patch_px).collect()
         };
         assert_eq!(sides(&settings), [64, 64, 64, 96, 96, 96, 128, 128, 128, 128]);
         let thirds = vec![stage(1.0 / 3.0, 64), stage(1.0 / 3.0, 96), stage(1.0 / 3.0, 128)];
-        let settings = Settings { epochs: 9, stages: thirds, ..Settings::default() };
+        let settings = Settings { epochs: Some(9), stages: thirds, ..Settings::default() };
         assert_eq!(sides(&settings), [64, 64, 64, 96, 96, 96, 128, 128, 128]);
-        assert_eq!(sides(&Settings::default()), [128; 20]);
+        assert_eq!(sides(&Settings::default().for_start(false)), [128; 20]);
+        assert_eq!(sides(&Settings::default().for_start(true)), [128; 8]);
+        assert_eq!(settings.for_start(true).epochs, Some(9));
     }
 
     #[test]

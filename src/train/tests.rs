@@ -129,7 +129,7 @@ fn stopped_and_resumed_a_training_ends_with_the_very_same_weights() {
         ..Settings::default()
     };
     for settings in [Settings::default(), averaging, staged] {
-        let settings = small(Settings { epochs: 3, ..settings });
+        let settings = small(Settings { epochs: Some(3), ..settings });
         let [whole, stopped] = [(); 2].map(|()| tempfile::tempdir().unwrap());
         let (expected, epochs) = trained(whole.path(), &settings, usize::MAX).unwrap();
         // In the second epoch, and right after it.
@@ -145,7 +145,7 @@ fn stopped_and_resumed_a_training_ends_with_the_very_same_weights() {
 fn a_plateau_that_began_before_a_stop_halves_the_rate_at_the_same_epoch_after_it() {
     // Without particles F1 is the same in every epoch.
     let settings =
-        small(Settings { epochs: 8, schedule: Schedule::Plateau, ..Settings::default() });
+        small(Settings { epochs: Some(8), schedule: Schedule::Plateau, ..Settings::default() });
     let [whole, stopped] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let trained = |folder: &Path, steps| trained_on(&[], folder, &settings, steps).0;
     let epochs = trained(whole.path(), usize::MAX).unwrap();
@@ -164,7 +164,7 @@ fn a_plateau_that_began_before_a_stop_halves_the_rate_at_the_same_epoch_after_it
 fn epochs_before_and_after_a_stop_wait_for_a_better_one_together() {
     let dir = tempfile::tempdir().unwrap();
     let path = checkpoint_path(dir.path());
-    let settings = small(Settings { epochs: 1, ..Settings::default() });
+    let settings = small(Settings { epochs: Some(1), ..Settings::default() });
     trained(dir.path(), &settings, usize::MAX).unwrap();
     let (mut state, _) = file::read::<State>(&Origin::File(path.clone())).unwrap();
     let epoch = state.epochs.remove(0);
@@ -195,7 +195,7 @@ fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 
 #[test]
 fn what_was_damaged_or_lost_between_two_runs_is_never_used() {
-    let settings = small(Settings { epochs: 3, ..Settings::default() });
+    let settings = small(Settings { epochs: Some(3), ..Settings::default() });
     let stopped = tempfile::tempdir().unwrap();
     // Without particles every epoch is as good, and the last is kept.
     let go_on = || {
@@ -239,7 +239,7 @@ fn what_was_damaged_or_lost_between_two_runs_is_never_used() {
 
 #[test]
 fn a_model_that_is_not_the_checkpoints_own_starts_training_anew() {
-    let settings = small(Settings { epochs: 2, ..Settings::default() });
+    let settings = small(Settings { epochs: Some(2), ..Settings::default() });
     let dir = tempfile::tempdir().unwrap();
     let truth = blobs().1;
     trained_on(&truth, dir.path(), &settings, usize::MAX).0.unwrap();
@@ -272,7 +272,7 @@ fn a_model_that_is_not_the_checkpoints_own_starts_training_anew() {
 #[test]
 fn the_training_that_a_folder_holds_is_known_from_the_checkpoints_header() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = small(Settings { epochs: 1, ..Settings::default() });
+    let settings = small(Settings { epochs: Some(1), ..Settings::default() });
     trained(dir.path(), &settings, usize::MAX).unwrap();
     let checkpoint = checkpoint_path(dir.path());
     let bytes = std::fs::read(&checkpoint).unwrap();

@@ -43,7 +43,7 @@ pub(in crate::cli) struct TrainingArgs {
     /// Start from the weights of this model: a model file, or the folder of a run
     #[arg(long, value_name = "MODEL", conflicts_with = "from_scratch")]
     from: Option<PathBuf>,
-    /// Maximum number of epochs
+    /// Maximum number of epochs [default: 8 where training starts from a model, 20 from random weights]
     #[arg(long, visible_alias = "initial-epochs", value_name = "N")]
     epochs: Option<usize>,
     /// Highest learning rate

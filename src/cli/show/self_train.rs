@@ -37,7 +37,7 @@ pub(super) fn show(progress: &mut Progress, settings: &Settings, event: &Event) 
             progress.say(&format!("cross-validation: fold {number} of {of}"));
         }
         Event::Round(round) => progress.say(&describe(round)),
-        Event::Train(round, train::Event::Step { epoch, step, loss }) => {
+        Event::Train(round, train::Event::Step { epoch, step, loss, .. }) => {
             progress.at((((round - 1) * epochs + epoch - 1) * steps + step) as u64);
             progress.note(&format!("round {round}, epoch {epoch}/{epochs}, loss {loss:.3}"));
         }

@@ -12,7 +12,6 @@ use crate::units::counted;
 /// Shows what is reported while a network is trained.
 pub(super) fn show(progress: &mut Progress, settings: &Settings, event: &Event) {
     let steps = settings.train.patches_per_epoch / settings.train.batch_size;
-    let total = settings.train.epochs;
     match event {
         Event::Gathering(event) => gathering(progress, event),
         Event::SetAside(folder) => progress.warn(&format!(
@@ -20,7 +19,15 @@ pub(super) fn show(progress: &mut Progress, settings: &Settings, event: &Event) 
              earlier model is kept in {}",
             folder.display()
         )),
-        Event::Ready { training, particles, left_out, validation, started_from, start_share } => {
+        Event::Ready {
+            training,
+            particles,
+            left_out,
+            validation,
+            started_from,
+            start_share,
+            epochs,
+        } => {
             let start = start(settings, *started_from);
             progress.say(&format!(
                 "training from {start} on {} with {}, validating on {validation}",
@@ -41,7 +48,7 @@ pub(super) fn show(progress: &mut Progress, settings: &Settings, event: &Event) 
                     100.0 * start_share
                 ));
             }
-            progress.begin((total * steps) as u64, "training", "updates");
+            progress.begin((epochs * steps) as u64, "training", "updates");
         }
         Event::Train(train::Event::Resumed(epochs)) => {
             progress.say(&format!("continuing after epoch {}", epochs.len()));
@@ -50,13 +57,13 @@ pub(super) fn show(progress: &mut Progress, settings: &Settings, event: &Event) 
         Event::Train(train::Event::Restarted { why }) => {
             progress.warn(&format!("{why}; training starts from the beginning"));
         }
-        Event::Train(train::Event::Step { epoch, step, loss }) => {
+        Event::Train(train::Event::Step { epoch, of, step, loss }) => {
             progress.at(((epoch - 1) * steps + step) as u64);
-            progress.note(&format!("epoch {epoch}/{total} loss {loss:.3}"));
+            progress.note(&format!("epoch {epoch}/{of} loss {loss:.3}"));
         }
-        Event::Train(train::Event::Epoch { epochs, best }) => {
+        Event::Train(train::Event::Epoch { epochs, of, best }) => {
             if let Some(epoch) = epochs.last() {
-                progress.say(&describe(epoch, total, *best));
+                progress.say(&describe(epoch, *of, *best));
             }
         }
     }
@@ -96,10 +103,10 @@ pub(super) fn conclusion(outcome: &Outcome, model: &str) -> String {
     )
 }
 
-fn describe(epoch: &Epoch, total: usize, best: Option<&Epoch>) -> String {
+fn describe(epoch: &Epoch, of: usize, best: Option<&Epoch>) -> String {
     let best = best.map_or(String::new(), |best| format!("; best: epoch {}", best.epoch));
     format!(
-        "epoch {}/{total}: loss {:.3}, precision {:.3}, recall {:.3}, f1 {:.3}{best}",
+        "epoch {}/{of}: loss {:.3}, precision {:.3}, recall {:.3}, f1 {:.3}{best}",
         epoch.epoch, epoch.loss, epoch.precision, epoch.recall, epoch.f1
     )
 }

@@ -387,7 +387,7 @@ fn one_round(
             Restart::Best => model_of(job, teacher),
         };
         let settings = train::Settings {
-            epochs: job.settings.self_train.retrain_epochs,
+            epochs: Some(job.settings.self_train.retrain_epochs),
             patience: job.settings.self_train.retrain_epochs,
             learning_rate: job.settings.self_train.learning_rate,
             // A round goes on from a whole network.

@@ -59,6 +59,8 @@ pub enum Event<'a> {
         started_from: Option<&'a str>,
         /// Share of these in the model that is kept.
         start_share: f64,
+        /// Most epochs.
+        epochs: usize,
     },
     /// The training itself.
     Train(train::Event<'a>),
@@ -250,7 +252,8 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
     set_aside_other_training(&job.run.model(), &fingerprint, observe)?;
 
     let start_share = if gathered.keeps_start { settings.train.start_share } else { 0.0 };
-    let training = train::Settings { start_share, ..settings.train.clone() };
+    let training = settings.train.for_start(base.is_some());
+    let training = train::Settings { start_share, ..training };
     let held_back = gathered.held_back();
     let validation = gathered.take_validation();
     let failures = std::mem::take(&mut gathered.failures);
@@ -263,6 +266,7 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
         validation: &card.validated_how,
         started_from: card.started_from.as_deref(),
         start_share,
+        epochs: training.most_epochs(),
     });
     let folder = job.run.model();
     let report = job.run.report();
