@@ -218,6 +218,7 @@ impl Settings {
 
     /// The same with the epochs that a training needs which starts from a model's weights, or from random
     /// ones, unless they are given.
+    #[must_use]
     pub fn for_start(&self, is_model: bool) -> Settings {
         let usual = if is_model { EPOCHS_FROM_MODEL } else { EPOCHS_FROM_SCRATCH };
         Settings { epochs: Some(self.epochs.unwrap_or(usual)), ..self.clone() }

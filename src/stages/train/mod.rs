@@ -218,37 +218,8 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
         }
         believed::by(base, items, &by_hand, &settings.preprocess, &job.machine, cancel)?;
     }
-    let seen = |items: &[labelled::Item]| items.iter().map(labelled::Item::seen).collect();
-    let parent = base.as_ref().map(Origin::card).transpose()?;
-    let labels =
-        labels::Settings { completeness: gathered.completeness, ..settings.labels.clone() };
-    let loss = settings.train.loss(labels.completeness);
-    let card = Card {
-        schema: Card::SCHEMA,
-        picker_version: env!("CARGO_PKG_VERSION").to_string(),
-        libtorch_version: LIBTORCH_VERSION.to_string(),
-        architecture: settings.model,
-        preprocess: settings.preprocess.clone(),
-        labels,
-        pick: settings.pick.clone(),
-        particle_radius_px: Some(gathered.radius_mic_px),
-        pixel_size_a: gathered.pixel_size,
-        unlabelled_margin_radii: gathered.unlabelled_margin,
-        threshold: 0.0,
-        general_threshold: loss.general_threshold(),
-        reading: loss.reading(),
-        validation: ValidationScores::default(),
-        validated_how: gathered.how.clone(),
-        trained_on: seen(&gathered.training),
-        validated_on: seen(&gathered.validation),
-        pseudo_labelled_on: Vec::new(),
-        inherited: parent.iter().flat_map(Card::seen).cloned().collect(),
-        seed: request.seed,
-        epoch: 0,
-        started_from: base.as_ref().map(Origin::hash).transpose()?,
-        self_training: None,
-        recipe: None,
-    };
+    let loss = settings.train.loss(gathered.completeness);
+    let card = card(request, &gathered, base.as_ref(), &loss)?;
     set_aside_other_training(&job.run.model(), &fingerprint, observe)?;
 
     let start_share = if gathered.keeps_start { settings.train.start_share } else { 0.0 };
@@ -305,6 +276,46 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
     }
     let card = trained.card()?;
     Ok(Outcome { epochs, card, failures })
+}
+
+/// The card of the model to be; its threshold, scores and epoch are left for the training.
+fn card(
+    request: &Request,
+    gathered: &labelled::Gathered,
+    base: Option<&Origin>,
+    loss: &train::Loss,
+) -> Result<Card> {
+    let settings = request.settings;
+    let seen = |items: &[labelled::Item]| items.iter().map(labelled::Item::seen).collect();
+    let parent = base.map(Origin::card).transpose()?;
+    let labels =
+        labels::Settings { completeness: gathered.completeness, ..settings.labels.clone() };
+    Ok(Card {
+        schema: Card::SCHEMA,
+        picker_version: env!("CARGO_PKG_VERSION").to_string(),
+        libtorch_version: LIBTORCH_VERSION.to_string(),
+        architecture: settings.model,
+        preprocess: settings.preprocess.clone(),
+        labels,
+        pick: settings.pick.clone(),
+        particle_radius_px: Some(gathered.radius_mic_px),
+        pixel_size_a: gathered.pixel_size,
+        unlabelled_margin_radii: gathered.unlabelled_margin,
+        threshold: 0.0,
+        general_threshold: loss.general_threshold(),
+        reading: loss.reading(),
+        validation: ValidationScores::default(),
+        validated_how: gathered.how.clone(),
+        trained_on: seen(&gathered.training),
+        validated_on: seen(&gathered.validation),
+        pseudo_labelled_on: Vec::new(),
+        inherited: parent.iter().flat_map(Card::seen).cloned().collect(),
+        seed: request.seed,
+        epoch: 0,
+        started_from: base.map(Origin::hash).transpose()?,
+        self_training: None,
+        recipe: None,
+    })
 }
 
 /// Moves a model of another training out of the way: what was computed is never overwritten.
