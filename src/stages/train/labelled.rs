@@ -397,13 +397,13 @@ impl Gathered {
     }
 
     /// Places that were judged where not every particle has a label, on the micrographs with most of them; no
-    /// threshold follows from F1 there.
+    /// threshold follows from F1 there. None where nothing was rejected: labels alone say nothing of picks.
     pub(crate) fn by_hand(&self) -> Vec<ByHand> {
-        if self.completeness == Completeness::Complete {
+        let mut all: Vec<&Item> = self.training.iter().chain(&self.validation).collect();
+        let rejects = all.iter().any(|item| !item.beside.rejected.places.is_empty());
+        if self.completeness == Completeness::Complete || !rejects {
             return Vec::new();
         }
-        let mut all: Vec<&Item> = self.training.iter().chain(&self.validation).collect();
-        all.retain(|item| !item.beside.rejected.places.is_empty());
         all.sort_by_key(|item| Reverse(item.beside.rejected.places.len() + item.points.len()));
         all.truncate(MOST_BY_HAND);
         let own = |item: &Item| ByHand {
