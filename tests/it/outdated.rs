@@ -191,7 +191,8 @@ fn every_key_of_the_settings_makes_the_stages_outdated_that_depend_on_it() {
     }
     // Those without a built-in value.
     let unset = ["data.particle_radius_a", "data.particle_radius_px", "data.pixel_size_a"];
-    let unset = unset.into_iter().chain(["preprocess.particles"]).map(String::from);
+    let others = ["preprocess.particles", "train.epochs"];
+    let unset = unset.into_iter().chain(others).map(String::from);
     assert_eq!(listed, unset.collect());
 }
 
