@@ -8,8 +8,8 @@
 const SPREAD: f64 = 4.0;
 /// Scores are read as if they were at least this far from 0 and 1, where odds end.
 const LEAST: f64 = 1e-6;
-/// Log-odds are not corrected by more than this: who rejects the wrong picks and confirms few of the right ones
-/// judges no fair sample.
+/// Log-odds are not corrected by more than this: someone who rejects most wrong picks but confirms only a few right
+/// ones makes the scores seem higher than they are.
 const MOST_EXCESS: f64 = 2.0;
 
 /// The probability that log-odds stand for.
@@ -37,9 +37,9 @@ pub fn score_of_probability(probability: f32) -> f32 {
     ((logistic(logit(probability.into()) / SPREAD) * 1000.0).round() / 1000.0) as f32
 }
 
-/// How far log-odds are too high, by picks that somebody has judged: the shift b for which the logistic function
-/// of log-odds − b fits best to which of them are particles, with a normal prior of standard deviation 1
-/// (Platt 1999, with the slope fixed). Which scores are judged more often has no influence.
+/// How much too high log-odds are, from picks that were confirmed (`particles`) or rejected (`others`): the shift b
+/// with which the logistic function of log-odds − b fits these judgements best, with a normal prior of standard
+/// deviation 1 (Platt 1999, with the slope fixed). It does not depend on which scores were judged more often.
 pub fn excess(particles: &[f32], others: &[f32]) -> f32 {
     let sum = |all: &[f32], of: &dyn Fn(f64) -> f64| -> f64 {
         all.iter().map(|log_odds| of(f64::from(*log_odds))).sum()
@@ -110,8 +110,8 @@ mod tests {
     }
 
     #[test]
-    fn judged_picks_tell_how_far_log_odds_are_too_high() {
-        // Log-odds 1 to 3 of which as many are particles as log-odds lower by 1 mean.
+    fn judged_picks_show_how_much_too_high_log_odds_are() {
+        // Picks with log-odds 1 to 3, of which as many are particles as if their log-odds were 0 to 2.
         let mut judged = (Vec::new(), Vec::new());
         for step in 0..400_u16 {
             let own = 1.0 + 2.0 * f32::from(step) / 400.0;

@@ -1,7 +1,7 @@
 //! Judged places: the threshold that suits a network, by its peaks that somebody has confirmed or rejected.
 //!
-//! Where only some of the particles have a label, no F1 can be measured. But how many of the judged peaks are
-//! particles, at which score, shows how far the scores are too high.
+//! Where only some of the particles have a label, F1 cannot be measured. But the share of particles among the judged
+//! peaks of each score shows how much too high the scores are.
 
 use crate::coords::Coordinate;
 use crate::detect::Detector;
@@ -14,9 +14,9 @@ use crate::preprocess::Prepared;
 
 /// The probability of a pick at the threshold that suits most models.
 const AT_THRESHOLD: f32 = 0.7;
-/// Fewer judged peaks than this…
+/// With fewer judged peaks than this, the threshold is left as it is.
 const FEW: usize = 5;
-/// … or fewer rejected ones say nothing of a threshold.
+/// The same for rejected peaks.
 const FEW_REJECTED: usize = 2;
 
 /// What somebody has said of places on one micrograph.
@@ -30,7 +30,7 @@ pub struct ByHand {
     pub rejected: Rejected,
 }
 
-/// The score at which a peak of this network has the usual probability; none where too few were judged.
+/// The score at which a peak is a particle with a probability of 0.7; none if too few were judged.
 pub fn threshold_by_hand(network: &Inference, card: &Card, all: &[ByHand]) -> Result<Option<f32>> {
     let detector = Detector::new(network, card);
     let mut judged = Judged::default();

@@ -24,8 +24,8 @@ pub struct Settings {
     /// Share of those weights in the model that is kept: it has the weighted mean of them and of the
     /// trained ones.
     pub start_share: f64,
-    /// Most epochs; one epoch is `patches_per_epoch` patches and one validation. None: as many as the
-    /// weights need that training starts from ([`Settings::for_start`]).
+    /// Most epochs; one epoch is `patches_per_epoch` patches and one validation. None: the number
+    /// depends on the weights that training starts from ([`Settings::for_start`]).
     pub epochs: Option<usize>,
     /// Patches drawn in an epoch.
     pub patches_per_epoch: usize,
@@ -216,8 +216,8 @@ impl Settings {
         self.loss(Completeness::Partial).check("partial_loss")
     }
 
-    /// The same with the epochs that a training needs which starts from a model's weights, or from random
-    /// ones, unless they are given.
+    /// The same settings with a number of epochs: the given one, or else what suits a training that starts from a
+    /// model's weights, or from random ones.
     #[must_use]
     pub fn for_start(&self, is_model: bool) -> Settings {
         let usual = if is_model { EPOCHS_FROM_MODEL } else { EPOCHS_FROM_SCRATCH };

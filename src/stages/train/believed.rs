@@ -1,9 +1,9 @@
 //! Picks of the model that a training starts from, on micrographs that are partly labelled by hand.
 //!
 //! Who labels what a model got wrong leaves what it got right without a label. That must not be taught as
-//! background, nor be judged as false: what the model picks there, and nobody has rejected, is taken for
-//! a particle, from the threshold up that suits the picks that were judged. Labels that correct a model are the
-//! hard cases, and no F1 can be read from them.
+//! background, nor be judged as false: what the model picks there, and nobody has rejected, is taken for a particle.
+//! Where enough picks were judged, only those above the threshold that follows from them are taken. Labels that correct
+//! a model are the hard cases, so F1 cannot be measured with them alone.
 
 use super::labelled::Item;
 use crate::coords::Coordinate;

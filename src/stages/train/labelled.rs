@@ -396,8 +396,8 @@ impl Gathered {
         held_back.map(|item| (item.points.clone(), item.beside.rejected.clone())).collect()
     }
 
-    /// Places that were judged where not every particle has a label, on the micrographs with most of them; no
-    /// threshold follows from F1 there. None where nothing was rejected: labels alone say nothing of picks.
+    /// Confirmed and rejected places, if all micrographs are partly labelled, of the micrographs with most of them:
+    /// the threshold follows from these, as F1 cannot be measured. None if nothing was rejected.
     pub(crate) fn by_hand(&self) -> Vec<ByHand> {
         let mut all: Vec<&Item> = self.training.iter().chain(&self.validation).collect();
         let rejects = all.iter().any(|item| !item.beside.rejected.places.is_empty());
