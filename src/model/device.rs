@@ -265,12 +265,25 @@ fn why_no_cuda() -> String {
 
 /// Sets how many threads libtorch uses in the calling thread's operations.
 pub fn set_threads(threads: usize) {
+    // At the first operation of a thread, libtorch sets the number that any thread has set last. Asking for
+    // the number does that now, so that it cannot undo the next line later.
+    tch::get_num_threads();
     tch::set_num_threads(threads as i32);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_keeps_its_number_of_threads_whatever_others_set_before_its_first_operation() {
+        let kept = std::thread::spawn(|| {
+            set_threads(3);
+            std::thread::spawn(|| set_threads(1)).join().unwrap();
+            tch::get_num_threads()
+        });
+        assert_eq!(kept.join().unwrap(), 3);
+    }
 
     #[test]
     fn devices_that_cannot_work_together_are_refused() {
