@@ -19,8 +19,11 @@ simulate() { # simulate SET SEED COUNT SHAPE [flags]
 judge() { # judge SET OUT [flags]: picks, F1 and the best F1
   rm -rf "$1/$2"
   "$picker" pick "$1/micrographs" --model default --particle-radius 16 --out "$1/$2" "${@:3}" >> log 2>&1 || true
-  judge_picks --picks "$1/$2/picks/picks.csv" --truth "$1/coordinates" --micrographs "$1/micrographs" \
-    --particle-radius 16 2>> log | sed -n 's/^oracle.*f1=/best /p; s/^macro:.*f1=/f1 /p' | paste -sd' '
+  set -- "$1/$2" --truth "$1/coordinates" --micrographs "$1/micrographs" --particle-radius 16
+  {
+    judge_picks --picks "$1/picks/picks.csv" "${@:2}" | sed -n 's/^macro:.*f1=/f1 /p'
+    judge_picks --picks "$1/picks.all" --min-score 0 "${@:2}" | sed -n 's/^oracle.*f1=/best /p'
+  } 2>> log | paste -sd' '
 }
 
 seed=5000

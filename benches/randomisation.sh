@@ -53,8 +53,8 @@ for variant in ${VARIANTS:-all $ingredients $sizes}; do
   "$picker" simulate --preset training --config "$run/teaching.toml" --count "${COUNT:-150}" \
     --seed "$seed" --threads 1 --out "$run/set" --quiet
   "$picker" train "$run/set/micrographs" --coordinates "$run/set/coordinates" --particle-radius 9.5 \
-    --config "$run/training.toml" --epochs 4 --seed "$seed" --threads 1 --out "$run" \
-    > "$run/log" 2>&1
+    --config "$run/training.toml" --from-scratch --epochs 4 --seed "$seed" --threads 1 \
+    --out "$run" > "$run/log" 2>&1
   rm -rf "$run/set"
   line="$variant $seed"
   for set in "$@"; do
@@ -62,7 +62,7 @@ for variant in ${VARIANTS:-all $ingredients $sizes}; do
     name=$(basename "$set")
     "$picker" pick "$set/micrographs" --model "$run" --particle-radius "$radius" --threads 1 \
       --out "$run/$name" >> "$run/log" 2>&1 || true
-    oracle=$(judge_picks --picks "$run/$name/picks.all" --truth "$set/coordinates" \
+    oracle=$(judge_picks --picks "$run/$name/picks.all" --min-score 0 --truth "$set/coordinates" \
       --micrographs "$set/micrographs" --particle-radius "$radius" 2> /dev/null |
       sed -n 's/^oracle.*f1=//p')
     line+=" $name=$oracle"
