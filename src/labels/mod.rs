@@ -11,6 +11,7 @@
 pub mod beside;
 pub mod by_hand;
 mod correlation;
+mod crowding;
 mod distance;
 mod elastic;
 mod evidence;
@@ -21,6 +22,8 @@ pub mod pseudo;
 pub mod rejected;
 pub(crate) mod sampling;
 mod search;
+
+pub use crowding::spacing;
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -44,7 +47,8 @@ pub enum Completeness {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Radius of the target disks, in particle radii; below 1 keeps touching particles apart.
+    /// Radius of the target disks, in particle radii; below 1 keeps touching particles apart. Smaller in
+    /// training where they would overlap ([`spacing`]).
     pub mask_radius_fraction: f64,
     /// Pixels between the disk and this many particle radii count neither way; not above
     /// `mask_radius_fraction` means no such ring.

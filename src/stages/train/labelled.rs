@@ -102,6 +102,8 @@ pub(crate) struct Gathered {
     pub(crate) radius_mic_px: f64,
     /// In particle radii.
     pub(crate) unlabelled_margin: f64,
+    /// How near to each other labelled particles lie, in particle radii ([`labels::spacing`]).
+    pub(crate) spacing: Option<f64>,
     /// Micrographs where particles seem to have no label, in words.
     pub(crate) doubts: Vec<String>,
     /// Whether the model that training starts from is to have a share in the result.
@@ -304,6 +306,7 @@ impl Request<'_> {
         let shown: Vec<(&Prepared, &[Coordinate])> =
             training.iter().map(|item| (&item.loaded.prepared, item.points.as_slice())).collect();
         let unlabelled_margin = labels::unlabelled_margin(&shown);
+        let spacing = labels::spacing(&shown);
         Ok(Gathered {
             training,
             validation,
@@ -312,6 +315,7 @@ impl Request<'_> {
             pixel_size,
             radius_mic_px,
             unlabelled_margin,
+            spacing,
             doubts,
             keeps_start,
             failures,

@@ -289,7 +289,8 @@ fn card(
     let seen = |items: &[labelled::Item]| items.iter().map(labelled::Item::seen).collect();
     let parent = base.map(Origin::card).transpose()?;
     let labels =
-        labels::Settings { completeness: gathered.completeness, ..settings.labels.clone() };
+        labels::Settings { completeness: gathered.completeness, ..settings.labels.clone() }
+            .kept_apart(gathered.spacing);
     Ok(Card {
         schema: Card::SCHEMA,
         picker_version: env!("CARGO_PKG_VERSION").to_string(),
