@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn what_a_few_peaks_reach_by_chance_shows_particles_only_in_many() {
         // 2 · 35 / (100 + 85) = .378; the limit is .40 for 600 peaks and .34 for 12,000.
-        let times = |times| repeated(&[(0.35, 100 * times), (0.1, 500 * times)]);
+        let times = |times: usize| repeated(&[(0.35, 100 * times), (0.1, 500 * times)]);
         assert_eq!(of_scores(&times(1), USUAL), None);
         assert!((of_scores(&times(20), USUAL).unwrap().expected_f1 - 0.378).abs() < 1e-3);
     }
