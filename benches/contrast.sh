@@ -23,7 +23,7 @@ judge() { # judge SET OUT [flags]: picks, F1 and the best F1
   {
     judge_picks --picks "$1/picks/picks.csv" "${@:2}" | sed -n 's/^macro:.*f1=/f1 /p'
     judge_picks --picks "$1/picks.all" --min-score 0 "${@:2}" | sed -n 's/^oracle.*f1=/best /p'
-  } 2>> log | paste -sd' '
+  } 2>> log | paste -sd' ' || true # without picks or particles there is nothing to judge
 }
 
 seed=5000

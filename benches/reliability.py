@@ -7,7 +7,8 @@ RUN is a run directory with stored peaks (picks.all), TRUTH a folder with one ST
 particles for each micrograph, RADIUS_PX the particle radius. A peak is a particle if it lies within one
 radius of one, one-to-one, nearest pairs first, of all peaks of a micrograph. Peaks are counted in bins of
 the score; beside the share of them that are particles stands the probability that their scores stand for,
-mean over the bin.
+mean over the bin. The last line is the logistic regression that src/pick/threshold.rs takes its calibration
+from.
 """
 import argparse
 import csv
@@ -92,6 +93,23 @@ def table(judged):
     ]  # fmt: skip
 
 
+def calibration(judged):
+    """(slope, shift): logistic regression of particles on the log-odds of scores, by Newton's method."""
+    points = [(SPREAD * math.log(score / (1 - score)), hit) for score, hit in judged if 0 < score < 1]
+    slope, shift = 1.0, 0.0
+    for _ in range(20):
+        gradient, curvature = [0.0, 0.0], [0.0, 0.0, 0.0]
+        for log_odds, hit in points:
+            p = 1 / (1 + math.exp(-(slope * log_odds + shift)))
+            gradient = [gradient[0] + (hit - p) * log_odds, gradient[1] + hit - p]
+            weight = p * (1 - p)
+            curvature = [a + weight * b for a, b in zip(curvature, (log_odds**2, log_odds, 1.0))]
+        a, b, c = curvature
+        slope += (c * gradient[0] - b * gradient[1]) / (a * c - b * b)
+        shift += (a * gradient[1] - b * gradient[0]) / (a * c - b * b)
+    return slope, shift
+
+
 def svg(rows, name):
     """Share of particles over the probability that the scores stand for; the areas are the counts."""
     side, edge = 320, 44
@@ -140,6 +158,8 @@ def main():
     print(f"all       {len(judged):10} {sum(hit for _, hit in judged) / len(judged):10.3f} "
           f"{sum(probability(score) for score, _ in judged) / len(judged):12.3f}")
     print(f"mean distance of share and probability, by peaks: {off:.3f}")
+    slope, shift = calibration(judged)
+    print(f"log-odds of a particle: {slope:.2f} times those of the score, and {shift:+.2f}")
     if args.svg:
         args.svg.write_text(svg(rows, args.name))
 
