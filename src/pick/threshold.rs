@@ -6,9 +6,9 @@
 
 use super::odds;
 
-/// Log-odds of a peak being a particle are this many times those that its score stands for, plus the second
-/// number: logistic regression on 60 simulated micrographs that nothing was trained on (benches/reliability.py).
-/// Faint particles have too low scores, and the sum of all scores would say that there are too few.
+/// Slope and shift from the log-odds that a score of the default model stands for to those of a particle: logistic
+/// regression on 60 simulated micrographs that nothing was trained on (benches/reliability.py). Scores of faint
+/// particles are too low; without the calibration, too few particles would be expected.
 const CALIBRATION: (f32, f32) = (1.06, 0.53);
 
 /// Expected F1 below which the scores of very many peaks do not show that there are particles: the
@@ -45,8 +45,8 @@ pub struct Choice {
 pub fn of_scores(scores: &[f32], most: f32) -> Option<Choice> {
     let sorted = sorted(scores);
     let (slope, shift) = CALIBRATION;
-    let calibrated = |score: f32| odds::score(slope * odds::log_odds_of_score(score) + shift);
-    let probability = |score: f32| f64::from(odds::probability_of_score(calibrated(score)));
+    let calibrated = |score: f32| slope * odds::log_odds_of_score(score) + shift;
+    let probability = |score: f32| f64::from(odds::probability(calibrated(score)));
     let all: f64 = sorted.iter().map(|score| probability(*score)).sum();
     let (mut hits, mut best, mut usual) = (0.0, (0.0, most), (0.0, most));
     for (picks, score) in (1..).zip(&sorted) {
