@@ -6,7 +6,7 @@
 # make install    the program with libtorch into PREFIX (default ~/.local); make uninstall removes it
 # make dist       the same in one file that runs on other machines: dist/picker-VERSION-linux-x86_64.tar.zst
 # make wheel      a Python wheel that uses the libtorch of the package `torch`: dist/picker_cryoem-….whl
-# make default-model  the model inside the program, anew: simulate, train, pack; under an hour
+# make default-model  the model inside the program, anew: simulate, train, pack; about an hour
 
 DEMO ?= demo_run
 DEMO_SIZE ?= 1024
@@ -66,7 +66,7 @@ bench: libtorch
 
 # Stops and resumes anywhere. Nothing but simulations goes in.
 default-model: build
-	target/release/picker simulate --preset training --count 1200 --seed 1 --out $(DEFAULT_MODEL)
+	target/release/picker simulate --preset training --count 600 --seed 1 --out $(DEFAULT_MODEL)
 	target/release/picker train $(DEFAULT_MODEL)/micrographs --coordinates $(DEFAULT_MODEL)/coordinates \
 	  --particle-radius 9.5 --config configs/default-model.toml --from-scratch --seed 1 \
 	  --threads 1 --out $(DEFAULT_MODEL)/run
