@@ -96,17 +96,30 @@ def table(judged):
 def calibration(judged):
     """(slope, shift): logistic regression of particles on the log-odds of scores, by Newton's method."""
     points = [(SPREAD * math.log(score / (1 - score)), hit) for score, hit in judged if 0 < score < 1]
+
+    def loss(slope, shift):
+        margins = [(slope * log_odds + shift) * (1 if hit else -1) for log_odds, hit in points]
+        return sum(max(-margin, 0) + math.log1p(math.exp(-abs(margin))) for margin in margins)
+
     slope, shift = 1.0, 0.0
     for _ in range(20):
         gradient, curvature = [0.0, 0.0], [0.0, 0.0, 0.0]
         for log_odds, hit in points:
-            p = 1 / (1 + math.exp(-(slope * log_odds + shift)))
+            p = 0.5 + 0.5 * math.tanh(0.5 * (slope * log_odds + shift))
             gradient = [gradient[0] + (hit - p) * log_odds, gradient[1] + hit - p]
             weight = p * (1 - p)
             curvature = [a + weight * b for a, b in zip(curvature, (log_odds**2, log_odds, 1.0))]
         a, b, c = curvature
-        slope += (c * gradient[0] - b * gradient[1]) / (a * c - b * b)
-        shift += (a * gradient[1] - b * gradient[0]) / (a * c - b * b)
+        determinant = a * c - b * b
+        steps = (
+            (c * gradient[0] - b * gradient[1]) / determinant,
+            (a * gradient[1] - b * gradient[0]) / determinant,
+        )
+        # A whole step can go too far where the scores fit badly.
+        share = 1.0
+        while share > 1e-3 and loss(slope + share * steps[0], shift + share * steps[1]) > loss(slope, shift):
+            share /= 2
+        slope, shift = slope + share * steps[0], shift + share * steps[1]
     return slope, shift
 
 
