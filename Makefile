@@ -6,7 +6,7 @@
 # make install    the program with libtorch into PREFIX (default ~/.local); make uninstall removes it
 # make dist       the same in one file that runs on other machines: dist/picker-VERSION-linux-x86_64.tar.zst
 # make wheel      a Python wheel that uses the libtorch of the package `torch`: dist/picker_cryoem-….whl
-# make default-model  the model inside the program, anew: simulate, train, pack; about an hour
+# make default-model  the model inside the program, anew: simulate, fetch nine pictures, train, pack; about two hours
 
 DEMO ?= demo_run
 DEMO_SIZE ?= 1024
@@ -64,10 +64,14 @@ lint: libtorch
 bench: libtorch
 	cargo bench
 
-# Stops and resumes anywhere. Nothing but simulations goes in.
+# Stops and resumes anywhere. Simulated micrographs go in, and nine pictures without particles.
 default-model: build
-	target/release/picker simulate --preset training --count 600 --seed 1 --out $(DEFAULT_MODEL)
-	target/release/picker train $(DEFAULT_MODEL)/micrographs --coordinates $(DEFAULT_MODEL)/coordinates \
+	target/release/picker simulate --preset training --count 1000 --seed 1 --out $(DEFAULT_MODEL)
+	python3 -m venv $(DEFAULT_MODEL)/python
+	$(DEFAULT_MODEL)/python/bin/pip install --quiet --disable-pip-version-check pillow
+	$(DEFAULT_MODEL)/python/bin/python scripts/pictures_without_particles.py $(DEFAULT_MODEL)/without
+	target/release/picker train $(DEFAULT_MODEL)/micrographs $(DEFAULT_MODEL)/without/micrographs \
+	  --coordinates $(DEFAULT_MODEL)/coordinates $(DEFAULT_MODEL)/without/coordinates \
 	  --particle-radius 9.5 --config configs/default-model.toml --from-scratch --seed 1 \
 	  --threads 1 --out $(DEFAULT_MODEL)/run
-	target/release/picker model pack $(DEFAULT_MODEL)/run --out src/model/default.safetensors
+	target/release/picker model pack $(DEFAULT_MODEL)/run --threshold 0.553 --out src/model/default.safetensors

@@ -227,9 +227,9 @@ pub struct Recipe {
     pub commands: Vec<String>,
     /// Their settings, as a file for `--config`.
     pub config: String,
-    /// How many micrographs it was trained on.
+    /// How many micrographs it was trained on; how many simulated ones, if `simulated` is given.
     pub trained_on: usize,
-    /// How many micrographs it was validated on.
+    /// How many of the same kind it was validated on.
     pub validated_on: usize,
 }
 

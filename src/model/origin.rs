@@ -1,7 +1,7 @@
 //! Where a model is kept: a path or the word `default` → the bytes of a model file.
 //!
-//! The default model is part of the program. It was trained on simulated micrographs alone, by
-//! `make default-model`, and is scale-free ([`Card::is_scale_free`]).
+//! The default model is part of the program. It was trained on simulated micrographs and a few pictures
+//! without particles, by `make default-model`, and is scale-free ([`Card::is_scale_free`]).
 
 use std::borrow::Cow;
 use std::fmt;

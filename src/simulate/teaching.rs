@@ -100,7 +100,7 @@ impl Default for Teaching {
         Teaching {
             side_px: 512,
             radius_px: 9.5,
-            true_radius: [0.75, 1.15],
+            true_radius: [0.65, 1.1],
             shapes: Shape::ALL.to_vec(),
             without_particles: 0.2,
             radius_a: [35.0, 200.0],

@@ -3,11 +3,11 @@
 //! The network sees every particle at the working radius, so nothing in its weights ties it to a
 //! particle's radius in micrograph px; the card is all that has to change.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::model::checkpoint::{self, Recipe, Simulated};
-use crate::model::{Card, Origin};
+use crate::model::{Card, Origin, Seen};
 use crate::preprocess;
 use crate::run::{RunDir, StageName};
 use crate::settings::{Data, Settings};
@@ -17,11 +17,11 @@ use crate::train::{self, Start};
 pub fn pack(path: &Path, threshold: Option<f32>, to: &Path) -> Result<Card> {
     let origin = Origin::locate(path)?;
     let card = origin.card()?;
-    let recipe = match &card.recipe {
-        Some(packed_before) => packed_before.clone(),
-        None => recipe(&origin, &card)?,
+    let card = match &card.recipe {
+        Some(_packed_before) => card,
+        None => with_recipe(&origin, card)?,
     };
-    let mut packed = Card {
+    let packed = Card {
         preprocess: preprocess::Settings {
             working_radius_px: card.learnt_radius_work_px(),
             ..card.preprocess
@@ -29,19 +29,14 @@ pub fn pack(path: &Path, threshold: Option<f32>, to: &Path) -> Result<Card> {
         particle_radius_px: None,
         pixel_size_a: None,
         threshold: threshold.unwrap_or(card.threshold),
-        recipe: Some(recipe),
         ..card
     };
-    // Nobody will judge the model by simulated micrographs; of others it must say what it has seen.
-    if packed.recipe.as_ref().is_some_and(|recipe| recipe.simulated.is_some()) {
-        (packed.trained_on, packed.validated_on) = (Vec::new(), Vec::new());
-    }
     checkpoint::pack(&origin, &packed, to)?;
     Ok(packed)
 }
 
-/// What the run of a model tells of its making.
-fn recipe(origin: &Origin, card: &Card) -> Result<Recipe> {
+/// The card with what the run of the model records of its training.
+fn with_recipe(origin: &Origin, card: Card) -> Result<Card> {
     let unknown = || {
         Error::missing(
             format!("there is no record beside {origin} of how it was trained"),
@@ -67,9 +62,25 @@ fn recipe(origin: &Origin, card: &Card) -> Result<Recipe> {
     let here = std::env::current_dir().unwrap_or_default();
     let given = run.given_to(last, &here)?.ok_or_else(unknown)?;
     let settings = given.resolve()?.settings;
-    let mut folders =
-        settings.data.micrographs.iter().filter_map(|micrographs| micrographs.parent());
-    let simulated = folders.find_map(|folder| simulated(folder).transpose()).transpose()?;
+    let of_set = |micrographs: &PathBuf| {
+        let set = micrographs.parent().and_then(|folder| simulated(folder).transpose())?;
+        Some(set.map(|set| (here.join(micrographs), set)))
+    };
+    let simulated = settings.data.micrographs.iter().find_map(of_set).transpose()?;
+    let (mut trained_on, mut validated_on) = (card.trained_on, card.validated_on);
+    let mut counts = (trained_on.len(), validated_on.len());
+    if let Some((folder, _)) = &simulated {
+        // Nobody will judge the model by simulated micrographs; of others it must say what it has seen.
+        let working_folder = run.record_of(last)?.map(|record| record.working_folder);
+        let working_folder = working_folder.unwrap_or_default();
+        let is_simulated = |seen: &Seen| working_folder.join(&seen.name).starts_with(folder);
+        let (training, mut others): (Vec<_>, Vec<_>) =
+            trained_on.into_iter().partition(is_simulated);
+        let (validation, more): (Vec<_>, Vec<_>) = validated_on.into_iter().partition(is_simulated);
+        others.extend(more);
+        counts = (training.len(), validation.len());
+        (trained_on, validated_on) = (others, Vec::new());
+    }
     let start = match settings.train.start {
         Start::Model(path) => Start::Model(path),
         _ if card.started_from.is_some() => Start::Default,
@@ -80,14 +91,15 @@ fn recipe(origin: &Origin, card: &Card) -> Result<Recipe> {
         train: train::Settings { start, ..settings.train },
         ..settings
     };
-    Ok(Recipe {
-        simulated,
+    let recipe = Recipe {
+        simulated: simulated.map(|(_, set)| set),
         commands,
         config: toml::to_string_pretty(&settings)
             .map_err(|e| Error::setting("settings", e.to_string(), "use finite numbers"))?,
-        trained_on: card.trained_on.len(),
-        validated_on: card.validated_on.len(),
-    })
+        trained_on: counts.0,
+        validated_on: counts.1,
+    };
+    Ok(Card { trained_on, validated_on, recipe: Some(recipe), ..card })
 }
 
 /// What `picker simulate` wrote about the set in a folder, if it did.

@@ -488,6 +488,50 @@ fn a_trained_model_is_packed_for_every_size_and_tells_how_it_was_made() {
     assert!(!folder.join("x.safetensors").exists());
 }
 
+/// Real pictures without particles beside the simulated ones: an evaluation on them must say that they were trained on.
+#[test]
+fn a_packed_model_remembers_the_micrographs_that_were_not_simulated() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 3);
+    simulate(&folder.join("other"), 1);
+    fs::remove_file(folder.join("other/simulate.json")).unwrap();
+    let real = folder.join("other/micrographs/real.mrc");
+    fs::rename(folder.join("other/micrographs/sim_0001.mrc"), &real).unwrap();
+    fs::remove_dir_all(folder.join("other/coordinates")).unwrap();
+    fs::create_dir(folder.join("other/coordinates")).unwrap();
+    fs::write(folder.join("other/coordinates/real.csv"), "x,y\n").unwrap();
+    short_config(folder);
+    picker(folder)
+        .args(["train", "micrographs", "other/micrographs"])
+        .args(["--coordinates", "coordinates", "other/coordinates", "--particle-radius", RADIUS])
+        .args(["--config", "short.toml", "--from-scratch", "--seed", "1"])
+        .assert()
+        .success();
+    let pack = ["model", "pack", "picker_run", "--out", "packed.safetensors"];
+    picker(folder).args(pack).assert().success();
+    let card = &shown(folder, "packed.safetensors")["card"];
+    let seen = card["trained_on"].as_array().unwrap();
+    let names: Vec<&str> = seen.iter().map(|seen| seen["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["other/micrographs/real.mrc"]);
+    assert_eq!(card["validated_on"].as_array().unwrap().len(), 0);
+    let count = |of: &str| card["recipe"][of].as_u64().unwrap();
+    assert_eq!(count("trained_on") + count("validated_on"), 3);
+    picker(folder)
+        .args(["model", "show", "packed.safetensors"])
+        .assert()
+        .success()
+        .stdout(contains(" simulated micrographs and 1 other, by picker"));
+    // Names in a run are as they were typed there.
+    let elsewhere = folder.join("other");
+    picker(&elsewhere)
+        .args(["model", "pack", "../picker_run", "--out", "packed.safetensors"])
+        .assert()
+        .success();
+    let again = &shown(&elsewhere, "packed.safetensors")["card"];
+    assert_eq!((&again["trained_on"], &again["recipe"]), (&card["trained_on"], &card["recipe"]));
+}
+
 #[test]
 fn the_doctor_and_show_tell_what_it_is() {
     let folder = Path::new(".");

@@ -39,11 +39,18 @@ pub(in crate::cli) fn summary(card: &Card, known: &Known) -> Vec<(&'static str, 
         lines.push(("particles", "bright".into()));
     }
     let trained_on = match &card.recipe {
-        Some(recipe) => {
-            let simulated =
-                if recipe.simulated.is_some() { "simulated micrograph" } else { "micrograph" };
-            counted(recipe.trained_on, simulated)
+        Some(recipe) if recipe.simulated.is_some() => {
+            let simulated = counted(recipe.trained_on, "simulated micrograph");
+            match card.trained_on.len() {
+                0 => simulated,
+                others => format!(
+                    "{simulated} and {} other{}",
+                    others,
+                    if others == 1 { "" } else { "s" }
+                ),
+            }
         }
+        Some(recipe) => counted(recipe.trained_on, "micrograph"),
         None => counted(card.trained_on.len(), "micrograph"),
     };
     lines.push(("trained on", format!("{trained_on}, by picker {}", card.picker_version)));
@@ -102,7 +109,7 @@ mod tests {
             "size: 4.0 MB\n",
             "particle radius: any, given when the model is used\n",
             "threshold: 0.553\n",
-            "simulated micrographs, by picker",
+            "trained on: 979 simulated micrographs and 27 others, by picker",
             "architecture: attention-unet\n",
             "to pick: picker pick micrographs/ --model default --particle-radius PX\n",
         ] {
