@@ -109,13 +109,13 @@ mod tests {
 
     #[test]
     fn it_lies_where_the_expected_f1_is_greatest() {
-        // Of 100 with a probability of 0.5 and 300 with 0.1: 2 · 50 / (100 + 80) = .556, with the others
-        // 2 · 80 / (400 + 80) = .333.
-        let scores = repeated(&[(0.1, 300), (0.5, 100)]);
+        // Of 100 with a probability of 0.6 and 300 with 0.1: 2 · 60 / (100 + 90) = .632, with the others
+        // 2 · 90 / (400 + 90) = .367.
+        let scores = repeated(&[(0.1, 300), (0.6, 100)]);
         let choice = of_scores(&scores, USUAL).unwrap();
-        assert!((choice.expected_f1 - 0.5556).abs() < 1e-3, "{choice:?}");
-        // Odds of e^(−0.90/1.25), the fourth root of which is that of 0.4551.
-        assert_eq!(choice.threshold, 0.455);
+        assert!((choice.expected_f1 - 0.6316).abs() < 1e-3, "{choice:?}");
+        // The log-odds of 0.6 are 0.405, uncalibrated −0.396, a fourth of which belongs to 0.4753.
+        assert_eq!(choice.threshold, 0.475);
     }
 
     #[test]
