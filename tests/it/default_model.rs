@@ -494,6 +494,7 @@ fn a_packed_model_remembers_the_micrographs_that_were_not_simulated() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();
     simulate(folder, 3);
+    fs::create_dir(folder.join("other")).unwrap();
     simulate(&folder.join("other"), 1);
     fs::remove_file(folder.join("other/simulate.json")).unwrap();
     let real = folder.join("other/micrographs/real.mrc");
