@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::labels::beside;
 use crate::micrograph;
 use crate::stages::evaluate::Joined;
+use crate::units::counted;
 
 /// Judges picks against known particles: precision, recall, F1, average precision
 ///
@@ -119,6 +120,16 @@ pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
     }
     let evaluation = joined.evaluate(args.particle_radius, args.threshold);
     let doubts = joined.doubts(&evaluation, args.particle_radius, args.threshold);
+    if let Some(border) = joined.unlabelled_border(args.threshold) {
+        tell(&format!(
+            "{} of {} lie farther out than any known particle, and most of these are counted as false; if the \
+             border of the micrographs was not labelled, leave it out with --margin {:.0} and \
+             --micrographs",
+            border.outside,
+            counted(border.picks, "pick"),
+            border.width_px.floor(),
+        ));
+    }
     let summary = joined.summary(&evaluation, args.threshold).with_doubts(&doubts);
     if args.json {
         writeln!(io::stdout(), "{}", summary.to_json()?)?;

@@ -59,6 +59,32 @@ fn an_interval_is_given_from_four_micrographs_on_and_is_absent_below() {
 }
 
 #[test]
+fn picks_in_a_border_without_labels_are_pointed_out_with_the_margin_to_give() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    let grid = |low: i32, high: i32, score: &str| {
+        let mut text = String::from("micrograph,x,y,score\n");
+        for (x, y) in (low..=high).flat_map(|x| (low..=high).map(move |y| (25 * x, 25 * y))) {
+            writeln!(text, "a.mrc,{x},{y},{score}").unwrap();
+        }
+        text
+    };
+    let said = || contains("lie farther out than any known particle");
+    fs::write(folder.join("truth.csv"), grid(4, 31, "")).unwrap();
+    fs::write(folder.join("picks.csv"), grid(4, 31, "0.5")).unwrap();
+    evaluate(folder, &[]).success().stderr(said().not());
+    // 30² − 28² of 30².
+    fs::write(folder.join("picks.csv"), grid(3, 32, "0.5")).unwrap();
+    evaluate(folder, &[]).success().stderr(
+        contains("116 of 900 picks lie farther out than any").and(contains("--margin 100")),
+    );
+    evaluate(folder, &["--threshold", "0.6"]).stderr(said().not());
+    // So few labels lie away from the edges by chance.
+    fs::write(folder.join("truth.csv"), grid(4, 5, "")).unwrap();
+    evaluate(folder, &[]).stderr(said().not());
+}
+
+#[test]
 fn picks_without_scores_have_no_threshold_in_any_output() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();

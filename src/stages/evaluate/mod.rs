@@ -42,6 +42,20 @@ pub struct Joined {
     pub unread: Vec<Unread>,
 }
 
+/// Share of the picks outside the rectangle of all known particles from which on it is worth saying.
+const LEAST_OUTSIDE: f64 = 0.02;
+
+/// Picks along the edges, where no particle is labelled.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct UnlabelledBorder {
+    /// Picks there.
+    pub outside: usize,
+    /// All picks.
+    pub picks: usize,
+    /// How far from the left or the upper edge the first known particle lies.
+    pub width_px: f64,
+}
+
 /// Figures that count micrographs without picks as missed, beside those that leave them out.
 ///
 /// A table of picks has no rows for a micrograph on which nothing was found, and none for one that
@@ -186,11 +200,7 @@ impl Joined {
                 self.left_out.len()
             ));
         }
-        let is_judged = |pick: &&Coordinate| {
-            least.is_none_or(|least| pick.score.is_some_and(|score| score >= least))
-        };
-        let judged = self.picks.iter().map(|own| own.iter().filter(is_judged).copied().collect());
-        let judged: Vec<Vec<Coordinate>> = judged.collect();
+        let judged = self.judged(least);
         for (sets, what) in [(&judged, "picks"), (&self.truth, "known particles")] {
             let twice: usize = sets.iter().map(|own| doubles(own, radius)).sum();
             if twice > 0 {
@@ -210,6 +220,37 @@ impl Joined {
             );
         }
         doubts
+    }
+
+    /// What lies outside the rectangle of all known particles, if that is more than chance puts there:
+    /// whoever labelled the micrographs left out a border.
+    pub fn unlabelled_border(&self, least: Option<f32>) -> Option<UnlabelledBorder> {
+        let known: Vec<&Coordinate> = self.truth.iter().flatten().collect();
+        let range = |of: fn(&Coordinate) -> f64| {
+            let none = (f64::INFINITY, f64::NEG_INFINITY);
+            known.iter().map(|p| of(p)).fold(none, |(low, high), at| (low.min(at), high.max(at)))
+        };
+        let ((left, right), (top, bottom)) = (range(|p| p.x_mic_px), range(|p| p.y_mic_px));
+        let picks = self.judged(least).concat();
+        let is_inside = |pick: &&Coordinate| {
+            (left..=right).contains(&pick.x_mic_px) && (top..=bottom).contains(&pick.y_mic_px)
+        };
+        let outside = picks.len() - picks.iter().filter(is_inside).count();
+        // Where labels reach the edges, four in n picks lie beyond the outermost of n.
+        let share = LEAST_OUTSIDE.max(10.0 / known.len().max(1) as f64);
+        (outside as f64 > share * picks.len() as f64).then(|| UnlabelledBorder {
+            outside,
+            picks: picks.len(),
+            width_px: left.min(top),
+        })
+    }
+
+    /// The picks of each micrograph that are judged at a threshold.
+    fn judged(&self, least: Option<f32>) -> Vec<Vec<Coordinate>> {
+        let is_judged = |pick: &&Coordinate| {
+            least.is_none_or(|least| pick.score.is_some_and(|score| score >= least))
+        };
+        self.picks.iter().map(|own| own.iter().filter(is_judged).copied().collect()).collect()
     }
 
     fn push(&mut self, name: String, picks: Vec<Coordinate>, truth: Vec<Coordinate>) {
