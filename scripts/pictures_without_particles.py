@@ -5,7 +5,7 @@ usage: pictures_without_particles.py OUT     (needs: pip install pillow)
 
 They are examples of MicAssess (Li et al. 2020; copyright 2019 Cianfrocco Lab, MIT licence): three each of
 empty holes, crystalline ice, and vitreous ice without particles. OUT/micrographs gets each at three sizes,
-and OUT/coordinates the empty lists of their particles.
+and OUT/coordinates the empty lists of their particles. Once they are complete, they are left as they are.
 """
 import hashlib
 import io
@@ -45,8 +45,11 @@ PICTURES = {
 
 
 def fetch(name, sha256):
-    with urllib.request.urlopen(FROM + name) as answer:
-        picture = answer.read()
+    try:
+        with urllib.request.urlopen(FROM + name) as answer:
+            picture = answer.read()
+    except OSError as error:
+        sys.exit(f"{FROM}{name} could not be fetched: {error}; run the same command again")
     if hashlib.sha256(picture).hexdigest() != sha256:
         sys.exit(f"{FROM}{name} is not the picture that the default model was trained on: its checksum differs")
     return picture
@@ -56,6 +59,8 @@ def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     out = pathlib.Path(sys.argv[1])
+    if (out / "complete").exists():
+        return
     micrographs, coordinates = out / "micrographs", out / "coordinates"
     for folder in (micrographs, coordinates):
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,8 +77,9 @@ def main():
                 file = io.BytesIO()
                 scaled.save(file, "PNG")
                 called, content = f"{stem}_{size}", file.getvalue()
-            (micrographs / f"{called}.png").write_bytes(content)
             (coordinates / f"{called}.star").write_text(NO_PARTICLES)
+            (micrographs / f"{called}.png").write_bytes(content)
+    (out / "complete").touch()
 
 
 main()

@@ -120,11 +120,10 @@ pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
     }
     let evaluation = joined.evaluate(args.particle_radius, args.threshold);
     let doubts = joined.doubts(&evaluation, args.particle_radius, args.threshold);
-    if let Some(border) = joined.unlabelled_border(args.threshold) {
+    if let Some(border) = joined.unlabelled_border(args.particle_radius, args.threshold) {
         tell(&format!(
-            "{} of {} lie farther out than any known particle, and most of these are counted as false; if the \
-             border of the micrographs was not labelled, leave it out with --margin {:.0} and \
-             --micrographs",
+            "{} of {} lie nearer to the edges than any known particle, and most of them count as false: if nobody \
+             labelled the border of the micrographs, leave it out with --margin {:.0} and --micrographs",
             border.outside,
             counted(border.picks, "pick"),
             border.width_px.floor(),

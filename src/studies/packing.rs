@@ -17,10 +17,8 @@ use crate::train::{self, Start};
 pub fn pack(path: &Path, threshold: Option<f32>, to: &Path) -> Result<Card> {
     let origin = Origin::locate(path)?;
     let card = origin.card()?;
-    let card = match &card.recipe {
-        Some(_packed_before) => card,
-        None => with_recipe(&origin, card)?,
-    };
+    // One that was packed before has its recipe.
+    let card = if card.recipe.is_some() { card } else { with_recipe(&origin, card)? };
     let packed = Card {
         preprocess: preprocess::Settings {
             working_radius_px: card.learnt_radius_work_px(),

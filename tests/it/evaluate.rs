@@ -69,16 +69,20 @@ fn picks_in_a_border_without_labels_are_pointed_out_with_the_margin_to_give() {
         }
         text
     };
-    let said = || contains("lie farther out than any known particle");
+    let said = || contains("lie nearer to the edges than any");
     fs::write(folder.join("truth.csv"), grid(4, 31, "")).unwrap();
     fs::write(folder.join("picks.csv"), grid(4, 31, "0.5")).unwrap();
     evaluate(folder, &[]).success().stderr(said().not());
     // 30² − 28² of 30².
     fs::write(folder.join("picks.csv"), grid(3, 32, "0.5")).unwrap();
     evaluate(folder, &[]).success().stderr(
-        contains("116 of 900 picks lie farther out than any").and(contains("--margin 100")),
+        contains("116 of 900 picks lie nearer to the edges than any").and(contains("--margin 100")),
     );
     evaluate(folder, &["--threshold", "0.6"]).stderr(said().not());
+    // No margin would leave out what lies beyond the labels on the right alone.
+    fs::write(folder.join("truth.csv"), grid(0, 28, "")).unwrap();
+    fs::write(folder.join("picks.csv"), grid(0, 31, "0.5")).unwrap();
+    evaluate(folder, &[]).stderr(said().not());
     // So few labels lie away from the edges by chance.
     fs::write(folder.join("truth.csv"), grid(4, 5, "")).unwrap();
     evaluate(folder, &[]).stderr(said().not());

@@ -43,11 +43,7 @@ pub(in crate::cli) fn summary(card: &Card, known: &Known) -> Vec<(&'static str, 
             let simulated = counted(recipe.trained_on, "simulated micrograph");
             match card.trained_on.len() {
                 0 => simulated,
-                others => format!(
-                    "{simulated} and {} other{}",
-                    others,
-                    if others == 1 { "" } else { "s" }
-                ),
+                others => format!("{simulated} and {}", counted(others, "other")),
             }
         }
         Some(recipe) => counted(recipe.trained_on, "micrograph"),

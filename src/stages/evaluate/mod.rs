@@ -52,7 +52,7 @@ pub struct UnlabelledBorder {
     pub outside: usize,
     /// All picks.
     pub picks: usize,
-    /// How far from the left or the upper edge the first known particle lies.
+    /// How far from the left and the upper edge every known particle lies.
     pub width_px: f64,
 }
 
@@ -223,8 +223,8 @@ impl Joined {
     }
 
     /// What lies outside the rectangle of all known particles, if that is more than chance puts there:
-    /// whoever labelled the micrographs left out a border.
-    pub fn unlabelled_border(&self, least: Option<f32>) -> Option<UnlabelledBorder> {
+    /// whoever labelled the micrographs left out a border wider than the particle radius.
+    pub fn unlabelled_border(&self, radius: f64, least: Option<f32>) -> Option<UnlabelledBorder> {
         let known: Vec<&Coordinate> = self.truth.iter().flatten().collect();
         let range = |of: fn(&Coordinate) -> f64| {
             let none = (f64::INFINITY, f64::NEG_INFINITY);
@@ -238,11 +238,9 @@ impl Joined {
         let outside = picks.len() - picks.iter().filter(is_inside).count();
         // Where labels reach the edges, four in n picks lie beyond the outermost of n.
         let share = LEAST_OUTSIDE.max(10.0 / known.len().max(1) as f64);
-        (outside as f64 > share * picks.len() as f64).then(|| UnlabelledBorder {
-            outside,
-            picks: picks.len(),
-            width_px: left.min(top),
-        })
+        let width_px = left.max(top);
+        (width_px > radius && outside as f64 > share * picks.len() as f64)
+            .then(|| UnlabelledBorder { outside, picks: picks.len(), width_px })
     }
 
     /// The picks of each micrograph that are judged at a threshold.
