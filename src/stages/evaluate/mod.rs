@@ -240,7 +240,7 @@ impl Joined {
         let share = LEAST_OUTSIDE.max(10.0 / known.len().max(1) as f64);
         let width_px = left.max(top);
         (width_px > radius && outside as f64 > share * picks.len() as f64)
-            .then(|| UnlabelledBorder { outside, picks: picks.len(), width_px })
+            .then_some(UnlabelledBorder { outside, picks: picks.len(), width_px })
     }
 
     /// The picks of each micrograph that are judged at a threshold.
