@@ -15,7 +15,6 @@ use crate::error::Error;
 use crate::labels::beside;
 use crate::micrograph;
 use crate::stages::evaluate::Joined;
-use crate::units::counted;
 
 /// Judges picks against known particles: precision, recall, F1, average precision
 ///
@@ -121,13 +120,7 @@ pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
     let evaluation = joined.evaluate(args.particle_radius, args.threshold);
     let doubts = joined.doubts(&evaluation, args.particle_radius, args.threshold);
     if let Some(border) = joined.unlabelled_border(args.particle_radius, args.threshold) {
-        tell(&format!(
-            "{} of {} lie nearer to the edges than any known particle, and most of them count as false: if nobody \
-             labelled the border of the micrographs, leave it out with --margin {:.0} and --micrographs",
-            border.outside,
-            counted(border.picks, "pick"),
-            border.width_px.floor(),
-        ));
+        tell(&border.to_string());
     }
     let summary = joined.summary(&evaluation, args.threshold).with_doubts(&doubts);
     if args.json {

@@ -8,7 +8,7 @@ use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
 
-use super::support::picker;
+use super::support::{picker, simulate};
 
 fn evaluate(folder: &Path, more: &[&str]) -> assert_cmd::assert::Assert {
     picker(folder)
@@ -86,6 +86,41 @@ fn picks_in_a_border_without_labels_are_pointed_out_with_the_margin_to_give() {
     // So few labels lie away from the edges by chance.
     fs::write(folder.join("truth.csv"), grid(4, 5, "")).unwrap();
     evaluate(folder, &[]).stderr(said().not());
+}
+
+#[test]
+fn a_run_points_out_the_border_too_and_its_picks_can_be_judged_without_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 3);
+    let mut known = String::from("micrograph,x,y\n");
+    for entry in fs::read_dir(folder.join("coordinates")).unwrap() {
+        let path = entry.unwrap().path();
+        let micrograph = path.file_stem().unwrap().to_str().unwrap();
+        for row in fs::read_to_string(&path).unwrap().lines() {
+            let numbers: Vec<f64> = row.split_whitespace().map_while(|w| w.parse().ok()).collect();
+            if let [x, y, _, _, _] = numbers[..]
+                && (50.0..270.0).contains(&x)
+                && (50.0..206.0).contains(&y)
+            {
+                writeln!(known, "{micrograph}.mrc,{x},{y}").unwrap();
+            }
+        }
+    }
+    fs::remove_dir_all(folder.join("coordinates")).unwrap();
+    fs::write(folder.join("known.csv"), known).unwrap();
+    let run =
+        "run micrographs --truth known.csv --particle-radius 14 --iterations 0 --threshold 0.4";
+    let out = picker(folder).args(run.split(' ')).assert().success().get_output().clone();
+    let said = String::from_utf8(out.stderr).unwrap();
+    let (_, margin) = said.split_once("`picker evaluate --margin ").expect(&said);
+    let margin = margin.split_once('`').unwrap().0;
+    assert!((50.0..60.0).contains(&margin.parse::<f64>().unwrap()), "{said}");
+    picker(folder)
+        .args(["evaluate", "--margin", margin])
+        .assert()
+        .stdout(contains("macro: "))
+        .stderr(contains("lie nearer to the edges").not());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod record;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -54,6 +55,20 @@ pub struct UnlabelledBorder {
     pub picks: usize,
     /// How far from the left and the upper edge every known particle lies.
     pub width_px: f64,
+}
+
+impl fmt::Display for UnlabelledBorder {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(
+            f,
+            "{} of {} lie nearer to the edges than any known particle, and most of them count as \
+             false: if nobody labelled the border of the micrographs, `picker evaluate --margin \
+             {:.0}` leaves it out",
+            self.outside,
+            counted(self.picks, "pick"),
+            self.width_px.floor()
+        )
+    }
 }
 
 /// Figures that count micrographs without picks as missed, beside those that leave them out.
@@ -355,6 +370,9 @@ impl Stage for Evaluate {
             return Ok(Ended { failures, outputs: Vec::new() });
         };
         let evaluation = joined.evaluate(radius, Some(threshold));
+        if let Some(border) = joined.unlabelled_border(radius, Some(threshold)) {
+            tracing::warn!("{border}");
+        }
         let picks = Some(fingerprint(&super::picks_key(run)?)?);
         let seen = Some(Vec::new());
         let summary = Summary { picks, seen, ..joined.summary(&evaluation, Some(threshold)) };
