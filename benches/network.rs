@@ -254,7 +254,7 @@ fn epochs(
         pixel_size_a: None,
         unlabelled_margin_radii: 0.0,
         threshold: 0.0,
-        general_threshold: loss.general_threshold(),
+        general_threshold: loss.general_threshold(false),
         reading: loss.reading(),
         validation: ValidationScores::default(),
         validated_how: String::new(),

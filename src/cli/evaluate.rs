@@ -120,7 +120,7 @@ pub(super) fn run(args: &EvaluateArgs, _global: &Global) -> Result<Exit> {
     let evaluation = joined.evaluate(args.particle_radius, args.threshold);
     let doubts = joined.doubts(&evaluation, args.particle_radius, args.threshold);
     if let Some(border) = joined.unlabelled_border(args.particle_radius, args.threshold) {
-        tell(&border.to_string());
+        tell(&with_flags(&border.to_string()));
     }
     let summary = joined.summary(&evaluation, args.threshold).with_doubts(&doubts);
     if args.json {

@@ -44,7 +44,7 @@ pub(super) fn with_flags(text: &str) -> String {
         text = text.replace(key, flag);
     }
     // Arguments of these commands are no settings: each key is its flag.
-    for command in ["convert.", "overlay.", "mask."] {
+    for command in ["convert.", "evaluate.", "overlay.", "mask."] {
         let mut parts = text.split(command);
         let mut flagged = parts.next().unwrap_or_default().to_string();
         for part in parts {

@@ -278,8 +278,8 @@ pub enum Finished<'a> {
     SelfTrain(&'a self_train::Outcome),
     /// Micrographs are picked.
     Pick(&'a pick::Summary),
-    /// Picks are judged.
-    Evaluate(&'a evaluate::Joined, &'a Evaluation),
+    /// Picks are judged; some may lie in a border that nobody labelled.
+    Evaluate(&'a evaluate::Joined, &'a Evaluation, Option<evaluate::UnlabelledBorder>),
     /// There is nothing to judge picks by: the model has seen every micrograph with truth.
     NothingToJudge,
     /// The report is written.

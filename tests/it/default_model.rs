@@ -293,6 +293,14 @@ fn training_asks_about_labels_that_leave_out_most_of_what_it_finds() {
         || contains("the default model finds").not().and(contains("label left out:").not());
     train("said", &["--labels", "partial"]).stderr(silent().and(kept_share()));
     train("insisted", &["--labels", "complete"]).stderr(silent().and(kept_share().not()));
+    // The mean of weights has lower scores.
+    let general = |run: &str| -> f64 {
+        let shown = picker(folder).args(["model", "show", run, "--json"]).assert().success();
+        let told: serde_json::Value = serde_json::from_slice(&shown.get_output().stdout).unwrap();
+        told["card"]["general_threshold"].as_f64().unwrap()
+    };
+    assert!((general("half") - 0.5).abs() < 1e-6);
+    assert!(general("insisted") > 0.55);
 }
 
 #[test]

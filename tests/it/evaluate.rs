@@ -113,8 +113,8 @@ fn a_run_points_out_the_border_too_and_its_picks_can_be_judged_without_it() {
         "run micrographs --truth known.csv --particle-radius 14 --iterations 0 --threshold 0.4";
     let out = picker(folder).args(run.split(' ')).assert().success().get_output().clone();
     let said = String::from_utf8(out.stderr).unwrap();
-    let (_, margin) = said.split_once("`picker evaluate --margin ").expect(&said);
-    let margin = margin.split_once('`').unwrap().0;
+    let (_, margin) = said.split_once("`picker evaluate` with --margin ").expect(&said);
+    let margin = margin.split_once(' ').unwrap().0;
     assert!((50.0..60.0).contains(&margin.parse::<f64>().unwrap()), "{said}");
     picker(folder)
         .args(["evaluate", "--margin", margin])

@@ -31,7 +31,7 @@ fn the_pipeline_runs_without_a_command_line() {
         if let Event::Finished(finished) = event {
             seen.push(match finished {
                 Finished::Pick(summary) => format!("picked {}", summary.micrographs),
-                Finished::Evaluate(joined, _) => format!("judged {}", joined.names.len()),
+                Finished::Evaluate(joined, ..) => format!("judged {}", joined.names.len()),
                 Finished::Report(page) => page.file_name().unwrap().to_string_lossy().into_owned(),
                 _ => "something else".into(),
             });

@@ -92,7 +92,8 @@ impl Show {
                 self.print(&pick::describe(summary));
                 self.exit = pick::conclude(summary);
             }
-            Finished::Evaluate(joined, evaluation) => {
+            Finished::Evaluate(joined, evaluation, border) => {
+                border.iter().for_each(|border| self.progress.warn(&border.to_string()));
                 let printed = print_table(&mut io::stdout().lock(), joined, evaluation);
                 self.keep(printed);
             }

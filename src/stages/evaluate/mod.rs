@@ -62,8 +62,8 @@ impl fmt::Display for UnlabelledBorder {
         write!(
             f,
             "{} of {} lie nearer to the edges than any known particle, and most of them count as \
-             false: if nobody labelled the border of the micrographs, `picker evaluate --margin \
-             {:.0}` leaves it out",
+             false: if nobody labelled the border of the micrographs, `picker evaluate` with \
+             evaluate.margin {:.0} leaves it out",
             self.outside,
             counted(self.picks, "pick"),
             self.width_px.floor()
@@ -370,14 +370,12 @@ impl Stage for Evaluate {
             return Ok(Ended { failures, outputs: Vec::new() });
         };
         let evaluation = joined.evaluate(radius, Some(threshold));
-        if let Some(border) = joined.unlabelled_border(radius, Some(threshold)) {
-            tracing::warn!("{border}");
-        }
         let picks = Some(fingerprint(&super::picks_key(run)?)?);
         let seen = Some(Vec::new());
         let summary = Summary { picks, seen, ..joined.summary(&evaluation, Some(threshold)) };
         let written = summary.write(&run.report())?;
-        observe(StageEvent::Finished(Finished::Evaluate(&joined, &evaluation)));
+        let border = joined.unlabelled_border(radius, Some(threshold));
+        observe(StageEvent::Finished(Finished::Evaluate(&joined, &evaluation, border)));
         let outputs = written.iter().map(|path| run.output(path)).collect::<Result<_>>()?;
         Ok(Ended { failures, outputs })
     }

@@ -219,10 +219,10 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
         believed::by(base, items, &by_hand, &settings.preprocess, &job.machine, cancel)?;
     }
     let loss = settings.train.loss(gathered.completeness);
-    let card = card(request, &gathered, base.as_ref(), &loss)?;
+    let start_share = if gathered.keeps_start { settings.train.start_share } else { 0.0 };
+    let card = card(request, &gathered, base.as_ref(), &loss, start_share > 0.0)?;
     set_aside_other_training(&job.run.model(), &fingerprint, observe)?;
 
-    let start_share = if gathered.keeps_start { settings.train.start_share } else { 0.0 };
     let training = settings.train.for_start(base.is_some());
     let training = train::Settings { start_share, ..training };
     let held_back = gathered.held_back();
@@ -278,12 +278,14 @@ pub fn run(job: &Job, observe: &mut dyn FnMut(Event), cancel: &Cancel) -> Result
     Ok(Outcome { epochs, card, failures })
 }
 
-/// The card of the model to be; its threshold, scores and epoch are left for the training.
+/// The card of the model to be, which is the mean with the starting weights or not; its threshold, scores and
+/// epoch are left for the training.
 fn card(
     request: &Request,
     gathered: &labelled::Gathered,
     base: Option<&Origin>,
     loss: &train::Loss,
+    is_mean: bool,
 ) -> Result<Card> {
     let settings = request.settings;
     let seen = |items: &[labelled::Item]| items.iter().map(labelled::Item::seen).collect();
@@ -303,7 +305,7 @@ fn card(
         pixel_size_a: gathered.pixel_size,
         unlabelled_margin_radii: gathered.unlabelled_margin,
         threshold: 0.0,
-        general_threshold: loss.general_threshold(),
+        general_threshold: loss.general_threshold(is_mean),
         reading: loss.reading(),
         validation: ValidationScores::default(),
         validated_how: gathered.how.clone(),

@@ -112,8 +112,10 @@ impl Loss {
     /// The threshold that fits models in general that are trained with it on labels by hand: from
     /// EMPIAR-10017 and 10146, with all labels for cross-entropy and Dice together, with a tenth of
     /// them for the three losses of positive and unlabelled pixels. Others are taken to be alike.
-    pub fn general_threshold(&self) -> f32 {
+    /// A mean of weights, with those that training started from, has lower scores.
+    pub fn general_threshold(&self, is_mean: bool) -> f32 {
         let probability = match (self.labels, self.heaviest()) {
+            (Completeness::Complete, _) if is_mean => 0.5,
             (Completeness::Complete, _) => 0.7,
             (Completeness::Partial, Some(Term::BalancedIgnoring)) => 0.75,
             (Completeness::Partial, Some(Term::NonNegativePu)) => 0.4,
