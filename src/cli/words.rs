@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// Keys with a flag of their own, the longer ones first.
-const FLAGS: [(&str, &str); 25] = [
+const FLAGS: [(&str, &str); 26] = [
     ("name micrographs without labels", "name micrographs without labels in --micrographs"),
     ("set labels.completeness to partial", "say --labels partial"),
     ("pseudo_labels.positive_threshold", "--positive-threshold"),
@@ -28,6 +28,7 @@ const FLAGS: [(&str, &str); 25] = [
     ("labels.completeness", "--labels"),
     ("model.base_features", "--base-features"),
     ("machine.threads", "--threads"),
+    ("evaluate.margin", "--margin"),
     ("box_size_px", "--box-size"),
     ("model = default", "--model default"),
     ("machine.memory", "--memory"),
@@ -44,7 +45,7 @@ pub(super) fn with_flags(text: &str) -> String {
         text = text.replace(key, flag);
     }
     // Arguments of these commands are no settings: each key is its flag.
-    for command in ["convert.", "evaluate.", "overlay.", "mask."] {
+    for command in ["convert.", "overlay.", "mask."] {
         let mut parts = text.split(command);
         let mut flagged = parts.next().unwrap_or_default().to_string();
         for part in parts {
