@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 9] = [
     &["run"],
     &["stages", "studies"],
     &["inspect"],
-    &["cli", "main"],
+    &["cli", "memory", "main"],
 ];
 /// Who may use libtorch.
 const NETWORK: [&str; 3] = ["model", "score", "train"];
