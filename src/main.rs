@@ -5,7 +5,6 @@ mod memory;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    memory::keep();
     picker::model::device::load_cuda();
     picker::cli::main()
 }

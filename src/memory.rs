@@ -49,14 +49,24 @@ unsafe impl GlobalAlloc for SmallApart {
     }
 }
 
-/// Has libc's allocator keep what was given back for the next micrograph of the same size.
+/// Runs before the initialiser of mimalloc; the number is its place among the initialisers.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[allow(unsafe_code)] // The loader calls it once, with libc in place.
+#[used]
+#[unsafe(link_section = ".init_array.00101")]
+static SET_UP: extern "C" fn() = set_up;
+
+/// Has mimalloc reserve no address space, of which a limit may leave little (it takes 1 GB
+/// otherwise), and has libc's allocator keep what was given back for the next micrograph of the
+/// same size.
 ///
 /// By default glibc maps every large array anew, and the system clears each page of it first: a
 /// tenth of the time of picking.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-#[allow(unsafe_code)] // Numbers go in, nothing comes out, and no other thread runs yet.
-pub(crate) fn keep() {
+#[allow(unsafe_code)] // Names and numbers go in, nothing comes out, and no other thread runs yet.
+extern "C" fn set_up() {
     let keep_up_to = std::ffi::c_int::MAX;
+    unsafe { libc::setenv(c"MIMALLOC_ARENA_RESERVE".as_ptr(), c"0".as_ptr(), 1) };
     for (parameter, value) in [
         (libc::M_ARENA_MAX, 1),
         (libc::M_MMAP_MAX, 0),
@@ -66,6 +76,3 @@ pub(crate) fn keep() {
         unsafe { libc::mallopt(parameter, value) };
     }
 }
-
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub(crate) fn keep() {}

@@ -511,3 +511,23 @@ fn neither_time_nor_memory_of_a_micrograph_grows_with_their_number() {
     assert!(last < 3.0 * first, "{last} s against {first} s");
     assert!(marks[3].1 < marks[1].1 + 30_000, "{} kB against {} kB", marks[3].1, marks[1].1);
 }
+
+/// Batch systems limit the address space, too, of which allocators may reserve more than they use.
+#[test]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn an_address_space_that_holds_libtorch_is_enough() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    simulate(folder, 1);
+    let within = |limit_kb: u32, out: &str| {
+        let mut command = assert_cmd::Command::new("sh");
+        command.current_dir(folder).args(["-c", "ulimit -v $0; exec \"$@\""]);
+        command.arg(limit_kb.to_string()).arg(assert_cmd::cargo::cargo_bin!("picker"));
+        command.args(["pick", "micrographs", "--particle-radius", RADIUS, "--threads", "1"]);
+        command.args(["--out", out]).assert()
+    };
+    within(500_000, "none").failure().stderr(contains("the address space is limited"));
+    for (out, limit_kb) in [("least", 750_000), ("more", 1_500_000)] {
+        within(limit_kb, out).success();
+    }
+}
