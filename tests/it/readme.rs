@@ -60,12 +60,13 @@ fn inspect(folder: &Path) {
     }
 }
 
-/// What the test adds, since the full trainings would take minutes.
-fn quick(words: &[String], config: &str) -> Vec<String> {
+/// What the test adds, since the full trainings would take minutes. `few` has fewer patches for the
+/// default model, whose network is larger than that of `config`.
+fn quick(words: &[String], config: &str, few: &str) -> Vec<String> {
     let own: &[&str] = match (words[0].as_str(), words.contains(&"default".to_string())) {
         ("train" | "run", _) => &["--seed", "1", "--config", config],
         ("ablate", _) => &["--seeds", "1", "--config", config],
-        ("self-train", true) => &["--seed", "1", "--epochs", "1"],
+        ("self-train", true) => &["--seed", "1", "--epochs", "1", "--config", few],
         _ => &[],
     };
     own.iter().map(ToString::to_string).collect()
@@ -101,6 +102,8 @@ fn the_commands_of_the_readme_and_the_user_guide_work_as_written() {
     // One micrograph without labels, for self-training.
     fs::remove_file(folder.join("coordinates/sim_0004.star")).unwrap();
     let config = quick_config(folder);
+    let few = "[patches]\npatch_px = 64\n[train]\npatches_per_epoch = 64\nbatch_size = 8\n";
+    fs::write(folder.join("few.toml"), few).unwrap();
     for page in PAGES {
         let commands = commands(page);
         assert!(!commands.is_empty(), "{page} has nothing to run");
@@ -113,7 +116,7 @@ fn the_commands_of_the_readme_and_the_user_guide_work_as_written() {
                 inspect(folder);
                 continue;
             }
-            let more = quick(&words[1..], config.to_str().unwrap());
+            let more = quick(&words[1..], config.to_str().unwrap(), "few.toml");
             picker(folder).args(&words[1..]).args(more).assert().success();
         }
     }
