@@ -10,7 +10,7 @@ static ALLOCATOR: SmallApart = SmallApart;
 /// Keeps small values away from the heap of images and of the network's arrays.
 ///
 /// There, a small value that is kept for the whole run may be put where an array was freed, and the
-/// next array of that size no longer fits: one run in six grew by 50 to 320 MB.
+/// next array of that size no longer fits: one run in six grew by 65 to 320 MB.
 struct SmallApart;
 
 /// First size that is not small, in bytes.
